@@ -1,0 +1,288 @@
+package crdt
+
+import (
+	"encoding/json"
+)
+
+// Item is one thing a client is shown: an entry that is new or replaces the one it holds, a map op as it was put,
+// or the next piece of an answer. Exactly one field is set.
+type Item struct {
+	Entry *Entry
+	Map   *MapOp
+	Tok   *Tok
+}
+
+// MapOp is an op on the session's map, with the version that decides between it and others on its register.
+type MapOp struct {
+	*Op
+	Version
+}
+
+// Tok is a piece of an answer.
+type Tok struct {
+	Run     string
+	Attempt Attempt
+	Off     uint64
+	Text    string
+}
+
+// Apply integrates an issued op and returns what changed for those who watch the session. Ops arrive in an order
+// that respects causes; a dot that was seen before changes nothing. The result depends only on the set of ops
+// applied, never on which of two concurrent ones came first.
+func Apply(st Store, op *Op, dot Dot) []Item {
+	h := ReadHeader(st)
+	if dot.F <= h.Seen[dot.ID] {
+		return nil
+	}
+	h.note(op, dot)
+	h.write(st)
+	if op.Kind.IsAnswer() {
+		return applyAnswer(st, op, dot)
+	}
+	st.Set(dotKey(dot.ID, dot.F), opRef(op))
+	if op.Kind == KindRead {
+		return applyRead(st, op, dot)
+	}
+	id := identityOf(op, dot)
+	old, known := Lookup(st, op.OID)
+	var items []Item
+	if !known || id.before(old) {
+		st.Set(identityKey(op.OID), id.encode())
+		items = applyCopy(st, op, id, old, known)
+	}
+	for _, seed := range op.slots() {
+		if s := seatSlot(st, op, id, seed); s != nil {
+			items = append(items, Item{Entry: s.view(st, true)})
+		}
+	}
+	for _, run := range op.Runs {
+		requestStop(st, run, op)
+	}
+	return items
+}
+
+// opRef says what a client's op touched: itself, and the answer slots it asked for.
+func opRef(op *Op) []byte {
+	ref := string(classIdentity) + op.OID
+	for _, seed := range op.slots() {
+		ref += "\x00" + seed.oid
+	}
+	return []byte(ref)
+}
+
+func slotRef(run string) []byte { return []byte(string(classSlot) + run) }
+
+// applyCopy puts the copy of an op that stands now in the place of the one that stood (known), if any.
+func applyCopy(st Store, op *Op, id, old Identity, known bool) []Item {
+	if id.reg != "" {
+		return applyRegister(st, op, id, old, known)
+	}
+	if op.Kind != KindMsg {
+		return nil
+	}
+	if known {
+		st.Delete(old.key(classEntry, op.OID))
+	}
+	st.Set(id.key(classEntry, op.OID), stored(op))
+	return []Item{{Entry: viewMessage(st, op, id.Place)}}
+}
+
+// stored is the form of an op inside its own session.
+func stored(op *Op) []byte {
+	c := *op
+	c.Session = ""
+	return c.Encode()
+}
+
+func decodeStored(k, b []byte) *Op {
+	op, err := DecodeOp(append([]byte{}, b...))
+	if err != nil {
+		corrupt(k, err)
+	}
+	return op
+}
+
+// seatSlot creates an answer slot, or moves it to where a copy of the question with a smaller place puts it. It
+// returns nil if the slot stays where it is.
+func seatSlot(st Store, op *Op, id Identity, seed slotSeed) *Slot {
+	at := Place{Seq: seed.seq, At: id.At}
+	s, ok := ReadSlot(st, seed.oid)
+	switch {
+	case !ok:
+		s = &Slot{OID: seed.oid}
+	case s.Place.Compare(at) <= 0:
+		return nil
+	default:
+		st.Delete(s.Place.key(classOpen, s.OID))
+		st.Delete(s.Place.key(classEntry, s.OID))
+	}
+	s.seat = seat{
+		Of: seed.of, Asked: seed.model, User: op.User, Device: op.Device, TS: op.TS, Born: op.Stamp,
+		Place: at, By: id.By, F: id.F,
+	}
+	st.Set(s.Place.key(classEntry, s.OID), nil)
+	s.write(st)
+	return s
+}
+
+func requestStop(st Store, run string, op *Op) {
+	s, ok := ReadSlot(st, run)
+	if !ok {
+		return
+	}
+	want := uint8(stopStopped)
+	if op.Kind != KindStop {
+		want = stopInterrupted
+	}
+	s.Stop = max(s.Stop, want)
+	s.write(st)
+}
+
+// registerOf names the register that a map op writes, or "". Names hold no byte below 0x20, so the separators here
+// are unambiguous.
+func registerOf(op *Op) string {
+	switch op.Kind {
+	case KindSet:
+		return "s" + op.Key
+	case KindEdit, KindDel:
+		return "m" + op.Of
+	case KindReact:
+		return "x" + op.Of + "\x01" + op.User + "\x01" + op.Key
+	}
+	return ""
+}
+
+// applyRegister adds an op to its register. All ops of a register are kept, since a copy with a smaller stamp may
+// come later and uncover the one below; the greatest wins.
+func applyRegister(st Store, op *Op, id, old Identity, known bool) []Item {
+	if known {
+		st.Delete(registerKey(old.reg, old.Version(), op.OID))
+	}
+	st.Set(registerKey(id.reg, id.Version(), op.OID), stored(op))
+	if op.Of != "" {
+		st.Set(writtenKey(op.Of), nil)
+	}
+	shown := &MapOp{Op: op, Version: id.Version()}
+	if known {
+		return registerItems(st, shown, id.reg)
+	}
+	return []Item{{Map: shown}}
+}
+
+// winner returns the op that decides a register's value.
+func winner(st Store, reg string) *MapOp {
+	var top *MapOp
+	lo, hi := registerRange(reg)
+	st.Scan(lo, hi, false, func(k, v []byte) bool {
+		top = mapOp(k, v, len(lo))
+		return false
+	})
+	return top
+}
+
+func mapOp(k, v []byte, head int) *MapOp {
+	return &MapOp{Op: decodeStored(k, v), Version: versionOf(k[head:])}
+}
+
+// applyRead raises a user's read mark. It keeps the op that first reached the mark, whichever came first.
+func applyRead(st Store, op *Op, dot Dot) []Item {
+	k, id := readKey(op.User), identityOf(op, dot)
+	if old, known := Lookup(st, op.OID); !known || id.before(old) {
+		st.Set(identityKey(op.OID), id.encode())
+	}
+	mark := readMark{by: dot.ID, op: op}
+	if b := st.Get(k); b != nil && !decodeMark(k, b).before(mark) {
+		return nil
+	}
+	st.Set(k, mark.encode())
+	return []Item{{Map: &MapOp{Op: op, Version: id.Version()}}}
+}
+
+// readMark is how far a user has read: the op that said so, and who numbered it.
+type readMark struct {
+	by OriginID
+	op *Op
+}
+
+func (m readMark) encode() []byte { return append(be32(uint32(m.by)), stored(m.op)...) }
+
+func decodeMark(k, b []byte) readMark {
+	return readMark{by: OriginID(be32dec(b)), op: decodeStored(k, b[4:])}
+}
+
+// before reports whether a mark gives way to another: the one further on stands, of equals the older.
+func (m readMark) before(n readMark) bool {
+	if m.op.Seq != n.op.Seq {
+		return m.op.Seq < n.op.Seq
+	}
+	return Version{n.op.Stamp, n.by}.Less(Version{m.op.Stamp, m.by})
+}
+
+func applyAnswer(st Store, op *Op, dot Dot) []Item {
+	if op.Kind != KindChunk {
+		st.Set(dotKey(dot.ID, dot.F), slotRef(op.Run))
+	}
+	s, ok := ReadSlot(st, op.Run)
+	if !ok {
+		return nil
+	}
+	switch op.Kind {
+	case KindBegin:
+		return s.begin(st, op)
+	case KindChunk:
+		return s.chunk(st, op, dot)
+	default:
+		return s.done(st, op)
+	}
+}
+
+func (s *Slot) begin(st Store, op *Op) []Item {
+	if op.Attempt.Compare(s.Attempt) <= 0 {
+		return nil
+	}
+	s.restart(st, op)
+	s.State, s.Nonce, s.Model = RunRunning, op.Nonce, op.Model
+	s.write(st)
+	return []Item{{Entry: s.view(st, true)}}
+}
+
+// restart makes op's attempt the standing one, with nothing in it.
+func (s *Slot) restart(st Store, op *Op) {
+	s.dropText(st)
+	s.Attempt, s.Len, s.Active = op.Attempt, 0, op.Stamp
+	s.Sum, s.Fin, s.Err, s.Nonce, s.Model, s.Usage = "", "", "", "", "", nil
+}
+
+func (s *Slot) chunk(st Store, op *Op, dot Dot) []Item {
+	if op.Attempt != s.Attempt || s.State != RunRunning || op.Off != s.Len {
+		return nil
+	}
+	s.Active = op.Stamp
+	s.Len += uint64(len(op.Text))
+	s.write(st)
+	if op.Text == "" {
+		return nil
+	}
+	st.Set(pieceKey(s.OID, op.Off), pieceValue(dot, op.Text))
+	st.Set(dotKey(dot.ID, dot.F), slotRef(op.Run))
+	return []Item{{Tok: &Tok{Run: s.OID, Attempt: s.Attempt, Off: op.Off, Text: op.Text}}}
+}
+
+func (s *Slot) done(st Store, op *Op) []Item {
+	c := op.Attempt.Compare(s.Attempt)
+	if c < 0 || (c == 0 && s.State.Closed()) {
+		return nil
+	}
+	whole := c > 0
+	if whole {
+		s.restart(st, op)
+	}
+	text := s.Text(st)
+	s.dropText(st)
+	s.State, s.Len, s.Sum, s.Fin, s.Err = op.State, op.Len, op.Sum, op.Fin, op.Err
+	s.Usage = append(json.RawMessage(nil), op.Usage...)
+	s.Active = op.Stamp
+	st.Set(textKey(s.OID), []byte(text))
+	s.write(st)
+	return []Item{{Entry: s.view(st, whole)}}
+}

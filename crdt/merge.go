@@ -1,0 +1,135 @@
+package crdt
+
+import "slices"
+
+// Merge joins src into dst, so that dst has seen what either had. It is commutative, associative and idempotent on
+// states that Apply can reach; the laws are tested under these names.
+func Merge(dst, src Store) {
+	mergeIdentities(dst, src)
+	mergeSlots(dst, src)
+	mergeReads(dst, src)
+	scanClass(src, classWritten, func(_ string, k, v []byte) { dst.Set(k, v) })
+	mergeDots(dst, src)
+	h := ReadHeader(dst)
+	h.merge(ReadHeader(src))
+	if len(h.Seen) > 0 {
+		h.write(dst)
+	}
+}
+
+func scanClass(st Store, class byte, visit func(name string, k, v []byte)) {
+	lo, hi := classRange(class)
+	st.Scan(lo, hi, false, func(k, v []byte) bool {
+		visit(string(k[1:]), k, v)
+		return true
+	})
+}
+
+// mergeIdentities lets the standing copy of every op win, with what that copy put into the log or a register.
+func mergeIdentities(dst, src Store) {
+	scanClass(src, classIdentity, func(oid string, k, v []byte) {
+		id, err := decodeIdentity(v)
+		if err != nil {
+			corrupt(k, err)
+		}
+		old, known := Lookup(dst, oid)
+		if known && !id.before(old) {
+			return
+		}
+		if known {
+			dropCopy(dst, old, oid)
+		}
+		dst.Set(k, v)
+		if at := id.copyKey(oid); at != nil {
+			dst.Set(at, slices.Clone(src.Get(at)))
+		}
+	})
+}
+
+// copyKey is the element that holds the op's copy, if its kind has one.
+func (id Identity) copyKey(oid string) []byte {
+	switch {
+	case id.reg != "":
+		return registerKey(id.reg, id.Version(), oid)
+	case id.Kind == KindMsg:
+		return id.key(classEntry, oid)
+	}
+	return nil
+}
+
+func dropCopy(st Store, id Identity, oid string) {
+	if k := id.copyKey(oid); k != nil {
+		st.Delete(k)
+	}
+}
+
+func mergeSlots(dst, src Store) {
+	scanClass(src, classSlot, func(run string, _, _ []byte) {
+		theirs, _ := ReadSlot(src, run)
+		ours, ok := ReadSlot(dst, run)
+		if !ok {
+			ours = &Slot{OID: run, seat: theirs.seat}
+		} else if theirs.Place.Compare(ours.Place) < 0 {
+			dst.Delete(ours.Place.key(classOpen, run))
+			dst.Delete(ours.Place.key(classEntry, run))
+			ours.seat = theirs.seat
+		}
+		stop := max(ours.Stop, theirs.Stop)
+		if ours.behind(theirs) {
+			ours.dropText(dst)
+			ours.tenure = theirs.tenure
+			copyText(dst, src, run)
+		}
+		ours.Stop = stop
+		dst.Set(ours.Place.key(classEntry, run), nil)
+		ours.write(dst)
+	})
+}
+
+// behind reports whether what another copy holds of the answer replaces what this one holds. Active breaks the tie
+// of equal length: a sign of life adds no text.
+func (s *Slot) behind(o *Slot) bool {
+	if c := s.Attempt.Compare(o.Attempt); c != 0 {
+		return c < 0
+	}
+	if s.State.Closed() || o.State.Closed() {
+		return !s.State.Closed()
+	}
+	return s.Active < o.Active
+}
+
+// copyText copies an answer's text and the dots of its pieces.
+func copyText(dst, src Store, run string) {
+	lo, hi := pieceRange(run)
+	src.Scan(lo, hi, false, func(k, v []byte) bool {
+		dst.Set(k, v)
+		dst.Set(dotKey(OriginID(be32dec(v)), be64dec(v[4:])), slotRef(run))
+		return true
+	})
+	if text := src.Get(textKey(run)); text != nil {
+		dst.Set(textKey(run), slices.Clone(text))
+	}
+}
+
+func mergeReads(dst, src Store) {
+	scanClass(src, classRead, func(_ string, k, v []byte) {
+		if b := dst.Get(k); b == nil || decodeMark(k, b).before(decodeMark(k, v)) {
+			dst.Set(k, v)
+		}
+	})
+}
+
+// mergeDots joins the indexes of what each op touched. The dots of an answer's pieces went with the pieces: only
+// those of pieces that dst holds now may stand.
+func mergeDots(dst, src Store) {
+	seen, pieces := ReadHeader(dst).Seen, map[string]bool{}
+	scanClass(src, classPiece, func(_ string, _, v []byte) {
+		pieces[string(dotKey(OriginID(be32dec(v)), be64dec(v[4:])))] = true
+	})
+	scanClass(src, classDot, func(_ string, k, v []byte) {
+		id, f := OriginID(be32dec(k[1:])), be64dec(k[5:])
+		if f > seen[id] && !pieces[string(k)] {
+			dst.Set(k, v)
+		}
+	})
+}

@@ -1,0 +1,57 @@
+package crdt
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"strings"
+)
+
+// Origin says who numbered an op: "region.incarnation", the incarnation as 16 hex digits. A region that lost its
+// disks goes on under a new incarnation, so that no number is ever given twice.
+type Origin string
+
+// OriginID is an Origin's short form in vectors, keys and tokens: the first four bytes of its SHA-256.
+type OriginID uint32
+
+// NewOrigin names an incarnation of a region.
+func NewOrigin(region string, incarnation uint64) Origin {
+	return Origin(fmt.Sprintf("%s.%016x", region, incarnation))
+}
+
+// ParseOrigin checks a name that came from outside.
+func ParseOrigin(s string) (Origin, error) {
+	region, inc, ok := strings.Cut(s, ".")
+	if !ok || !ValidRegion(region) || len(inc) != 16 || strings.Trim(inc, "0123456789abcdef") != "" {
+		return "", fmt.Errorf("origin %q is not region.incarnation", s)
+	}
+	return Origin(s), nil
+}
+
+// Region returns the name before the dot.
+func (o Origin) Region() string {
+	region, _, _ := strings.Cut(string(o), ".")
+	return region
+}
+
+// ID returns the short form. It hashes, so callers on a hot path keep the result.
+func (o Origin) ID() OriginID {
+	sum := sha256.Sum256([]byte(o))
+	return OriginID(binary.BigEndian.Uint32(sum[:4]))
+}
+
+// ValidRegion reports whether a region may bear this name: 1–32 of a–z, 0–9 and "-".
+func ValidRegion(s string) bool {
+	return s != "" && len(s) <= 32 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}
+
+// Dot is an op's number: the f-th op that Origin issued in a partition, counting from 1 without gaps.
+type Dot struct {
+	Origin    Origin
+	ID        OriginID // of Origin, kept because it takes a hash to compute
+	Partition uint8
+	F         uint64
+}
+
+// IsZero reports whether nothing was numbered.
+func (d Dot) IsZero() bool { return d.F == 0 }

@@ -1,0 +1,193 @@
+package crdt
+
+import (
+	"cmp"
+	"encoding/binary"
+	"strings"
+)
+
+// Place is where an entry stands in its session's log: by Seq, a Lamport time, then by the name of the origin.
+type Place struct {
+	Seq uint64
+	At  Origin
+}
+
+// Compare orders places as clients sort them.
+func (p Place) Compare(q Place) int {
+	return cmp.Or(cmp.Compare(p.Seq, q.Seq), strings.Compare(string(p.At), string(q.At)))
+}
+
+func be64dec(b []byte) uint64 { return binary.BigEndian.Uint64(b) }
+func be32(v uint32) []byte    { return binary.BigEndian.AppendUint32(nil, v) }
+func be32dec(b []byte) uint32 { return binary.BigEndian.Uint32(b) }
+func versionOf(k []byte) Version { // of the tail of a register key: inverted stamp and origin
+	return Version{Stamp: Stamp(^be64dec(k)), By: OriginID(^be32dec(k[8:]))}
+}
+
+// Identity is what is remembered of an op by its oid: which copy of it stands, and what it asked for.
+type Identity struct {
+	Kind  Kind
+	Hash  [16]byte
+	Place // zero Seq: the op takes none
+	By    OriginID
+	F     uint64 // with By and the session's partition: the standing copy's dot
+	Stamp Stamp
+	reg   string // the register it writes, if it is a map op
+}
+
+// Version is the stamp of the standing copy.
+func (id Identity) Version() Version { return Version{Stamp: id.Stamp, By: id.By} }
+
+// before reports whether this copy of an op stands against another: entries by place, map ops by stamp.
+func (id Identity) before(other Identity) bool {
+	if c := id.Place.Compare(other.Place); id.Seq != 0 && c != 0 {
+		return c < 0
+	}
+	return id.Version().Less(other.Version())
+}
+
+func identityOf(op *Op, dot Dot) Identity {
+	id := Identity{
+		Kind: op.Kind, Hash: op.ContentHash(), Place: Place{At: dot.Origin},
+		By: dot.ID, F: dot.F, Stamp: op.Stamp, reg: registerOf(op),
+	}
+	if op.lastSeq() > 0 {
+		id.Seq = op.Seq
+	}
+	return id
+}
+
+func (id Identity) encode() []byte {
+	var e enc
+	e.uint(1, uint64(id.Kind))
+	e.bytes(2, id.Hash[:])
+	e.uint(3, id.Seq)
+	e.str(4, string(id.At))
+	e.fixed(5, uint64(id.By))
+	e.uint(6, id.F)
+	e.fixed(7, uint64(id.Stamp))
+	e.str(8, id.reg)
+	return e
+}
+
+func decodeIdentity(b []byte) (id Identity, err error) {
+	d := dec{b: b}
+	for d.next() {
+		switch d.num {
+		case 1:
+			id.Kind = Kind(d.uint8())
+		case 2:
+			copy(id.Hash[:], d.bytes())
+		case 3:
+			id.Seq = d.uint()
+		case 4:
+			id.At = Origin(d.str())
+		case 5:
+			id.By = OriginID(d.fixed())
+		case 6:
+			id.F = d.uint()
+		case 7:
+			id.Stamp = d.stamp()
+		case 8:
+			id.reg = d.str()
+		default:
+			d.fail("unknown field")
+		}
+	}
+	return id, d.err
+}
+
+// Lookup finds an op by its oid.
+func Lookup(st Store, oid string) (Identity, bool) {
+	k := identityKey(oid)
+	b := st.Get(k)
+	if b == nil {
+		return Identity{}, false
+	}
+	id, err := decodeIdentity(b)
+	if err != nil {
+		corrupt(k, err)
+	}
+	return id, true
+}
+
+// Header is what a session knows of itself as a whole.
+type Header struct {
+	MaxSeq   uint64
+	MaxStamp Stamp
+	Seen     Vector // per origin, the highest f of this session's ops
+	Created  int64  // ms since 1970, of the oldest op
+	Last     int64  // of the newest
+}
+
+// ReadHeader returns the session's header; zero with an empty vector for a session never written.
+func ReadHeader(st Store) Header {
+	k := []byte{classHeader}
+	b := st.Get(k)
+	if b == nil {
+		return Header{Seen: Vector{}}
+	}
+	h, err := decodeHeader(b)
+	if err != nil {
+		corrupt(k, err)
+	}
+	return h
+}
+
+func (h Header) write(st Store) {
+	var e enc
+	e.uint(1, h.MaxSeq)
+	e.fixed(2, uint64(h.MaxStamp))
+	e.bytes(3, h.Seen.encode())
+	e.int(4, h.Created)
+	e.int(5, h.Last)
+	st.Set([]byte{classHeader}, e)
+}
+
+func decodeHeader(b []byte) (Header, error) {
+	h, d := Header{}, dec{b: b}
+	for d.next() {
+		switch d.num {
+		case 1:
+			h.MaxSeq = d.uint()
+		case 2:
+			h.MaxStamp = d.stamp()
+		case 3:
+			v, err := decodeVector(d.bytes())
+			if err != nil {
+				d.fail(err.Error())
+			}
+			h.Seen = v
+		case 4:
+			h.Created = d.int()
+		case 5:
+			h.Last = d.int()
+		default:
+			d.fail("unknown field")
+		}
+	}
+	return h, d.err
+}
+
+// note takes an op into the header.
+func (h *Header) note(op *Op, dot Dot) {
+	h.merge(Header{
+		MaxSeq: op.lastSeq(), MaxStamp: op.Stamp, Seen: Vector{dot.ID: dot.F}, Created: op.TS, Last: op.TS,
+	})
+}
+
+func (h *Header) merge(o Header) {
+	if len(o.Seen) == 0 {
+		return
+	}
+	empty := len(h.Seen) == 0
+	if empty || o.Created < h.Created {
+		h.Created = o.Created
+	}
+	if empty || o.Last > h.Last {
+		h.Last = o.Last
+	}
+	h.MaxSeq = max(h.MaxSeq, o.MaxSeq)
+	h.MaxStamp = max(h.MaxStamp, o.MaxStamp)
+	h.Seen.Merge(o.Seen)
+}

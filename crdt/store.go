@@ -1,0 +1,157 @@
+package crdt
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+)
+
+// Store holds one session's elements, each a key and a value that this package gives meaning to. Mem keeps them in
+// memory; a region keeps them on disk. A Store that cannot read or write remembers its error and answers as if
+// empty; its owner looks before it trusts what came out.
+type Store interface {
+	// Get returns nil for an absent key. The result is valid until the store next changes.
+	Get(key []byte) []byte
+	Set(key, value []byte)
+	Delete(key []byte)
+	// Scan visits lo <= key < hi, descending if reverse, until visit returns false. visit must not change the store.
+	Scan(lo, hi []byte, reverse bool, visit func(key, value []byte) bool)
+}
+
+// Mem is a Store in memory. The zero value is not usable; see NewMem.
+type Mem struct{ elems map[string][]byte }
+
+// NewMem returns an empty session.
+func NewMem() *Mem { return &Mem{elems: map[string][]byte{}} }
+
+// Get implements Store.
+func (m *Mem) Get(key []byte) []byte { return m.elems[string(key)] }
+
+// Set implements Store.
+func (m *Mem) Set(key, value []byte) {
+	m.elems[string(key)] = append([]byte{}, value...)
+}
+
+// Delete implements Store.
+func (m *Mem) Delete(key []byte) { delete(m.elems, string(key)) }
+
+// Scan implements Store. It sorts the keys it visits: Mem is for small sessions, tests and clients.
+func (m *Mem) Scan(lo, hi []byte, reverse bool, visit func(key, value []byte) bool) {
+	var keys []string
+	for k := range m.elems {
+		if k >= string(lo) && k < string(hi) {
+			keys = append(keys, k)
+		}
+	}
+	slices.Sort(keys)
+	if reverse {
+		slices.Reverse(keys)
+	}
+	for _, k := range keys {
+		if !visit([]byte(k), m.elems[k]) {
+			return
+		}
+	}
+}
+
+// Clone returns a copy that shares nothing.
+func (m *Mem) Clone() *Mem {
+	c := NewMem()
+	Copy(c, m)
+	return c
+}
+
+// Copy writes every element of src to dst.
+func Copy(dst, src Store) {
+	everything(src, func(k, v []byte) { dst.Set(k, v) })
+}
+
+// Encode returns the session's canonical bytes: equal sessions have equal bytes.
+func Encode(st Store) []byte {
+	var e enc
+	everything(st, func(k, v []byte) {
+		e.element(1, k)
+		e.element(2, v)
+	})
+	return e
+}
+
+func everything(st Store, visit func(k, v []byte)) {
+	st.Scan([]byte{0}, []byte{0xff}, false, func(k, v []byte) bool {
+		visit(k, v)
+		return true
+	})
+}
+
+// Element classes: the first byte of a key.
+const (
+	classHeader   = 'h'
+	classIdentity = 'i' // oid
+	classEntry    = 'e' // place, oid -> the message's op; empty for an answer slot
+	classSlot     = 'r' // run
+	classPiece    = 'a' // run, offset
+	classText     = 't' // run -> the whole text of a closed answer
+	classRegister = 'v' // register, version inverted, oid -> the op
+	classDot      = 'd' // origin id, f -> what the op touched
+	classOpen     = 'o' // place, run: answers that are not closed
+	classRead     = 'q' // user
+	classWritten  = 'w' // oid of a message that was edited, deleted or reacted to: spares most views two scans
+)
+
+func key(class byte, parts ...[]byte) []byte {
+	n := 1
+	for _, p := range parts {
+		n += len(p)
+	}
+	k := append(make([]byte, 0, n), class)
+	for _, p := range parts {
+		k = append(k, p...)
+	}
+	return k
+}
+
+var zero = []byte{0}
+
+func identityKey(oid string) []byte { return key(classIdentity, []byte(oid)) }
+
+func (p Place) key(class byte, oid string) []byte {
+	return key(class, be64(p.Seq), []byte(p.At), zero, []byte(oid))
+}
+
+// placeOf splits what Place.key joined.
+func placeOf(k []byte) (Place, string) {
+	seq, rest := be64dec(k[1:9]), k[9:]
+	at, oid, _ := bytes.Cut(rest, zero)
+	return Place{Seq: seq, At: Origin(at)}, string(oid)
+}
+
+func slotKey(run string) []byte { return key(classSlot, []byte(run)) }
+
+func textKey(run string) []byte { return key(classText, []byte(run)) }
+
+func pieceKey(run string, off uint64) []byte { return key(classPiece, []byte(run), zero, be64(off)) }
+
+func pieceRange(run string) (lo, hi []byte) {
+	return key(classPiece, []byte(run), zero), key(classPiece, []byte(run), []byte{1})
+}
+
+func dotKey(id OriginID, f uint64) []byte { return key(classDot, be32(uint32(id)), be64(f)) }
+
+func readKey(user string) []byte { return key(classRead, []byte(user)) }
+
+func writtenKey(of string) []byte { return key(classWritten, []byte(of)) }
+
+func registerKey(reg string, v Version, oid string) []byte {
+	return key(classRegister, []byte(reg), zero, be64(^uint64(v.Stamp)), be32(^uint32(v.By)), []byte(oid))
+}
+
+func registerRange(reg string) (lo, hi []byte) {
+	return key(classRegister, []byte(reg), zero), key(classRegister, []byte(reg), []byte{1})
+}
+
+func classRange(class byte) (lo, hi []byte) { return []byte{class}, []byte{class + 1} }
+
+// corrupt ends the process: an element that this package wrote does not read back, so nothing can be trusted.
+func corrupt(k []byte, err error) {
+	panic(fmt.Sprintf("crdt: element %q: %v", k, err))
+}

@@ -1,0 +1,316 @@
+package crdt
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+)
+
+// Entry is a message or an answer slot as clients see it.
+type Entry struct {
+	OID string
+	Place
+	Version Version // of the op that created it: sorts what a client is sent after its causes
+	TS      int64
+	User    string
+	Device  string
+
+	Msg *Message // set for a message
+	Run *Run     // set for an answer slot
+}
+
+// Message is what an entry says, with the edits and reactions it has by now.
+type Message struct {
+	Role    string
+	Text    string
+	Parts   json.RawMessage
+	Ext     json.RawMessage
+	Edited  bool
+	Deleted bool
+	React   map[string][]string // reaction -> users, sorted
+}
+
+// Run is how far an answer is.
+type Run struct {
+	Of      string
+	Model   string
+	State   RunState
+	Attempt Attempt
+	Text    *string // the whole text so far; nil: as it was
+	Len     uint64
+	Sum     string
+	Fin     string
+	Usage   json.RawMessage
+	Err     string
+}
+
+func (s *Slot) view(st Store, whole bool) *Entry {
+	run := &Run{
+		Of: s.Of, Model: s.Model, State: s.State, Attempt: s.Attempt,
+		Len: s.Len, Sum: s.Sum, Fin: s.Fin, Usage: s.Usage, Err: s.Err,
+	}
+	if run.Model == "" {
+		run.Model = s.Asked
+	}
+	if whole {
+		text := s.Text(st)
+		run.Text = &text
+	}
+	return &Entry{
+		OID: s.OID, Place: s.Place, Version: Version{s.Born, s.By}, TS: s.TS, User: s.User, Device: s.Device, Run: run,
+	}
+}
+
+func viewMessage(st Store, op *Op, at Place) *Entry {
+	m := &Message{Role: op.Role, Text: op.Text, Parts: op.Parts, Ext: op.Ext}
+	if st.Get(writtenKey(op.OID)) != nil {
+		m.React = reactions(st, op.OID)
+		m.rewrite(winner(st, "m"+op.OID))
+	}
+	return &Entry{
+		OID: op.OID, Place: at, Version: Version{op.Stamp, at.At.ID()}, TS: op.TS, User: op.User, Device: op.Device, Msg: m,
+	}
+}
+
+// rewrite shows the last edit, or that the message was deleted.
+func (m *Message) rewrite(top *MapOp) {
+	if top == nil {
+		return
+	}
+	m.Deleted, m.Edited, m.Text = top.Kind == KindDel, top.Kind == KindEdit, top.Text
+	if m.Deleted {
+		m.Parts = nil
+	}
+}
+
+// reactions collects who reacted how to a message.
+func reactions(st Store, oid string) map[string][]string {
+	var all map[string][]string
+	registers(st, "x"+oid+"\x01", func(top *MapOp) {
+		if !top.On {
+			return
+		}
+		if all == nil {
+			all = map[string][]string{}
+		}
+		all[top.Key] = append(all[top.Key], top.User)
+	})
+	for _, users := range all {
+		slices.Sort(users)
+	}
+	return all
+}
+
+// registers visits the deciding op of every register whose name starts with prefix.
+func registers(st Store, prefix string, visit func(*MapOp)) {
+	last := ""
+	lo := key(classRegister, []byte(prefix))
+	hi := append(slices.Clone(lo), 0xff)
+	st.Scan(lo, hi, false, func(k, v []byte) bool {
+		name, _, _ := strings.Cut(string(k[1:]), "\x00")
+		if name != last {
+			visit(mapOp(k, v, len(name)+2))
+			last = name
+		}
+		return true
+	})
+}
+
+// Map returns the deciding op of every key of the session's map that is set.
+func Map(st Store) []*MapOp {
+	var all []*MapOp
+	registers(st, "s", func(top *MapOp) {
+		if len(top.Value) > 0 {
+			all = append(all, top)
+		}
+	})
+	return all
+}
+
+// Read returns every user's read mark.
+func Read(st Store) map[string]uint64 {
+	marks := map[string]uint64{}
+	lo, hi := classRange(classRead)
+	st.Scan(lo, hi, false, func(k, v []byte) bool {
+		marks[string(k[1:])] = decodeMark(k, v).op.Seq
+		return true
+	})
+	return marks
+}
+
+// View returns an entry of the log by its oid: a message's, or a run's.
+func View(st Store, oid string) (*Entry, bool) {
+	if s, ok := ReadSlot(st, oid); ok {
+		return s.view(st, true), true
+	}
+	id, ok := Lookup(st, oid)
+	if !ok || id.Kind != KindMsg {
+		return nil, false
+	}
+	return viewAt(st, id.key(classEntry, oid)), true
+}
+
+// viewAt reads the entry under a log key.
+func viewAt(st Store, k []byte) *Entry {
+	place, oid := placeOf(k)
+	b := st.Get(k)
+	if len(b) == 0 {
+		s, ok := ReadSlot(st, oid)
+		if !ok {
+			corrupt(k, ErrNotFound)
+		}
+		return s.view(st, true)
+	}
+	return viewMessage(st, decodeStored(k, b), place)
+}
+
+// Page returns the last limit entries with a seq below before (0: all), oldest first, and whether there are older
+// ones. It does not cut between entries of equal seq, and may return a few more for that.
+func Page(st Store, before uint64, limit int) (log []*Entry, more bool) {
+	lo, hi := classRange(classEntry)
+	if before > 0 {
+		hi = key(classEntry, be64(before))
+	}
+	var keys [][]byte
+	st.Scan(lo, hi, true, func(k, _ []byte) bool {
+		if n := len(keys); n >= limit && (n == 0 || be64dec(k[1:9]) != be64dec(keys[n-1][1:9])) {
+			more = true
+			return false
+		}
+		keys = append(keys, slices.Clone(k))
+		return true
+	})
+	for _, k := range slices.Backward(keys) {
+		log = append(log, viewAt(st, k))
+	}
+	return log, more
+}
+
+// Since returns what a holder of seen lacks: entries and map ops as they are now, causes first.
+func Since(st Store, seen Vector) []Item {
+	var found touched
+	h := ReadHeader(st)
+	for _, id := range h.Seen.IDs() {
+		lo, hi := dotKey(id, seen[id]+1), dotKey(id, h.Seen[id]+1)
+		st.Scan(lo, hi, false, func(_, v []byte) bool {
+			found.add(v)
+			return true
+		})
+	}
+	return found.items(st)
+}
+
+// touched collects what dots refer to, each once.
+type touched struct {
+	refs []string
+	have map[string]bool
+}
+
+func (t *touched) add(ref []byte) {
+	if t.have == nil {
+		t.have = map[string]bool{}
+	}
+	if !t.have[string(ref)] {
+		t.have[string(ref)] = true
+		t.refs = append(t.refs, string(ref))
+	}
+}
+
+func (t *touched) items(st Store) []Item {
+	var items []Item
+	shown := map[string]bool{}
+	for _, ref := range t.refs {
+		for _, it := range itemsOf(st, ref) {
+			if oid := it.oid(); !shown[oid] {
+				shown[oid] = true
+				items = append(items, it)
+			}
+		}
+	}
+	slices.SortStableFunc(items, compareItems)
+	return items
+}
+
+// itemsOf shows what a dot refers to: the op itself, and the answer slots that it touched.
+func itemsOf(st Store, ref string) []Item {
+	names := strings.Split(ref[1:], "\x00")
+	var items []Item
+	if ref[0] == classIdentity {
+		items = opItems(st, names[0])
+		names = names[1:]
+	}
+	for _, run := range names {
+		if s, ok := ReadSlot(st, run); ok {
+			items = append(items, Item{Entry: s.view(st, true)})
+		}
+	}
+	return items
+}
+
+func opItems(st Store, oid string) []Item {
+	id, ok := Lookup(st, oid)
+	switch {
+	case !ok:
+		return nil
+	case id.Kind == KindRead:
+		return readItem(st, id, oid)
+	case id.Kind == KindMsg:
+		return []Item{{Entry: viewAt(st, id.key(classEntry, oid))}}
+	case id.reg != "":
+		k := registerKey(id.reg, id.Version(), oid)
+		return registerItems(st, &MapOp{Op: decodeStored(k, st.Get(k)), Version: id.Version()}, id.reg)
+	}
+	return nil
+}
+
+// registerItems shows an op on a register, and with it the one that decides: if the op was shown before under a
+// greater stamp, the deciding one was not.
+func registerItems(st Store, op *MapOp, reg string) []Item {
+	items := []Item{{Map: op}}
+	if top := winner(st, reg); top.OID != op.OID {
+		items = append(items, Item{Map: top})
+	}
+	return items
+}
+
+// readItem shows a read mark's op only if it still is the mark.
+func readItem(st Store, id Identity, oid string) []Item {
+	var items []Item
+	lo, hi := classRange(classRead)
+	st.Scan(lo, hi, false, func(k, v []byte) bool {
+		if m := decodeMark(k, v); m.op.OID == oid {
+			items = append(items, Item{Map: &MapOp{Op: m.op, Version: id.Version()}})
+		}
+		return true
+	})
+	return items
+}
+
+// oid and version are those of the entry or map op; pieces of answers have none.
+func (it Item) oid() string {
+	if it.Entry != nil {
+		return it.Entry.OID
+	}
+	return it.Map.OID
+}
+
+func (it Item) version() Version {
+	if it.Entry != nil {
+		return it.Entry.Version
+	}
+	return it.Map.Version
+}
+
+// compareItems puts causes first: stamps grow along every chain of causes. Entries of one op go by place.
+func compareItems(a, b Item) int {
+	va, vb := a.version(), b.version()
+	switch {
+	case va.Less(vb):
+		return -1
+	case vb.Less(va):
+		return 1
+	case a.Entry != nil && b.Entry != nil:
+		return a.Entry.Place.Compare(b.Entry.Place)
+	}
+	return 0
+}

@@ -1,0 +1,77 @@
+package wire
+
+import (
+	"errors"
+
+	"github.com/roamsync/roam/crdt"
+)
+
+// Errors that the parts of a node tell each other.
+var (
+	// ErrUnavailable: the region cannot commit now; the same may be tried again.
+	ErrUnavailable = errors.New("the region cannot commit now")
+	// ErrGap: records do not follow what is held; start again from the cursor.
+	ErrGap = errors.New("records do not follow the cursor")
+	// ErrFork: a feed's hash differs at a position that both sides hold.
+	ErrFork = errors.New("feeds differ at the same position")
+	// ErrBehind: a peer holds more of our own feed than we do.
+	ErrBehind = errors.New("a peer holds ops of ours that we do not")
+)
+
+// Put is a client's ops on one session: all are accepted or none.
+type Put struct {
+	Session string
+	Ops     []*crdt.Op
+	Floor   crdt.Floor
+	// Tag is chosen by the caller, unique on this node while the put is under way; the put's Event bears it.
+	Tag uint64
+	// Fail is called, at most once and instead of an Event, if the put could not be committed in time. It may have
+	// been committed all the same; the caller's client tries again by oid.
+	Fail func(error)
+}
+
+// Placed is where an op stands after a put: the place of an entry, the version of a map op, and its dot.
+type Placed struct {
+	OID     string
+	Place   crdt.Place
+	Version crdt.Version
+	Dot     crdt.Dot
+}
+
+// Change is one op that was applied, and what it shows to those who watch the session.
+type Change struct {
+	Dot   crdt.Dot
+	Op    *crdt.Op
+	Items []crdt.Item
+}
+
+// Event is what one proposal, or one record of a feed, did to one session. Events come in apply order.
+type Event struct {
+	Session string
+	Changes []Change
+	// Tag is that of the Put which caused it, on the node that the put entered by; otherwise 0.
+	Tag uint64
+	// Placed has one element per op of the Put, in its order, retries included. Nil if Tag is 0 or Refused is set.
+	Placed []Placed
+	// Refused is why the put changed nothing: it wraps one of crdt's reasons.
+	Refused error
+}
+
+// OpenRun names an answer that is not closed.
+type OpenRun struct {
+	Session string
+	Run     string
+}
+
+// RegionInfo is what a client is told of a region.
+type RegionInfo struct {
+	Name  string `json:"name"`
+	URL   string `json:"url"`
+	State string `json:"state"` // "up", "draining" or "down"
+}
+
+// Reach says where an op is by what peers have acknowledged.
+type Reach struct {
+	Regions int  // other regions known to have it
+	Safe    bool // that is enough
+}
