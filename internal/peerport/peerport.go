@@ -1,0 +1,209 @@
+// Package peerport shares one TCP port between a region's Raft traffic and gRPC. A Raft connection starts with a
+// preamble that proves knowledge of the cluster's secret; whatever starts otherwise goes to gRPC, which has its own
+// credentials. The package knows nothing of either protocol beyond that first word.
+package peerport
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+const (
+	magic = "ROAMRAFT" // gRPC's first byte is P
+	// helloTimeout bounds how long a connection may take to say what it is.
+	helloTimeout = 5 * time.Second
+	// maxUnsorted bounds the connections that have not yet said so; more are closed at once.
+	maxUnsorted = 256
+)
+
+// Config says how to share a listener.
+type Config struct {
+	Listener net.Listener
+	// Keys authenticate Raft connections: the first is used to dial, all are accepted.
+	Keys [][]byte
+	// Dial opens a connection to a peer; nil means TCP.
+	Dial   func(ctx context.Context, addr string) (net.Conn, error)
+	Logger *slog.Logger // nil discards
+}
+
+// Port is a shared listener.
+type Port struct {
+	cfg        Config
+	raft, grpc *queue
+	unsorted   chan struct{}
+}
+
+// New prepares a port and starts nothing.
+func New(cfg Config) (*Port, error) {
+	if cfg.Listener == nil || len(cfg.Keys) == 0 {
+		return nil, errors.New("peerport: a listener and a key are needed")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Dial == nil {
+		cfg.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+		}
+	}
+	addr := cfg.Listener.Addr()
+	return &Port{cfg: cfg, raft: newQueue(addr), grpc: newQueue(addr), unsorted: make(chan struct{}, maxUnsorted)}, nil
+}
+
+// GRPC is the listener for gRPC's connections.
+func (p *Port) GRPC() net.Listener { return p.grpc }
+
+// Raft is the stream layer for Raft's connections.
+func (p *Port) Raft() raft.StreamLayer { return streamLayer{p.raft, p} }
+
+// Run sorts connections until ctx ends, then closes the listener and waits for what it started.
+func (p *Port) Run(ctx context.Context) error {
+	var sorting sync.WaitGroup
+	defer sorting.Wait()
+	defer p.raft.Close()
+	defer p.grpc.Close()
+	stop := context.AfterFunc(ctx, func() { p.cfg.Listener.Close() })
+	defer stop()
+	for {
+		conn, err := p.cfg.Listener.Accept()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("accept peers: %w", err)
+		}
+		select {
+		case p.unsorted <- struct{}{}:
+			sorting.Go(func() { p.sort(ctx, conn) })
+		default:
+			p.cfg.Logger.Warn("peer connection refused: too many are undecided", "remote", conn.RemoteAddr())
+			conn.Close()
+		}
+	}
+}
+
+// sort reads the first bytes and hands the connection on.
+func (p *Port) sort(ctx context.Context, conn net.Conn) {
+	defer func() { <-p.unsorted }()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	conn.SetReadDeadline(time.Now().Add(helloTimeout))
+	head := make([]byte, len(magic)+sha256.Size)
+	if _, err := io.ReadFull(conn, head[:1]); err != nil {
+		conn.Close()
+		return
+	}
+	if head[0] != magic[0] {
+		conn.SetReadDeadline(time.Time{})
+		p.grpc.put(&prefixed{Conn: conn, head: head[:1]})
+		return
+	}
+	if _, err := io.ReadFull(conn, head[1:]); err != nil || !p.known(head) {
+		p.cfg.Logger.Error("Raft connection refused: the peer has another --secret-file", "remote", conn.RemoteAddr())
+		conn.Close()
+		return
+	}
+	conn.SetReadDeadline(time.Time{})
+	p.raft.put(conn)
+}
+
+func preamble(key []byte) []byte {
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte(magic))
+	return mac.Sum([]byte(magic))
+}
+
+func (p *Port) known(head []byte) bool {
+	for _, key := range p.cfg.Keys {
+		if hmac.Equal(head, preamble(key)) {
+			return true
+		}
+	}
+	return false
+}
+
+// prefixed gives back the bytes that were read to sort the connection.
+type prefixed struct {
+	net.Conn
+	head []byte
+}
+
+func (c *prefixed) Read(b []byte) (int, error) {
+	if len(c.head) > 0 {
+		n := copy(b, c.head)
+		c.head = c.head[n:]
+		return n, nil
+	}
+	return c.Conn.Read(b)
+}
+
+// queue is a net.Listener fed by sort. It holds no connections: put waits until one is accepted or it is closed.
+type queue struct {
+	addr   net.Addr
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newQueue(addr net.Addr) *queue {
+	return &queue{addr: addr, conns: make(chan net.Conn), closed: make(chan struct{})}
+}
+
+func (q *queue) put(c net.Conn) {
+	select {
+	case q.conns <- c:
+	case <-q.closed:
+		c.Close()
+	}
+}
+
+// Accept implements net.Listener.
+func (q *queue) Accept() (net.Conn, error) {
+	select {
+	case c := <-q.conns:
+		return c, nil
+	case <-q.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (q *queue) Close() error {
+	q.once.Do(func() { close(q.closed) })
+	return nil
+}
+
+// Addr implements net.Listener.
+func (q *queue) Addr() net.Addr { return q.addr }
+
+type streamLayer struct {
+	net.Listener
+	port *Port
+}
+
+// Dial implements raft.StreamLayer.
+func (s streamLayer) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	conn, err := s.port.cfg.Dial(ctx, string(addr))
+	if err != nil {
+		return nil, err
+	}
+	conn.SetWriteDeadline(time.Now().Add(timeout))
+	if _, err := conn.Write(preamble(s.port.cfg.Keys[0])); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("raft preamble to %s: %w", addr, err)
+	}
+	conn.SetWriteDeadline(time.Time{})
+	return conn, nil
+}
