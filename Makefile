@@ -1,0 +1,64 @@
+# Roam. `make` lists what there is to make.
+
+SHELL := /bin/bash
+GO    ?= $(shell command -v go || echo /usr/local/go/bin/go)
+FLAGS ?=
+# Where go, gofmt and the like are.
+BIN    = $(shell $(GO) env GOROOT)/bin
+
+# How long `make fuzz` spends on each target, and how long the regions are apart in `make soak-cut`.
+FUZZTIME ?= 20s
+CUT      ?= 2m
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test build deps lint generate bench soak-cut fuzz clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: deps build ## Two regions and a conversation that moves between them, then a page to try; DEMO_ONCE=1 ends after the conversation
+	bin/roam dev --demo $(if $(filter-out 0,$(DEMO_ONCE)),--once) $(FLAGS)
+
+test: deps lint ## Everything that is checked: lint, and all tests under -race with real processes and a real Redis
+	$(GO) test -race ./...
+
+build: ## Build bin/roam
+	$(GO) build -o bin/roam ./cmd/roam
+
+deps: ## Install what the tests need and is missing: redis-server, and gcc for -race
+	@missing=""; \
+	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
+	command -v gcc >/dev/null || missing="$$missing gcc libc6-dev"; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then \
+		echo "missing:$$missing. This is no Debian or Ubuntu: install them with your package manager, then run make again." >&2; exit 1; fi; \
+	sudo=""; if [ "$$(id -u)" != 0 ]; then \
+		command -v sudo >/dev/null || { echo "missing:$$missing, and there is no sudo: run as root: apt-get install -y$$missing" >&2; exit 1; }; sudo=sudo; fi; \
+	echo "installing$$missing"; \
+	$$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing
+
+# All of it is done with -race, as the tests are, so that dependencies are compiled once. staticcheck itself is not.
+lint: ## gofmt, vet and staticcheck
+	@unformatted="$$($(BIN)/gofmt -l $$(find . -name '*.go' -not -path './.git/*'))"; \
+	if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet -race ./...
+	PATH="$(BIN):$$PATH" GOFLAGS="$$GOFLAGS -race" "$$($(GO) tool -modfile=tools/go.mod -n staticcheck)" ./...
+
+generate: ## Generate protobuf code again (needs protoc)
+	@command -v protoc >/dev/null || { echo "protoc is missing: apt-get install protobuf-compiler" >&2; exit 1; }
+	cd tools && GOBIN="$(CURDIR)/bin" $(GO) install tool
+	PATH="$(CURDIR)/bin:$(BIN):$$PATH" $(GO) generate ./...
+
+bench: ## Run the benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+soak-cut: deps ## Two regions that are apart for CUT (2m) and heal
+	E2E_CUT=$(CUT) $(GO) test -race -count=1 -v -timeout 60m -run '^TestCutHeals$$' ./internal/e2e
+
+fuzz: ## Run every fuzz target for FUZZTIME (20s)
+	@grep -rHo --include='*_test.go' 'func Fuzz[A-Za-z0-9_]*' . | while IFS=: read -r file fn; do \
+		echo "$$file $${fn#func }"; \
+		$(GO) test -run '^$$' -fuzz "^$${fn#func }$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" || exit 1; done
+
+clean: ## Remove what was built
+	rm -rf bin

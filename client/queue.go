@@ -1,0 +1,201 @@
+package client
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+)
+
+const (
+	// maxAge is how long an op may be put again: regions remember oids for at least as long.
+	maxAge = 30 * 24 * time.Hour
+	// maxBatchOps and maxBatchBytes bound a put where the region tells no limits.
+	maxBatchOps   = 64
+	maxBatchBytes = 64 << 10
+	// putTimeout is how long a put may go unanswered before the connection is given up.
+	putTimeout = 30 * time.Second
+	// defaultRetry is when to put again what a region could not take now and did not say when.
+	defaultRetry = 5 * time.Second
+)
+
+// pending is an op in the outbox. Its owner is the Client's lock.
+type pending struct {
+	op    op
+	raw   json.RawMessage
+	born  time.Time
+	stage Stage
+	sent  bool // on this connection
+	solo  bool // was in a put that was refused: goes alone, so that only what is wrong is refused
+	err   error
+}
+
+func newPending(it Item) (*pending, error) {
+	p := &pending{raw: it.Op, born: it.Born}
+	if err := json.Unmarshal(it.Op, &p.op); err != nil {
+		return nil, fmt.Errorf("op %s in the outbox: %w", it.OID, err)
+	}
+	if p.op.OID != it.OID || p.op.K == "read" && p.op.Seq == nil {
+		return nil, fmt.Errorf("op %s in the outbox is not what was put there", it.OID)
+	}
+	return p, nil
+}
+
+// queue is the outbox of one session: ops in the order they were put. One put is under way at a time, so that a
+// region has them in this order whatever it refuses; the ops that come meanwhile go together in the next.
+type queue struct {
+	ops    []*pending
+	flight int64 // id of the put under way, 0 if none
+	flying []*pending
+	since  time.Time
+	after  time.Time // not before
+}
+
+// next takes the ops for the next put, nil if there is nothing to put now.
+func (q *queue) next(now time.Time, max limits) []*pending {
+	if q.flight != 0 || now.Before(q.after) {
+		return nil
+	}
+	ops, bytes := bounds(max)
+	var batch []*pending
+	for _, p := range q.ops {
+		if p.sent {
+			continue
+		}
+		bytes -= len(p.raw) + 1
+		if len(batch) > 0 && (len(batch) == ops || bytes < 0 || p.solo) {
+			break
+		}
+		batch = append(batch, p)
+		if p.solo {
+			break
+		}
+	}
+	return batch
+}
+
+// unsent reports whether there is anything to put.
+func (q *queue) unsent() bool {
+	return slices.ContainsFunc(q.ops, func(p *pending) bool { return !p.sent })
+}
+
+func bounds(max limits) (ops, bytes int) {
+	ops, bytes = maxBatchOps, maxBatchBytes
+	if max.Ops > 0 {
+		ops = min(ops, max.Ops)
+	}
+	if max.Frame > 0 {
+		bytes = min(bytes, max.Frame-putOverhead)
+	}
+	return ops, bytes
+}
+
+// putOverhead is room for what a put has besides its ops: the session's id is the longest.
+const putOverhead = 256
+
+func (q *queue) fly(id int64, batch []*pending, now time.Time) {
+	q.flight, q.flying, q.since = id, batch, now
+	for _, p := range batch {
+		p.sent = true
+		p.stage = max(p.stage, Sent)
+	}
+}
+
+func (q *queue) landed() []*pending {
+	batch := q.flying
+	q.flight, q.flying = 0, nil
+	return batch
+}
+
+// again marks what is not under way to be put again.
+func (q *queue) again() {
+	for _, p := range q.ops {
+		if !slices.Contains(q.flying, p) {
+			p.unsend()
+		}
+	}
+}
+
+// unsend makes an op wait for the next put. What was stored stays so: it is put again to learn that it is safe.
+func (p *pending) unsend() {
+	p.sent = false
+	if p.stage == Sent {
+		p.stage = Waiting
+	}
+}
+
+// lost takes the loss of the connection.
+func (q *queue) lost() {
+	q.landed()
+	q.again()
+	q.after = time.Time{}
+}
+
+// refused takes an err for the put under way, and returns the ops that are refused for good.
+func (q *queue) refused(why *Refusal, retry *int64, now time.Time) []*pending {
+	batch := q.landed()
+	if wait, ok := retryable(why, retry); ok {
+		q.after = now.Add(wait)
+		unsend(batch)
+		return nil
+	}
+	if len(batch) > 1 {
+		for _, p := range batch {
+			p.solo = true
+		}
+		unsend(batch)
+		return nil
+	}
+	return batch
+}
+
+func unsend(batch []*pending) {
+	for _, p := range batch {
+		p.unsend()
+	}
+}
+
+// retryable reports when what was refused may be tried again: when the region says so, or if its reason is passing.
+func retryable(why *Refusal, retry *int64) (time.Duration, bool) {
+	if retry != nil {
+		return time.Duration(min(max(*retry, minRetryMS), maxRetryMS)) * time.Millisecond, true
+	}
+	switch why.Code {
+	case "unavailable", "internal", "behind", "rate_limited", "unauthorized":
+		return defaultRetry, true
+	}
+	return 0, false
+}
+
+// A region's `retry` is kept within these.
+const (
+	minRetryMS = 10
+	maxRetryMS = 60_000
+)
+
+// expired returns the ops that are too old to be put again.
+func (q *queue) expired(now time.Time) []*pending {
+	var old []*pending
+	for _, p := range q.ops {
+		if !p.sent && now.Sub(p.born) > maxAge {
+			old = append(old, p)
+		}
+	}
+	return old
+}
+
+// remove takes ops out.
+func (q *queue) remove(gone []*pending) {
+	q.ops = slices.DeleteFunc(q.ops, func(p *pending) bool { return slices.Contains(gone, p) })
+}
+
+// pick returns the ops with these oids.
+func (q *queue) pick(oids []string) []*pending {
+	var found []*pending
+	for _, p := range q.ops {
+		if slices.Contains(oids, p.op.OID) {
+			found = append(found, p)
+		}
+	}
+	return found
+}

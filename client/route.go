@@ -1,0 +1,118 @@
+package client
+
+import (
+	"slices"
+	"time"
+)
+
+// Region is where to connect.
+type Region struct {
+	Name string
+	URL  string // ws:// or wss://, path included
+	// State is "up", "draining" or "down" as a region last said; empty counts as up.
+	State string
+}
+
+const (
+	backoffMin = 500 * time.Millisecond
+	backoffMax = 30 * time.Second
+	// failuresPerRegion in one region, and the next one is tried.
+	failuresPerRegion = 2
+	// stableAfter is how long a connection must have lived for its end not to count as a failure.
+	stableAfter = 10 * time.Second
+	// maxRegions bounds the list a region may give; what is beyond is ignored.
+	maxRegions = 64
+)
+
+// route decides where to connect next, and when.
+type route struct {
+	given   []Region // by the configuration
+	regions []Region // in use
+	at      int      // index of the current one
+	fails   int      // in the current one
+	tries   int      // in a row, in all
+}
+
+func newRoute(given []Region) route {
+	return route{given: slices.Clone(given), regions: slices.Clone(given)}
+}
+
+func (r *route) current() Region { return r.regions[r.at] }
+
+// learn takes the list that a region gave. Regions of the configuration that it leaves out stay, at the end: a region
+// that has just started knows of no other yet. The current region stays current.
+func (r *route) learn(list []Region) {
+	list = slices.DeleteFunc(slices.Clone(list), func(g Region) bool { return g.URL == "" || g.Name == "" })
+	list = list[:min(len(list), maxRegions)]
+	for _, g := range r.given {
+		if !slices.ContainsFunc(list, func(h Region) bool { return h.Name == g.Name }) {
+			list = append(list, g)
+		}
+	}
+	name := r.current().Name
+	r.regions, r.at = list, 0
+	r.prefer(name)
+}
+
+// prefer makes a region the current one.
+func (r *route) prefer(name string) bool {
+	i := slices.IndexFunc(r.regions, func(g Region) bool { return g.Name == name })
+	if i < 0 {
+		return false
+	}
+	if i != r.at {
+		r.at, r.fails = i, 0
+	}
+	return true
+}
+
+// target adds or updates the region that a `move` names.
+func (r *route) target(to moveTarget) Region {
+	g := Region{Name: to.Region, URL: to.URL}
+	if i := slices.IndexFunc(r.regions, func(g Region) bool { return g.Name == to.Region }); i >= 0 {
+		if g.URL == "" {
+			g.URL = r.regions[i].URL
+		}
+		r.regions[i].URL = g.URL
+	} else if len(r.regions) < maxRegions && g.URL != "" && g.Name != "" {
+		r.regions = append(r.regions, g)
+	}
+	return g
+}
+
+// ended takes the end of a connection to a region, or of the try to make one, that had lived so long. It counts
+// against the region only if that still is the current one.
+func (r *route) ended(from string, lived time.Duration) {
+	if lived >= stableAfter {
+		r.fails, r.tries = 0, 0
+		return
+	}
+	r.tries++
+	if r.current().Name != from {
+		return
+	}
+	if r.fails++; r.fails >= failuresPerRegion {
+		r.fails = 0
+		r.at = r.next()
+	}
+}
+
+// next is the region after the current one that is up; if none is, simply the next.
+func (r *route) next() int {
+	for i := 1; i < len(r.regions); i++ {
+		j := (r.at + i) % len(r.regions)
+		if s := r.regions[j].State; s == "" || s == "up" {
+			return j
+		}
+	}
+	return (r.at + 1) % len(r.regions)
+}
+
+// backoff is how long to wait before the next try; dice is uniform in [0, 1) (full jitter).
+func (r *route) backoff(dice float64) time.Duration {
+	limit := backoffMin
+	for i := 1; i < r.tries && limit < backoffMax; i++ {
+		limit *= 2
+	}
+	return time.Duration(dice * float64(min(limit, backoffMax)))
+}

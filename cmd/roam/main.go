@@ -1,0 +1,110 @@
+// Command roam runs a region's node, its workers, or whole regions in one process to try.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/roamsync/roam/internal/app"
+)
+
+type cli struct {
+	Config kong.ConfigFlag `placeholder:"FILE" help:"YAML file with flags: a key is a flag's name without the dashes. Flags and environment win over it."`
+
+	Serve   serveCmd   `cmd:"" help:"Run a node of a region."`
+	Worker  workerCmd  `cmd:"" help:"Run a worker that answers a region's questions."`
+	Dev     devCmd     `cmd:"" help:"Run whole regions in this process, with a WAN delay between them, an echo worker and a page to try."`
+	Keygen  keygenCmd  `cmd:"" help:"Print a new key ring for --secret-file."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+type serveCmd struct{ app.ServeOptions }
+
+func (c *serveCmd) Run(e env) error { return app.Serve(e.ctx, c.ServeOptions, e.stdout, e.stderr) }
+
+type workerCmd struct{ app.WorkerOptions }
+
+func (c *workerCmd) Run(e env) error { return app.Worker(e.ctx, c.WorkerOptions, e.stdout, e.stderr) }
+
+type devCmd struct{ app.DevOptions }
+
+func (c *devCmd) Run(e env) error { return app.Dev(e.ctx, c.DevOptions, e.stdout, e.stderr) }
+
+type keygenCmd struct{}
+
+func (keygenCmd) Run(e env) error { return app.Keygen(e.stdout) }
+
+type versionCmd struct{}
+
+func (versionCmd) Run(e env) error {
+	_, err := fmt.Fprintln(e.stdout, version())
+	return err
+}
+
+// env is what commands get from the process.
+type env struct {
+	ctx            context.Context
+	stdout, stderr io.Writer
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// usageStatus is the exit status for words that make no command; 1 is for a command that failed.
+const usageStatus = 2
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	exited := -1
+	var c cli
+	parser, err := kong.New(&c,
+		kong.Name("roam"),
+		kong.Description("Chat sessions that follow their user from region to region."),
+		kong.DefaultEnvars("ROAM"),
+		kong.Configuration(loadYAML),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { exited = code }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	)
+	if err != nil {
+		fmt.Fprintln(stderr, "roam:", err)
+		return usageStatus
+	}
+	cmd, err := parser.Parse(args)
+	if exited >= 0 { // --help
+		return exited
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "roam: %v\n", err)
+		return usageStatus
+	}
+	if err := cmd.Run(env{ctx, stdout, stderr}); err != nil {
+		fmt.Fprintf(stderr, "roam: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "roam (unknown build)"
+	}
+	rev := ""
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			rev = " " + s.Value
+		}
+	}
+	return "roam " + info.Main.Version + rev + " " + info.GoVersion
+}

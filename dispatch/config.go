@@ -1,0 +1,126 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/dispatch/internal/stream"
+	"github.com/roamsync/roam/wire"
+)
+
+// Commits is the region as dispatch sees it; *region.Region is one. Its methods may be called concurrently.
+type Commits interface {
+	// Answer commits workers' reports in order, with the position in the results stream that they end at; position ""
+	// leaves it as it is, and no ops with a position move only that. It returns what each came to. An error that
+	// wraps wire.ErrUnavailable is ambiguous: the same may be tried again.
+	Answer(ctx context.Context, ops []*crdt.Op, position string) ([]crdt.Held, error)
+	// Open returns the answers that are not closed, and the committed position in the results stream.
+	Open() (runs []wire.OpenRun, position string, err error)
+	// View reads one session.
+	View(session string, read func(crdt.Store)) error
+	// Watch calls fn after every commit, in order; fn does not block.
+	Watch(fn func([]wire.Event)) (stop func())
+}
+
+// Config says how to dispatch. Zero durations mean the default.
+type Config struct {
+	// Region is this region's name. Required.
+	Region string
+	// Commits is the region. Required.
+	Commits Commits
+	// Redis is a URL, redis:// or rediss://. Required.
+	Redis string
+	// Logger gets what an operator should know; nil discards it.
+	Logger *slog.Logger
+	// Registerer gets the metrics; nil keeps them private.
+	Registerer prometheus.Registerer
+	// Now is the clock that leases are measured by: the region's. nil is time.Now.
+	Now func() time.Time
+
+	// Tick is how often due answers are looked at without an event; default 250 ms.
+	Tick time.Duration
+	// Block is how long a read of results waits, and so how soon a stream that was lost is noticed; at least 1 ms,
+	// default 1 s.
+	Block time.Duration
+	// PollWorkers is how often the list of workers is read; default 1 s.
+	PollWorkers time.Duration
+	// CheckAfter is how long after a job was added, and then how often, its entry is looked for; default 2 s.
+	CheckAfter time.Duration
+	// StaleAfter is how long a worker may hold a job without a begin before it is added again; default 10 s.
+	StaleAfter time.Duration
+	// UnservedAfter is how long workers may be there and none serve a model before its answers fail; default 5 s.
+	UnservedAfter time.Duration
+}
+
+func (c *Config) check() error {
+	var errs []error
+	if !crdt.ValidRegion(c.Region) {
+		errs = append(errs, fmt.Errorf("region %q is not 1 to 32 of a-z, 0-9 and -", c.Region))
+	}
+	if c.Commits == nil {
+		errs = append(errs, errors.New("commits are missing"))
+	}
+	if probe, err := stream.Open(c.Redis, 1); err != nil {
+		errs = append(errs, err)
+	} else {
+		probe.Close()
+	}
+	for _, d := range []*time.Duration{&c.Tick, &c.Block, &c.PollWorkers, &c.CheckAfter, &c.StaleAfter, &c.UnservedAfter} {
+		if *d < 0 {
+			errs = append(errs, errors.New("a duration is negative"))
+		}
+	}
+	if c.Block != 0 && c.Block < time.Millisecond {
+		errs = append(errs, errors.New("block is below 1 ms, which Redis takes for ever"))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Config) defaults() {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Registerer == nil {
+		c.Registerer = prometheus.NewRegistry()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	orElse(&c.Tick, 250*time.Millisecond)
+	orElse(&c.Block, time.Second)
+	orElse(&c.PollWorkers, time.Second)
+	orElse(&c.CheckAfter, 2*time.Second)
+	orElse(&c.StaleAfter, 10*time.Second)
+	orElse(&c.UnservedAfter, 5*time.Second)
+}
+
+func orElse(d *time.Duration, def time.Duration) {
+	if *d == 0 {
+		*d = def
+	}
+}
+
+// Dispatch joins a region to its Redis. Make it with New.
+type Dispatch struct {
+	cfg Config
+	met *metrics
+}
+
+// New checks the configuration. It starts nothing and does not need Redis to be there.
+func New(cfg Config) (*Dispatch, error) {
+	if err := cfg.check(); err != nil {
+		return nil, fmt.Errorf("dispatch: %w", err)
+	}
+	cfg.defaults()
+	met, err := newMetrics(cfg.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("dispatch: %w", err)
+	}
+	return &Dispatch{cfg: cfg, met: met}, nil
+}

@@ -1,0 +1,57 @@
+package dispatch
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics count what dispatch does; their label values are the constants below.
+type metrics struct {
+	tracked   prometheus.Gauge       // sessions with open answers that are watched
+	jobs      *prometheus.CounterVec // reason: why a job was added
+	closed    *prometheus.CounterVec // reason: why the leader closed an answer
+	reports   *prometheus.CounterVec // verdict
+	malformed prometheus.Counter
+	failures  *prometheus.CounterVec // op on Redis that failed
+	deferred  *prometheus.CounterVec // reason: what had to wait for room
+	rewinds   prometheus.Counter
+}
+
+// Why a job was added.
+const (
+	jobNew     = "new"
+	jobGone    = "gone"    // its entry is no longer there
+	jobStale   = "stale"   // a worker took it and did not begin
+	jobExpired = "expired" // a worker began and fell silent
+)
+
+// Why something waits although it is due.
+const (
+	fullTracked = "tracked" // maxTracked sessions are watched
+	fullDirty   = "dirty"   // maxDirty sessions changed since the last round
+)
+
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "roam_dispatch_" + name, Help: help}, labels)
+	}
+	m := &metrics{
+		tracked: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "roam_dispatch_tracked_sessions", Help: "Sessions with open answers that this leader brings."}),
+		jobs:     counter("jobs_total", "Jobs added to Redis, by why.", "reason"),
+		closed:   counter("closed_total", "Answers that the leader closed itself, by why.", "reason"),
+		reports:  counter("reports_total", "Workers' reports, by verdict.", "verdict"),
+		failures: counter("redis_failures_total", "Operations on Redis that failed, by operation.", "op"),
+		deferred: counter("deferred_total", "Sessions that had to wait for room, by which.", "reason"),
+		malformed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "roam_dispatch_malformed_total", Help: "Result entries that could not be read."}),
+		rewinds: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "roam_dispatch_rewinds_total", Help: "Times that the results stream was found to have started again."}),
+	}
+	var errs []error
+	for _, c := range []prometheus.Collector{m.tracked, m.jobs, m.closed, m.reports, m.failures, m.deferred, m.malformed, m.rewinds} {
+		errs = append(errs, reg.Register(c))
+	}
+	return m, errors.Join(errs...)
+}

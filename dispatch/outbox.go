@@ -1,0 +1,198 @@
+package dispatch
+
+import (
+	"context"
+	"time"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/dispatch/internal/stream"
+)
+
+const (
+	// maxTracked bounds the sessions that are watched. Those beyond wait until others are answered: they are in the
+	// state, and are read from there again.
+	maxTracked = 100_000
+	// maxRound bounds the sessions, and maxRoundBytes about the jobs, that are worked on before new events are looked
+	// at; the rest follows in the next round.
+	maxRound      = 256
+	maxRoundBytes = 4 << 20
+	// maxSlots bounds the answers of one session that are looked at, by place; later ones follow when those are closed.
+	maxSlots = 256
+	// retryAfter is when something that could not be done is tried again.
+	retryAfter = time.Second
+)
+
+// tracked is a session with answers to bring.
+type tracked struct {
+	due  time.Time // when to look at it without an event
+	jobs map[string]*job
+}
+
+func (t *tracked) by(at time.Time) {
+	if at.Before(t.due) {
+		t.due = at
+	}
+}
+
+// outbox sees to it that every open answer is asked for. All but inbox is owned by run.
+type outbox struct {
+	cfg     *Config
+	met     *metrics
+	limits  limits
+	jobs    jobs
+	control *control
+	health  *stream.Health
+	inbox   *inbox
+
+	sessions map[string]*tracked
+	force    workforce
+	backlog  bool // there are open answers that are not tracked
+}
+
+// run works until ctx ends.
+func (o *outbox) run(ctx context.Context) error {
+	tick := time.NewTicker(o.cfg.Tick)
+	defer tick.Stop()
+	for all := true; ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			all = true
+		case <-o.inbox.wake:
+		}
+		look := o.absorb(all)
+		if all = len(look) > maxRound; all {
+			look = look[:maxRound] // the others stay due
+			o.inbox.poke()
+		}
+		if err := o.perform(ctx, o.plan(look)); err != nil {
+			return err
+		}
+		o.met.tracked.Set(float64(len(o.sessions)))
+	}
+}
+
+// absorb takes what is new, and returns the sessions to look at now: those that changed, or all that are due.
+func (o *outbox) absorb(all bool) []string {
+	dirty, overflow, force := o.inbox.take()
+	if overflow {
+		o.met.deferred.WithLabelValues(fullDirty).Inc()
+	}
+	if overflow || (o.backlog && len(o.sessions) < maxTracked*9/10) {
+		o.rescan(dirty)
+	}
+	now := o.cfg.Now()
+	for session := range dirty {
+		o.track(session, now)
+	}
+	if force != nil && !force.equal(o.force) {
+		o.force = *force
+		for _, t := range o.sessions {
+			t.due = now
+		}
+		all = true
+	}
+	if all {
+		return o.due(now)
+	}
+	look := make([]string, 0, len(dirty))
+	for session := range dirty {
+		if o.sessions[session] != nil {
+			look = append(look, session)
+		}
+	}
+	return look
+}
+
+// rescan adds every session with an open answer.
+func (o *outbox) rescan(dirty map[string]struct{}) {
+	runs, _, err := o.cfg.Commits.Open()
+	o.backlog = err != nil
+	if err != nil {
+		o.cfg.Logger.Warn("open answers could not be read; trying again", "err", err)
+	}
+	for _, r := range runs {
+		dirty[r.Session] = struct{}{}
+	}
+}
+
+func (o *outbox) track(session string, due time.Time) {
+	switch t := o.sessions[session]; {
+	case t != nil:
+		t.due = due
+	case len(o.sessions) >= maxTracked:
+		o.backlog = true
+		o.met.deferred.WithLabelValues(fullTracked).Inc()
+	default:
+		o.sessions[session] = &tracked{due: due, jobs: map[string]*job{}}
+	}
+}
+
+func (o *outbox) due(now time.Time) []string {
+	var look []string
+	for session, t := range o.sessions {
+		if !t.due.After(now) {
+			look = append(look, session)
+		}
+	}
+	return look
+}
+
+// plan decides about the answers of some sessions. Those that no longer have any are forgotten.
+func (o *outbox) plan(look []string) *plan {
+	p := &plan{now: o.cfg.Now()}
+	for _, session := range look {
+		t := o.sessions[session]
+		if t == nil || p.bytes > maxRoundBytes {
+			continue // it stays due
+		}
+		err := o.cfg.Commits.View(session, func(st crdt.Store) { o.planSession(p, st, session, t) })
+		if err != nil {
+			o.cfg.Logger.Warn("session could not be read; trying again", "session", session, "err", err)
+			t.due = p.now.Add(retryAfter)
+		} else if len(t.jobs) == 0 {
+			delete(o.sessions, session)
+		}
+	}
+	return p
+}
+
+func (o *outbox) planSession(p *plan, st crdt.Store, session string, t *tracked) {
+	slots := o.slots(st)
+	behind, jobs := queued(slots), map[string]*job{}
+	t.due = p.now.Add(maxWait)
+	for i, s := range slots {
+		j := t.jobs[s.OID]
+		if j == nil {
+			j = &job{}
+		}
+		jobs[s.OID] = j
+		d := o.limits.decide(p.now, s, behind[i], *j, o.force.serves(s.Asked))
+		j.unserved = d.unserved
+		if s.State == crdt.RunRunning && d.do == wait {
+			*j = job{} // it was begun, and the worker that did removed its entry
+		}
+		p.add(d, planned{session: session, track: t, job: j, slot: s}, st)
+	}
+	t.jobs = jobs
+}
+
+// slots returns the open answers that are ours to bring, by place.
+func (o *outbox) slots(st crdt.Store) []*crdt.Slot {
+	var ours []*crdt.Slot
+	for _, run := range crdt.OpenRuns(st) {
+		if s, ok := crdt.ReadSlot(st, run); ok && brings(o.limits.region, s) && len(ours) < maxSlots {
+			ours = append(ours, s)
+		}
+	}
+	return ours
+}
+
+// failed notes that an operation on Redis failed.
+func (o *outbox) failed(ctx context.Context, op string, err error) {
+	if ctx.Err() == nil {
+		o.met.failures.WithLabelValues(op).Inc()
+		o.health.Failed(ctx, op, err)
+	}
+}

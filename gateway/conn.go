@@ -1,0 +1,173 @@
+package gateway
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/roamsync/roam/wire"
+)
+
+const (
+	// queueItems bounds what waits for a connection's writer. A client that does not keep up is closed with 4002: it
+	// comes back with its cur and misses nothing.
+	queueItems = 4096
+	// maxUnsafe bounds the ops of a connection whose safe is still to be told; beyond, the client learns it when it
+	// puts them again.
+	maxUnsafe = 10_000
+)
+
+type itemKind uint8
+
+const (
+	itemFrame   itemKind = iota // send frame
+	itemEvent                   // of sub's session; with a ticket: the outcome of this connection's put
+	itemOutcome                 // of a put on a session that is not open here
+	itemOpen                    // answer an open of sub
+	itemCovered                 // sub's client has nothing any more that the region lacks
+	itemLate                    // sub has waited long enough for that
+	itemClose                   // answer a close of sub
+	itemRecheck                 // peers have acknowledged more, or a wait for them is over
+	itemEnd                     // close the connection
+)
+
+// item is one thing for a connection's writer to do, in order.
+type item struct {
+	kind   itemKind
+	frame  any
+	sub    *sub
+	event  *wire.Event
+	ticket ticket
+	id     *int64
+	status wire.Status
+}
+
+// conn is one client's connection. readLoop takes its frames; writeLoop owns what is sent, and the state of it.
+type conn struct {
+	g    *Gateway
+	ws   *websocket.Conn
+	name string
+
+	// guarded by mu
+	mu      sync.Mutex
+	queue   []item
+	full    bool
+	ended   bool
+	checked bool // a recheck is queued
+	signal  chan struct{}
+
+	// owned by readLoop
+	identity Identity
+	device   string
+	subs     map[string]*sub
+	rate     bucket
+	expiry   *time.Timer
+
+	// owned by writeLoop
+	out    outbox
+	unsafe []unsafePut
+	held   []*heldOk
+}
+
+func newConn(g *Gateway, ws *websocket.Conn, name string) *conn {
+	return &conn{g: g, ws: ws, name: name, signal: make(chan struct{}, 1), subs: map[string]*sub{}, rate: newBucket(time.Now())}
+}
+
+// send queues an item; it never waits.
+func (c *conn) send(it item) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.ended || c.full:
+		return
+	case len(c.queue) >= queueItems && it.kind != itemEnd:
+		c.full = true
+		c.queue = append(c.queue[:0:0], item{
+			kind: itemEnd, status: wire.StatusTooSlow,
+			frame: wire.Errorf(wire.Unavailable, "too slow: %d frames wait; come back with your cur", queueItems),
+		})
+		c.g.metrics.dropped.WithLabelValues("slow_client").Inc()
+	default:
+		c.queue = append(c.queue, it)
+	}
+	select {
+	case c.signal <- struct{}{}:
+	default:
+	}
+}
+
+// end closes the connection for a reason, after all that is queued.
+func (c *conn) end(why *wire.Error, status wire.Status) {
+	c.send(item{kind: itemEnd, frame: why, status: status})
+}
+
+func (c *conn) fail(id *int64, s string, err error) {
+	e := wire.ErrorOf(err)
+	c.g.metrics.refused.WithLabelValues(string(e.Code)).Inc()
+	c.send(item{kind: itemFrame, frame: errFrame(id, s, e)})
+}
+
+func errFrame(id *int64, s string, e *wire.Error) *wire.ErrFrame {
+	return &wire.ErrFrame{T: "err", ID: id, S: s, Code: e.Code, Msg: e.Msg, Retry: e.Retry}
+}
+
+// recheck has the writer look what has become safe; one at a time is queued.
+func (c *conn) recheck() {
+	c.mu.Lock()
+	again := c.checked
+	c.checked = true
+	c.mu.Unlock()
+	if !again {
+		c.send(item{kind: itemRecheck})
+	}
+}
+
+// run serves the connection until it ends.
+func (c *conn) run(ctx context.Context) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		defer stop()
+		c.writeLoop(ctx)
+	})
+	c.readLoop(ctx)
+	c.send(item{kind: itemEnd}) // the writer may have ended already
+	writing.Wait()
+	for _, s := range c.subs {
+		s.close()
+	}
+	if c.expiry != nil {
+		c.expiry.Stop()
+	}
+	c.ws.CloseNow()
+}
+
+// take returns what is queued, or nil if nothing is.
+func (c *conn) take() []item {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	q := c.queue
+	c.queue = nil
+	return q
+}
+
+// bucket is a token bucket: MaxRate frames a second, twice that at once.
+type bucket struct {
+	tokens float64
+	last   time.Time
+}
+
+func newBucket(now time.Time) bucket { return bucket{tokens: 2 * wire.MaxRate, last: now} }
+
+func (b *bucket) take(now time.Time) bool {
+	b.tokens = min(2*wire.MaxRate, b.tokens+now.Sub(b.last).Seconds()*wire.MaxRate)
+	b.last = now
+	if b.tokens < 1 {
+		return false
+	}
+	b.tokens--
+	return true
+}

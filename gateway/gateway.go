@@ -1,0 +1,247 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/wire"
+)
+
+// Subprotocol is what clients offer.
+const Subprotocol = "roam.v1.json"
+
+// Backend is the region that the gateway serves.
+type Backend interface {
+	Submit(*wire.Put) error
+	View(session string, read func(crdt.Store)) error
+	Cursors(partition uint8) crdt.Vector
+	Watch(func([]wire.Event)) (stop func())
+}
+
+// Peers is what is known of other regions.
+type Peers interface {
+	Regions() []wire.RegionInfo
+	Reach(crdt.Dot) wire.Reach
+	WatchReach(func()) (stop func())
+}
+
+// Config says what a gateway serves.
+type Config struct {
+	Region, Node string
+	Backend      Backend
+	Peers        Peers
+	Auth         Auth
+	Keys         [][]byte // sign resume tokens: the first is used, all are accepted
+	Logger       *slog.Logger
+	Metrics      prometheus.Registerer
+	Now          func() time.Time
+	// BehindAfter is how long an open waits for what its client has seen elsewhere. 0: 400 ms.
+	BehindAfter time.Duration
+	// MaxConns bounds the connections; more are refused with 503. 0: 15,000.
+	MaxConns int
+}
+
+// Times of the protocol.
+const (
+	helloTimeout  = 10 * time.Second
+	pingEvery     = 25 * time.Second
+	silentAfter   = 60 * time.Second
+	writeTimeout  = 10 * time.Second
+	regionsWait   = 2 * time.Second // for a put's regions: k
+	closeTimeout  = 2 * time.Second
+	maxRegionsAsk = 16
+)
+
+func (c *Config) check() error {
+	if c.Backend == nil || c.Peers == nil || c.Auth == nil || len(c.Keys) == 0 {
+		return errors.New("gateway: Backend, Peers, Auth and Keys are needed")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Metrics == nil {
+		c.Metrics = prometheus.NewRegistry()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.BehindAfter == 0 {
+		c.BehindAfter = 400 * time.Millisecond
+	}
+	if c.MaxConns == 0 {
+		c.MaxConns = 15_000
+	}
+	return nil
+}
+
+// Gateway serves connections. See New.
+type Gateway struct {
+	cfg     Config
+	hub     *hub
+	tokens  tokens
+	metrics *metrics
+	reached chan struct{} // some peer has acknowledged more
+	nextID  atomic.Uint64
+
+	mu      sync.Mutex
+	closing bool
+	conns   map[*conn]struct{}
+	running sync.WaitGroup
+}
+
+// New prepares a gateway and starts nothing.
+func New(cfg Config) (*Gateway, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	return &Gateway{
+		cfg: cfg, hub: newHub(cfg.Backend.Cursors), tokens: tokens{cfg.Keys}, metrics: newMetrics(cfg.Metrics),
+		reached: make(chan struct{}, 1), conns: map[*conn]struct{}{},
+	}, nil
+}
+
+// Run brings events to the connections until ctx ends; then it closes them and waits for them.
+func (g *Gateway) Run(ctx context.Context) error {
+	defer g.cfg.Backend.Watch(g.hub.deliver)()
+	defer g.cfg.Peers.WatchReach(func() {
+		select {
+		case g.reached <- struct{}{}:
+		default:
+		}
+	})()
+	for {
+		select {
+		case <-ctx.Done():
+			g.shut()
+			return nil
+		case <-g.reached:
+			for _, c := range g.all() {
+				c.recheck()
+			}
+		}
+	}
+}
+
+func (g *Gateway) all() []*conn {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all := make([]*conn, 0, len(g.conns))
+	for c := range g.conns {
+		all = append(all, c)
+	}
+	return all
+}
+
+func (g *Gateway) shut() {
+	g.mu.Lock()
+	g.closing = true
+	g.mu.Unlock()
+	for _, c := range g.all() {
+		c.end(wire.Errorf(wire.Unavailable, "this node is going away: come back, here or elsewhere"), wire.StatusGoingAway)
+	}
+	g.running.Wait()
+}
+
+// Handler serves GET /v1/connect.
+func (g *Gateway) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/connect", g.connect)
+	return mux
+}
+
+func offers(r *http.Request) []string {
+	var all []string
+	for _, v := range r.Header.Values("Sec-WebSocket-Protocol") {
+		for p := range strings.SplitSeq(v, ",") {
+			all = append(all, strings.TrimSpace(p))
+		}
+	}
+	return all
+}
+
+func (g *Gateway) connect(w http.ResponseWriter, r *http.Request) {
+	if !slices.Contains(offers(r), Subprotocol) {
+		g.metrics.refused.WithLabelValues("version").Inc()
+		http.Error(w, "no known subprotocol was offered; this server speaks "+Subprotocol, http.StatusBadRequest)
+		return
+	}
+	if !g.enter() {
+		g.metrics.refused.WithLabelValues("full").Inc()
+		http.Error(w, "this node takes no more connections now: try another region or come back", http.StatusServiceUnavailable)
+		return
+	}
+	defer g.running.Done()
+	// Any origin may connect: who a client is comes from the token in hello, never from a cookie.
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{Subprotocol}, InsecureSkipVerify: true})
+	if err != nil {
+		g.metrics.refused.WithLabelValues("upgrade").Inc()
+		return
+	}
+	c := newConn(g, ws, fmt.Sprintf("%s-%s-%d", g.cfg.Region, g.cfg.Node, g.nextID.Add(1)))
+	g.keep(c)
+	defer g.drop(c)
+	c.run(context.WithoutCancel(r.Context()))
+}
+
+// enter counts a connection in, unless the gateway is full or closing.
+func (g *Gateway) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closing || len(g.conns) >= g.cfg.MaxConns {
+		return false
+	}
+	g.running.Add(1)
+	return true
+}
+
+func (g *Gateway) keep(c *conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.conns[c] = struct{}{}
+	g.metrics.conns.Set(float64(len(g.conns)))
+	if g.closing {
+		c.end(wire.Errorf(wire.Unavailable, "this node is going away"), wire.StatusGoingAway)
+	}
+}
+
+func (g *Gateway) drop(c *conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.conns, c)
+	g.metrics.conns.Set(float64(len(g.conns)))
+}
+
+type metrics struct {
+	conns   prometheus.Gauge
+	frames  *prometheus.CounterVec
+	refused *prometheus.CounterVec
+	closed  *prometheus.CounterVec
+	dropped *prometheus.CounterVec
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	counter := func(name, help, label string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
+	}
+	m := &metrics{
+		conns:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "roam_gateway_connections", Help: "Open connections."}),
+		frames:  counter("roam_gateway_frames_total", "Frames from clients, by type.", "type"),
+		refused: counter("roam_gateway_refused_total", "Connections and frames refused, by reason.", "reason"),
+		closed:  counter("roam_gateway_closed_total", "Connections closed by the server, by close code.", "code"),
+		dropped: counter("roam_gateway_dropped_total", "What was not delivered, by reason.", "reason"),
+	}
+	reg.MustRegister(m.conns, m.frames, m.refused, m.closed, m.dropped)
+	return m
+}

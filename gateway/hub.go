@@ -1,0 +1,158 @@
+package gateway
+
+import (
+	"sync"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/wire"
+)
+
+// hub brings the region's events to the connections that have their sessions open. Its methods only take locks and
+// append to bounded queues: deliver runs on the region's apply goroutine.
+type hub struct {
+	cursors func(uint8) crdt.Vector
+	shards  [crdt.Partitions]shard
+
+	mu      sync.Mutex
+	tags    map[uint64]ticket // puts under way
+	lastTag uint64
+}
+
+// shard is one partition's part of the hub.
+type shard struct {
+	mu      sync.Mutex
+	subs    map[string]map[*sub]struct{}
+	waiting map[*sub]crdt.Vector // subs whose client has seen what is not here yet
+}
+
+// ticket is a put under way.
+type ticket struct {
+	conn    *conn
+	id      int64
+	regions int
+}
+
+func newHub(cursors func(uint8) crdt.Vector) *hub {
+	h := &hub{cursors: cursors, tags: map[uint64]ticket{}}
+	for i := range h.shards {
+		h.shards[i].subs = map[string]map[*sub]struct{}{}
+		h.shards[i].waiting = map[*sub]crdt.Vector{}
+	}
+	return h
+}
+
+func (h *hub) add(s *sub) {
+	sh := &h.shards[s.partition]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if sh.subs[s.session] == nil {
+		sh.subs[s.session] = map[*sub]struct{}{}
+	}
+	sh.subs[s.session][s] = struct{}{}
+}
+
+func (h *hub) remove(s *sub) {
+	sh := &h.shards[s.partition]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	delete(sh.subs[s.session], s)
+	if len(sh.subs[s.session]) == 0 {
+		delete(sh.subs, s.session)
+	}
+	delete(sh.waiting, s)
+}
+
+// await has the sub told once the region's cursors cover want.
+func (h *hub) await(s *sub, want crdt.Vector) {
+	sh := &h.shards[s.partition]
+	sh.mu.Lock()
+	sh.waiting[s] = want
+	sh.mu.Unlock()
+	h.wake(s.partition) // the cursors may have got there in between
+}
+
+func (h *hub) wake(p uint8) {
+	sh := &h.shards[p]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if len(sh.waiting) == 0 {
+		return
+	}
+	have := h.cursors(p)
+	for s, want := range sh.waiting {
+		if have.Covers(want) {
+			delete(sh.waiting, s)
+			s.conn.send(item{kind: itemCovered, sub: s})
+		}
+	}
+}
+
+// ticket registers a put and returns its tag.
+func (h *hub) ticket(t ticket) uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lastTag++
+	h.tags[h.lastTag] = t
+	return h.lastTag
+}
+
+// redeem takes a put's ticket, once.
+func (h *hub) redeem(tag uint64) (ticket, bool) {
+	if tag == 0 {
+		return ticket{}, false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t, ok := h.tags[tag]
+	delete(h.tags, tag)
+	return t, ok
+}
+
+// deliver is the region's watcher.
+func (h *hub) deliver(events []wire.Event) {
+	var touched [crdt.Partitions]bool
+	for i := range events {
+		e := &events[i]
+		p := crdt.PartitionOf(e.Session)
+		touched[p] = true
+		own, ok := h.redeem(e.Tag)
+		told := h.tell(p, e, own)
+		if ok && !told {
+			own.conn.send(item{kind: itemOutcome, event: e, ticket: own})
+		}
+	}
+	for p, t := range touched {
+		if t {
+			h.wake(uint8(p))
+		}
+	}
+}
+
+// tell queues an event for every connection that has its session open, and reports whether the putter is one.
+func (h *hub) tell(p uint8, e *wire.Event, own ticket) (told bool) {
+	sh := &h.shards[p]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for s := range sh.subs[e.Session] {
+		it := item{kind: itemEvent, sub: s, event: e}
+		if s.conn == own.conn {
+			it.ticket, told = own, true
+		}
+		if told && s.conn == own.conn || len(e.Changes) > 0 {
+			s.conn.send(it)
+		}
+	}
+	return told
+}
+
+// signal passes a sig on to the session's other connections on this node.
+func (h *hub) signal(from *conn, f *wire.Sig) {
+	sh := &h.shards[crdt.PartitionOf(f.S)]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for s := range sh.subs[f.S] {
+		if s.conn != from {
+			s.conn.send(item{kind: itemFrame, frame: f})
+		}
+	}
+}

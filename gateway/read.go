@@ -1,0 +1,316 @@
+package gateway
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/wire"
+)
+
+// maxMessage bounds a WebSocket message, of several frames or of one that is too large and skipped.
+const maxMessage = 8 << 20
+
+// readLoop takes frames until the connection ends or is ended.
+func (c *conn) readLoop(ctx context.Context) {
+	c.ws.SetReadLimit(maxMessage)
+	silent := time.AfterFunc(helloTimeout, func() {
+		c.end(wire.Errorf(wire.BadFrame, "silent: hello is due within %s, then a frame every %s (answer ping with pong)",
+			helloTimeout, silentAfter), wire.StatusSilent)
+	})
+	defer silent.Stop()
+	greeted := false
+	for {
+		typ, r, err := c.ws.Reader(ctx)
+		if err != nil {
+			return
+		}
+		if typ != websocket.MessageText {
+			c.end(wire.Errorf(wire.BadFrame, "%s is text messages", Subprotocol), wire.StatusBadFrames)
+			return
+		}
+		err = lines(r, func(line []byte, tooLong bool) bool {
+			ok := c.line(line, tooLong, &greeted)
+			if greeted {
+				silent.Reset(silentAfter)
+			}
+			return ok
+		})
+		if err != nil {
+			return
+		}
+	}
+}
+
+var errStop = errors.New("stop reading")
+
+// lines splits a message into frames. One that is over the limit is skipped, and reported without its bytes.
+func lines(r io.Reader, visit func(line []byte, tooLong bool) bool) error {
+	br := bufio.NewReaderSize(r, 4096)
+	var line []byte
+	tooLong := false
+	for {
+		part, err := br.ReadSlice('\n')
+		if len(line)+len(part) > wire.MaxFrame+1 {
+			line, tooLong = line[:0], true
+		} else if !tooLong {
+			line = append(line, part...)
+		}
+		if errors.Is(err, bufio.ErrBufferFull) {
+			continue
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if trimmed := bytes.TrimSpace(line); len(trimmed) > 0 || tooLong {
+			if !visit(trimmed, tooLong) {
+				return errStop
+			}
+		}
+		if err != nil {
+			return nil
+		}
+		line, tooLong = line[:0], false
+	}
+}
+
+// line handles one frame and reports whether to read on.
+func (c *conn) line(line []byte, tooLong bool, greeted *bool) bool {
+	var f *wire.ClientFrame
+	var err error
+	if tooLong {
+		err = wire.Errorf(wire.TooLarge, "a frame has at most %d bytes; this one was skipped", wire.MaxFrame)
+	} else {
+		f, err = wire.DecodeFrame(line)
+	}
+	if !*greeted {
+		*greeted = c.hello(f, err)
+		return *greeted
+	}
+	if !c.rate.take(time.Now()) {
+		e := wire.Errorf(wire.RateLimited, "over %d frames a second", wire.MaxRate)
+		e.Retry = 1000 / wire.MaxRate * 20
+		var id *int64
+		if f != nil {
+			id = f.ID
+		}
+		c.fail(id, "", e)
+		return true
+	}
+	if err != nil {
+		c.fail(nil, "", err)
+		return true
+	}
+	c.frame(f)
+	return true
+}
+
+// hello handles the first frame and reports whether the client may go on.
+func (c *conn) hello(f *wire.ClientFrame, err error) bool {
+	if err == nil && f.T != "hello" {
+		err = wire.Errorf(wire.BadFrame, "the first frame is hello, not %.32q", f.T)
+	}
+	if err != nil {
+		c.end(wire.ErrorOf(err), wire.StatusBadFrames)
+		return false
+	}
+	id, err := c.g.cfg.Auth.Authenticate(f.Token)
+	if err != nil {
+		c.g.metrics.refused.WithLabelValues("token").Inc()
+		c.end(wire.Errorf(wire.Unauthorized, "%v", err), wire.StatusBadToken)
+		return false
+	}
+	c.device = f.Device
+	if len(c.device) > wire.MaxName {
+		c.device = c.device[:wire.MaxName]
+	}
+	c.assume(id)
+	c.send(item{kind: itemFrame, frame: c.welcome(*f.ID)})
+	for i, o := range f.Open {
+		if i >= wire.MaxOpen {
+			c.fail(f.ID, o.S, wire.Errorf(wire.TooLarge, "at most %d sessions are open on a connection", wire.MaxOpen))
+			break
+		}
+		c.open(nil, o.S, o.Cur, o.Tail)
+	}
+	c.g.metrics.frames.WithLabelValues("hello").Inc()
+	return true
+}
+
+func (c *conn) welcome(id int64) *wire.Welcome {
+	w := &wire.Welcome{
+		T: "welcome", ID: id, Conn: c.name, User: c.identity.User, Region: c.g.cfg.Region, Node: c.g.cfg.Node,
+		Ping: int(pingEvery.Seconds()), Max: wire.Max{Frame: wire.MaxFrame, Ops: wire.MaxOps, Rate: wire.MaxRate},
+		Regions: c.g.cfg.Peers.Regions(),
+	}
+	if !c.identity.Expires.IsZero() {
+		w.Exp = c.identity.Expires.Unix()
+	}
+	return w
+}
+
+// assume takes an identity, and ends the connection when its token does.
+func (c *conn) assume(id Identity) {
+	c.identity = id
+	if c.expiry != nil {
+		c.expiry.Stop()
+		c.expiry = nil
+	}
+	if !id.Expires.IsZero() {
+		c.expiry = time.AfterFunc(id.Expires.Sub(c.g.cfg.Now()), func() {
+			c.end(wire.Errorf(wire.Unauthorized, "the token has expired: come back with a fresh one"), wire.StatusExpired)
+		})
+	}
+}
+
+func (c *conn) frame(f *wire.ClientFrame) {
+	counted := f.T
+	switch f.T {
+	case "open":
+		c.open(f.ID, f.S, f.Cur, f.Tail)
+	case "close":
+		c.closeSession(f)
+	case "put":
+		if err := c.put(f); err != nil {
+			c.fail(f.ID, f.S, err)
+		}
+	case "page":
+		if err := c.page(f); err != nil {
+			c.fail(f.ID, f.S, err)
+		}
+	case "sig":
+		c.sig(f)
+	case "auth":
+		c.reauth(f)
+	case "pong":
+	case "hello":
+		c.fail(f.ID, "", wire.Errorf(wire.BadFrame, "hello comes once; use open, and auth for a fresh token"))
+	default:
+		counted = "unknown" // of a later version: ignored
+	}
+	c.g.metrics.frames.WithLabelValues(counted).Inc()
+}
+
+// allow checks that the client may read, or write, a session.
+func (c *conn) allow(session string, write bool) error {
+	if err := wire.CheckSession(session); err != nil {
+		return err
+	}
+	r, w := c.identity.may(session)
+	if !r || (write && !w) {
+		return wire.Errorf(wire.Forbidden, "%s may not do that with %s", c.identity.User, session)
+	}
+	return nil
+}
+
+func (c *conn) open(id *int64, session, cur string, tail *int) {
+	if err := c.allow(session, false); err != nil {
+		c.fail(id, session, err)
+		return
+	}
+	if old := c.subs[session]; old != nil {
+		old.close() // opened again: it starts anew
+	} else if len(c.subs) >= wire.MaxOpen {
+		c.fail(id, session, wire.Errorf(wire.TooLarge, "at most %d sessions are open on a connection: close some", wire.MaxOpen))
+		return
+	}
+	s := newSub(c, id, session, tail)
+	if cur != "" {
+		pos, err := c.g.tokens.parse(cur, c.identity.User, session)
+		s.begin(pos, err == nil)
+	}
+	c.subs[session] = s
+	c.g.hub.add(s)
+	c.send(item{kind: itemOpen, sub: s})
+}
+
+func (c *conn) closeSession(f *wire.ClientFrame) {
+	if s := c.subs[f.S]; s != nil {
+		s.close()
+		delete(c.subs, f.S)
+		c.send(item{kind: itemClose, sub: s})
+	}
+	c.send(item{kind: itemFrame, frame: &wire.Ok{T: "ok", ID: *f.ID, S: f.S}})
+}
+
+func (c *conn) put(f *wire.ClientFrame) error {
+	if err := c.allow(f.S, true); err != nil {
+		return err
+	}
+	ops, err := f.Put(c.identity.User, c.device, c.identity.Service)
+	if err != nil {
+		return err
+	}
+	if f.Regions < 0 || f.Regions > maxRegionsAsk {
+		return wire.Errorf(wire.BadFrame, "regions %d: 0 to %d", f.Regions, maxRegionsAsk)
+	}
+	var floor crdt.Floor
+	if s := c.subs[f.S]; s != nil {
+		floor = s.floor
+	}
+	if f.Cur != "" {
+		if pos, err := c.g.tokens.parse(f.Cur, c.identity.User, f.S); err == nil {
+			floor.Seq, floor.Stamp = max(floor.Seq, pos.floor.Seq), max(floor.Stamp, pos.floor.Stamp)
+		}
+	}
+	id := *f.ID
+	tag := c.g.hub.ticket(ticket{conn: c, id: id, regions: f.Regions})
+	session := f.S
+	err = c.g.cfg.Backend.Submit(&wire.Put{Session: session, Ops: ops, Floor: floor, Tag: tag, Fail: func(err error) {
+		if t, ok := c.g.hub.redeem(tag); ok {
+			t.conn.fail(&id, session, err)
+		}
+	}})
+	if err != nil {
+		c.g.hub.redeem(tag)
+	}
+	return err
+}
+
+func (c *conn) page(f *wire.ClientFrame) error {
+	if err := c.allow(f.S, false); err != nil {
+		return err
+	}
+	page := &wire.PageFrame{T: "page", ID: *f.ID, S: f.S, Log: []any{}}
+	err := c.g.cfg.Backend.View(f.S, func(st crdt.Store) {
+		var log []*crdt.Entry
+		log, page.More = crdt.Page(st, f.Before, tailOf(f.Limit))
+		page.Log = entryFrames(log)
+	})
+	if err != nil {
+		return err
+	}
+	c.send(item{kind: itemFrame, frame: page})
+	return nil
+}
+
+func (c *conn) sig(f *wire.ClientFrame) {
+	if c.allow(f.S, true) != nil || len(f.V) > wire.MaxKey*8 || (f.K != "typing" && f.K != "presence") {
+		c.g.metrics.dropped.WithLabelValues("sig").Inc()
+		return
+	}
+	v := f.V
+	if len(v) == 0 {
+		v = []byte("null")
+	}
+	c.g.hub.signal(c, &wire.Sig{T: "sig", S: f.S, User: c.identity.User, Device: c.device, K: f.K, V: v})
+}
+
+func (c *conn) reauth(f *wire.ClientFrame) {
+	id, err := c.g.cfg.Auth.Authenticate(f.Token)
+	if err == nil && id.User != c.identity.User {
+		err = wire.Errorf(wire.Forbidden, "the fresh token is another user's: connect anew for that")
+	}
+	if err != nil {
+		c.fail(f.ID, "", wire.Errorf(wire.Unauthorized, "%v", err))
+		return
+	}
+	c.assume(id)
+	c.send(item{kind: itemFrame, frame: &wire.Ok{T: "ok", ID: *f.ID}})
+}

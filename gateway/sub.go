@@ -1,0 +1,151 @@
+package gateway
+
+import (
+	"time"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/wire"
+)
+
+// sub is one session open on one connection.
+type sub struct {
+	conn      *conn
+	session   string
+	partition uint8
+	id        *int64 // of the open that it answers
+	tail      int
+	cur       string      // "none", "good" or "bad": what the client came with
+	came      position    // what it has seen, if good
+	floor     crdt.Floor  // of came: what is put comes after it
+	late      *time.Timer // ends the wait for what the client has seen elsewhere
+
+	// owned by writeLoop
+	open   bool
+	closed bool
+	behind bool
+	pos    position
+	tok    *wire.Tok // the last frame written, if it is this session's tok: it gets the cur
+}
+
+const (
+	curNone = "none"
+	curGood = "good"
+	curBad  = "bad"
+)
+
+func newSub(c *conn, id *int64, session string, tail *int) *sub {
+	return &sub{
+		conn: c, session: session, partition: crdt.PartitionOf(session), id: id, tail: tailOf(tail), cur: curNone,
+		pos: position{seen: crdt.Vector{}},
+	}
+}
+
+func tailOf(tail *int) int {
+	switch {
+	case tail == nil:
+		return wire.DefTail
+	case *tail < 0:
+		return 0
+	}
+	return min(*tail, wire.MaxTail)
+}
+
+// begin takes the token that the client came with.
+func (s *sub) begin(pos position, good bool) {
+	s.cur = curBad
+	if good {
+		s.cur, s.came, s.floor = curGood, pos, pos.floor
+	}
+}
+
+func (s *sub) close() {
+	s.conn.g.hub.remove(s)
+	if s.late != nil {
+		s.late.Stop()
+	}
+}
+
+func (s *sub) token() string {
+	return s.conn.g.tokens.mint(&s.pos, s.conn.identity.User, s.session)
+}
+
+// take moves the position over a change and reports whether the client lacks it.
+func (s *sub) take(ch *wire.Change) bool {
+	if ch.Dot.F <= s.pos.seen[ch.Dot.ID] {
+		return false
+	}
+	s.pos.seen[ch.Dot.ID] = ch.Dot.F
+	s.pos.reach(0, ch.Op.Stamp)
+	for _, it := range ch.Items {
+		if it.Entry != nil {
+			s.pos.reach(it.Entry.Seq, 0)
+		}
+	}
+	return true
+}
+
+// load reads what an open answers with: a snap for a client without a usable token, else what it lacks.
+func (s *sub) load() (frame any, err error) {
+	err = s.conn.g.cfg.Backend.View(s.session, func(st crdt.Store) {
+		h := crdt.ReadHeader(st)
+		s.pos = position{seen: h.Seen, floor: crdt.Floor{Seq: h.MaxSeq, Stamp: h.MaxStamp}}
+		if s.cur != curGood {
+			frame = s.snap(st)
+			return
+		}
+		items := crdt.Since(st, s.came.seen)
+		s.pos.seen.Merge(s.came.seen)
+		s.pos.reach(s.came.floor.Seq, s.came.floor.Stamp)
+		frame = &wire.Delta{T: "delta", ID: s.id, S: s.session, Cur: s.token(), Ops: itemFrames(items), Behind: s.sayBehind()}
+	})
+	return frame, err
+}
+
+// sayBehind is nil unless the client has to hear it.
+func (s *sub) sayBehind() *bool {
+	if !s.behind {
+		return nil
+	}
+	b := true
+	return &b
+}
+
+func (s *sub) snap(st crdt.Store) *wire.Snap {
+	log, more := crdt.Page(st, 0, s.tail)
+	if s.tail == 0 {
+		log, more = nil, len(s.pos.seen) > 0
+	}
+	why := "new"
+	if s.cur == curBad {
+		why = "resync"
+	}
+	snap := &wire.Snap{
+		T: "snap", ID: s.id, S: s.session, Cur: s.token(), Map: map[string]wire.MapValue{}, Read: crdt.Read(st),
+		Log: entryFrames(log), More: more, Why: why,
+	}
+	for _, m := range crdt.Map(st) {
+		snap.Map[m.Key] = wire.MapValue{V: m.Value, HLC: m.Version.String(), User: m.User}
+	}
+	return snap
+}
+
+func entryFrames(log []*crdt.Entry) []any {
+	all := make([]any, len(log))
+	for i, e := range log {
+		all[i] = wire.EntryFrame(e)
+	}
+	return all
+}
+
+func itemFrames(items []crdt.Item) []any {
+	all := make([]any, 0, len(items))
+	for _, it := range items {
+		switch {
+		case it.Entry != nil:
+			all = append(all, wire.EntryFrame(it.Entry))
+		case it.Map != nil:
+			all = append(all, wire.MapFrame(it.Map))
+		}
+	}
+	return all
+}

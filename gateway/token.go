@@ -1,0 +1,98 @@
+package gateway
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+
+	"github.com/roamsync/roam/crdt"
+)
+
+// position is what was delivered of a session: what a resume token says.
+type position struct {
+	seen  crdt.Vector
+	floor crdt.Floor // the highest seq and stamp delivered
+}
+
+func (p *position) clone() position { return position{seen: p.seen.Clone(), floor: p.floor} }
+
+// reach raises the position.
+func (p *position) reach(seq uint64, stamp crdt.Stamp) {
+	p.floor.Seq, p.floor.Stamp = max(p.floor.Seq, seq), max(p.floor.Stamp, stamp)
+}
+
+const (
+	tokenVersion = 1
+	macSize      = 16
+	keyIDSize    = 2
+)
+
+var errToken = errors.New("not a resume token of this user and session")
+
+// tokens signs and checks resume tokens: version, key id, seq, stamp, vector, and a MAC that also covers whom and
+// which session the token is for.
+type tokens struct{ keys [][]byte }
+
+func keyID(key []byte) [keyIDSize]byte {
+	sum := sha256.Sum256(key)
+	return [keyIDSize]byte(sum[:keyIDSize])
+}
+
+func sign(key, body []byte, user, session string) []byte {
+	mac := hmac.New(sha256.New, key)
+	mac.Write(body)
+	mac.Write([]byte{0})
+	mac.Write([]byte(user))
+	mac.Write([]byte{0})
+	mac.Write([]byte(session))
+	return mac.Sum(nil)[:macSize]
+}
+
+func (t tokens) mint(p *position, user, session string) string {
+	id := keyID(t.keys[0])
+	b := append([]byte{tokenVersion}, id[:]...)
+	b = binary.AppendUvarint(b, p.floor.Seq)
+	b = binary.BigEndian.AppendUint64(b, uint64(p.floor.Stamp))
+	b = append(b, crdt.EncodeVector(p.seen)...)
+	return base64.RawURLEncoding.EncodeToString(append(b, sign(t.keys[0], b, user, session)...))
+}
+
+// maxToken bounds what is decoded: some twenty origins.
+const maxToken = 512
+
+func (t tokens) parse(cur, user, session string) (position, error) {
+	if len(cur) > maxToken {
+		return position{}, errToken
+	}
+	b, err := base64.RawURLEncoding.DecodeString(cur)
+	if err != nil || len(b) < 1+keyIDSize+macSize || b[0] != tokenVersion {
+		return position{}, errToken
+	}
+	body, mac := b[:len(b)-macSize], b[len(b)-macSize:]
+	if !t.signed(body, mac, user, session) {
+		return position{}, errToken
+	}
+	rest := body[1+keyIDSize:]
+	seq, n := binary.Uvarint(rest)
+	if n <= 0 || len(rest) < n+8 {
+		return position{}, errToken
+	}
+	seen, err := crdt.DecodeVector(rest[n+8:])
+	if err != nil {
+		return position{}, errToken
+	}
+	stamp := crdt.Stamp(binary.BigEndian.Uint64(rest[n:]))
+	return position{seen: seen, floor: crdt.Floor{Seq: seq, Stamp: stamp}}, nil
+}
+
+func (t tokens) signed(body, mac []byte, user, session string) bool {
+	for _, key := range t.keys {
+		id := keyID(key)
+		if string(body[1:1+keyIDSize]) == string(id[:]) && hmac.Equal(mac, sign(key, body, user, session)) {
+			return true
+		}
+	}
+	return false
+}

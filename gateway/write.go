@@ -1,0 +1,377 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/wire"
+)
+
+// flushBytes is when what was encoded is sent before more is.
+const flushBytes = 256 << 10
+
+// outbox collects frames for one WebSocket message.
+type outbox struct {
+	frames []any
+	toks   []*sub // whose tok is the last of its session so far
+}
+
+// unsafePut is what a client put and does not yet know to be elsewhere.
+type unsafePut struct {
+	session string
+	oid     string
+	dot     crdt.Dot
+}
+
+// heldOk is the ok of a put that asked to wait for other regions.
+type heldOk struct {
+	ok      *wire.Ok
+	sub     *sub
+	placed  []wire.Placed
+	regions int
+	until   time.Time
+}
+
+var errEnded = errors.New("connection ended")
+
+// writeLoop sends what is queued until the connection ends. It pings when there has been nothing to send for long.
+func (c *conn) writeLoop(ctx context.Context) {
+	idle := time.NewTicker(pingEvery)
+	defer idle.Stop()
+	defer c.finish()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-idle.C:
+			c.out.frames = append(c.out.frames, &wire.Ping{T: "ping"})
+			if c.flush(ctx) != nil {
+				return
+			}
+			continue
+		case <-c.signal:
+		}
+		if c.work(ctx, c.take()) != nil {
+			return
+		}
+		idle.Reset(pingEvery)
+	}
+}
+
+// finish stops taking items: nobody writes them any more.
+func (c *conn) finish() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended, c.queue = true, nil
+}
+
+// work does items in order and sends what comes of them.
+func (c *conn) work(ctx context.Context, items []item) error {
+	for i := range items {
+		it := &items[i]
+		if it.kind == itemEnd {
+			return c.hangUp(ctx, it)
+		}
+		if err := c.do(it); err != nil {
+			return c.hangUp(ctx, &item{frame: wire.ErrorOf(err), status: wire.StatusGoingAway})
+		}
+		if len(c.out.frames) >= 64 {
+			if err := c.flush(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return c.flush(ctx)
+}
+
+func (c *conn) do(it *item) error {
+	switch it.kind {
+	case itemFrame:
+		c.write(it.frame)
+	case itemEvent:
+		c.event(it)
+	case itemOutcome:
+		c.outcome(nil, it.event, it.ticket)
+	case itemOpen:
+		return c.answerOpen(it.sub)
+	case itemCovered, itemLate:
+		return c.covered(it.sub, it.kind == itemCovered)
+	case itemClose:
+		it.sub.closed = true
+	case itemRecheck:
+		c.mu.Lock()
+		c.checked = false
+		c.mu.Unlock()
+		c.reach()
+	}
+	return nil
+}
+
+func (c *conn) write(frame any) { c.out.frames = append(c.out.frames, frame) }
+
+// writeFor writes a frame that bears its session's cur, or ends it.
+func (c *conn) writeFor(s *sub, frame any) {
+	if s != nil {
+		s.tok = nil
+	}
+	c.write(frame)
+}
+
+// answerOpen answers at once if the region holds all that the client has seen, and else waits for that.
+func (c *conn) answerOpen(s *sub) error {
+	have := c.g.cfg.Backend.Cursors(s.partition)
+	if s.cur == curGood && !have.Covers(s.came.seen) {
+		s.late = time.AfterFunc(c.g.cfg.BehindAfter, func() { c.send(item{kind: itemLate, sub: s}) })
+		c.g.hub.await(s, s.came.seen)
+		return nil
+	}
+	return c.show(s)
+}
+
+func (c *conn) show(s *sub) error {
+	if s.closed {
+		return nil
+	}
+	frame, err := s.load()
+	if err != nil {
+		return err
+	}
+	s.open = true
+	c.writeFor(s, frame)
+	return nil
+}
+
+// covered ends a wait: the region has caught up with the client, or it is too late to go on waiting.
+func (c *conn) covered(s *sub, all bool) error {
+	switch {
+	case s.closed || s.open && !s.behind:
+		return nil
+	case !s.open:
+		s.behind = !all
+		return c.show(s)
+	case all:
+		s.behind = false
+		no := false
+		c.writeFor(s, &wire.Delta{T: "delta", S: s.session, Cur: s.token(), Ops: []any{}, Behind: &no})
+	}
+	return nil
+}
+
+// event shows what changed in a session that is open here. If it was this connection's put, the ok stands at its
+// place, and only what the client cannot know is sent with it.
+func (c *conn) event(it *item) {
+	s, e := it.sub, it.event
+	own := it.ticket.conn != nil
+	if s.closed || !s.open {
+		if own {
+			c.outcome(nil, e, it.ticket)
+		}
+		return
+	}
+	before := ""
+	if own {
+		before = s.token() // the runs of a put come before its ok, and must not cover it
+	}
+	var show []crdt.Item
+	for i := range e.Changes {
+		ch := &e.Changes[i]
+		if !s.take(ch) {
+			continue
+		}
+		for _, item := range ch.Items {
+			if !own || !isOp(item, ch.Op) {
+				show = append(show, item)
+			}
+		}
+	}
+	c.showItems(s, show, before)
+	if own {
+		c.outcome(s, e, it.ticket)
+	}
+}
+
+// isOp reports whether an item is only the op itself, as its putter knows it.
+func isOp(it crdt.Item, op *crdt.Op) bool {
+	return (it.Entry != nil && it.Entry.OID == op.OID) || (it.Map != nil && it.Map.OID == op.OID)
+}
+
+func (c *conn) showItems(s *sub, items []crdt.Item, cur string) {
+	var ops []any
+	for _, it := range items {
+		if it.Tok != nil {
+			c.tok(s, it.Tok)
+		}
+	}
+	if ops = itemFrames(items); len(ops) == 0 {
+		return
+	}
+	if cur == "" {
+		cur = s.token()
+	}
+	c.writeFor(s, &wire.Delta{T: "delta", S: s.session, Cur: cur, Ops: ops})
+}
+
+// tok writes a piece of an answer, joined to the one before if that waits too.
+func (c *conn) tok(s *sub, t *crdt.Tok) {
+	ep := t.Attempt.String()
+	if last := s.tok; last != nil && last.Run == t.Run && last.Ep == ep && last.Off+uint64(len(last.D)) == t.Off {
+		last.D += t.Text
+		return
+	}
+	s.tok = &wire.Tok{T: "tok", S: s.session, Run: t.Run, Ep: ep, Off: t.Off, D: t.Text}
+	c.out.toks = append(c.out.toks, s)
+	c.write(s.tok)
+}
+
+// outcome writes the answer to a put.
+func (c *conn) outcome(s *sub, e *wire.Event, t ticket) {
+	if e.Refused != nil {
+		err := wire.ErrorOf(e.Refused)
+		c.g.metrics.refused.WithLabelValues(string(err.Code)).Inc()
+		c.write(errFrame(&t.id, e.Session, err))
+		return
+	}
+	ok := &wire.Ok{T: "ok", ID: t.id, S: e.Session}
+	for _, p := range e.Placed {
+		at := wire.At{OID: p.OID, Seq: p.Place.Seq, At: p.Place.At}
+		if p.Place.Seq == 0 {
+			at.HLC = p.Version.String()
+		}
+		ok.At = append(ok.At, at)
+	}
+	reach := c.reachOf(e.Placed)
+	if t.regions > reach.Regions {
+		h := &heldOk{ok: ok, sub: s, placed: e.Placed, regions: t.regions, until: time.Now().Add(regionsWait)}
+		c.held = append(c.held, h)
+		time.AfterFunc(regionsWait, c.recheck)
+		return
+	}
+	c.writeOk(ok, s, e.Placed, reach)
+}
+
+func (c *conn) writeOk(ok *wire.Ok, s *sub, placed []wire.Placed, reach wire.Reach) {
+	ok.Regions, ok.Safe = reach.Regions, reach.Safe
+	if s != nil && s.open && !s.closed {
+		ok.Cur = s.token()
+	}
+	c.writeFor(s, ok)
+	if reach.Safe {
+		return
+	}
+	for _, p := range placed {
+		if len(c.unsafe) >= maxUnsafe {
+			c.g.metrics.dropped.WithLabelValues("safe_untracked").Inc()
+			continue
+		}
+		c.unsafe = append(c.unsafe, unsafePut{session: ok.S, oid: p.OID, dot: p.Dot})
+	}
+}
+
+// reachOf is how far all of a put's ops have come: the least of them counts.
+func (c *conn) reachOf(placed []wire.Placed) wire.Reach {
+	all := wire.Reach{Regions: maxRegionsAsk, Safe: true}
+	for _, p := range placed {
+		r := c.g.cfg.Peers.Reach(p.Dot)
+		all.Regions, all.Safe = min(all.Regions, r.Regions), all.Safe && r.Safe
+	}
+	return all
+}
+
+// reach tells the client what has become safe, and answers puts that have waited for regions.
+func (c *conn) reach() {
+	held := c.held[:0]
+	for _, h := range c.held {
+		r := c.reachOf(h.placed)
+		if r.Regions < h.regions && time.Now().Before(h.until) {
+			held = append(held, h)
+			continue
+		}
+		c.writeOk(h.ok, h.sub, h.placed, r)
+	}
+	c.held = held
+	kept, safe := c.unsafe[:0], map[string]*wire.Safe{}
+	for _, u := range c.unsafe {
+		if !c.g.cfg.Peers.Reach(u.dot).Safe {
+			kept = append(kept, u)
+			continue
+		}
+		f := safe[u.session]
+		if f == nil {
+			f = &wire.Safe{T: "safe", S: u.session}
+			safe[u.session] = f
+			c.write(f)
+		}
+		f.OIDs = append(f.OIDs, u.oid)
+	}
+	c.unsafe = kept
+}
+
+// flush sends what was written as one message, one frame a line. The last tok of each session gets its cur: all that
+// it covers stands before it.
+func (c *conn) flush(ctx context.Context) error {
+	for _, s := range c.out.toks {
+		if s.tok != nil {
+			s.tok.Cur = s.token()
+			s.tok = nil
+		}
+	}
+	c.out.toks = c.out.toks[:0]
+	if len(c.out.frames) == 0 {
+		return nil
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	for _, f := range c.out.frames {
+		if err := enc.Encode(f); err != nil {
+			c.g.cfg.Logger.Error("frame not encoded", "err", err)
+			c.g.metrics.dropped.WithLabelValues("encoding").Inc()
+			return errEnded // what follows would hide the hole
+		}
+		if b.Len() >= flushBytes {
+			if err := c.sendMessage(ctx, &b); err != nil {
+				return err
+			}
+		}
+	}
+	clear(c.out.frames)
+	c.out.frames = c.out.frames[:0]
+	return c.sendMessage(ctx, &b)
+}
+
+func (c *conn) sendMessage(ctx context.Context, b *bytes.Buffer) error {
+	if b.Len() == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	err := c.ws.Write(ctx, websocket.MessageText, bytes.TrimSuffix(b.Bytes(), []byte{'\n'}))
+	b.Reset()
+	return err
+}
+
+// hangUp says why, if there is a reason, and closes.
+func (c *conn) hangUp(ctx context.Context, it *item) error {
+	why, ok := it.frame.(*wire.Error)
+	if !ok {
+		return errEnded
+	}
+	c.write(errFrame(nil, "", why))
+	if err := c.flush(ctx); err != nil {
+		return err
+	}
+	c.g.metrics.closed.WithLabelValues(strconv.Itoa(int(it.status))).Inc()
+	reason := why.Msg
+	if len(reason) > 120 { // a close frame holds 123 bytes
+		reason = reason[:120]
+	}
+	c.ws.Close(websocket.StatusCode(it.status), reason)
+	return errEnded
+}

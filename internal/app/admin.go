@@ -1,0 +1,87 @@
+package app
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/pprof"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/replication"
+)
+
+// adminHandler serves what operators ask. Its address is never public.
+func (n *node) adminHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", n.serveReady)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(n.reg, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /v1/status", n.serveStatus)
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return mux
+}
+
+func (n *node) serveReady(w http.ResponseWriter, _ *http.Request) {
+	if !n.serving.Load() {
+		http.Error(w, "not ready: the region has no leader yet, or the node is going away", http.StatusServiceUnavailable)
+		return
+	}
+	w.Write([]byte("ready\n"))
+}
+
+// status is what /v1/status answers.
+type status struct {
+	Region      string             `json:"region"`
+	Node        string             `json:"node"`
+	Ready       bool               `json:"ready"`
+	Origin      crdt.Origin        `json:"origin"`
+	Origins     map[string]string  `json:"origins"` // id in hex -> name
+	Peers       []string           `json:"peers"`   // other regions ever met
+	Partitions  []partitionStatus  `json:"partitions"`
+	Replication replication.Status `json:"replication"`
+}
+
+func (n *node) status() status {
+	s := status{
+		Region: n.opts.Region, Node: n.opts.Node, Ready: n.serving.Load(), Origin: n.region.Self(),
+		Origins: map[string]string{}, Peers: n.region.Peers(), Replication: n.links.Status(),
+	}
+	for _, o := range n.region.Origins() {
+		s.Origins[originHex(o.ID())] = string(o)
+	}
+	for p := range uint8(crdt.Partitions) {
+		ps := partitionStatus{Cursors: map[string]uint64{}}
+		for id, f := range n.region.Cursors(p) {
+			ps.Cursors[originHex(id)] = f
+		}
+		digest, err := n.region.Digest(p)
+		if err != nil {
+			n.log.Error("digest", "partition", p, "err", err)
+		}
+		ps.Digest = fmt.Sprintf("%016x", digest)
+		s.Partitions = append(s.Partitions, ps)
+	}
+	return s
+}
+
+func originHex(id crdt.OriginID) string { return fmt.Sprintf("%08x", uint32(id)) }
+
+type partitionStatus struct {
+	Cursors map[string]uint64 `json:"cursors"` // origin id in hex -> f
+	Digest  string            `json:"digest"`  // of the state: equal cursors mean equal digests
+}
+
+func (n *node) serveStatus(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(n.status()); err != nil {
+		n.log.Debug("status not sent", "err", err)
+	}
+}

@@ -1,0 +1,107 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/roamsync/roam/dispatch"
+	"github.com/roamsync/roam/dispatch/worker"
+	"github.com/roamsync/roam/gateway"
+	"github.com/roamsync/roam/internal/memnet"
+	"github.com/roamsync/roam/internal/peerport"
+	"github.com/roamsync/roam/region"
+	"github.com/roamsync/roam/replication"
+)
+
+// node is one `roam serve`: its parts, joined.
+type node struct {
+	opts ServeOptions
+	log  *slog.Logger
+	reg  *prometheus.Registry
+	wan  *memnet.Network // nil: the machine's own network
+	page http.Handler    // shown at "/", if any
+
+	client, admin, peer net.Listener
+
+	port     *peerport.Port
+	region   *region.Region
+	pool     *replication.Pool
+	links    *replication.Links
+	gateway  *gateway.Gateway
+	dispatch *dispatch.Dispatch
+	worker   *worker.Worker // nil unless asked for
+	redis    *dispatch.Embedded
+
+	ran     bool        // run releases what it used
+	serving atomic.Bool // clients are taken
+}
+
+// newNode opens everything that can fail, so that whoever gets a node can run it. Errors name the flag.
+func newNode(o ServeOptions, ring KeyRing, wan *memnet.Network, log *slog.Logger) (_ *node, err error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	n := &node{opts: o, log: log, wan: wan, reg: prometheus.NewRegistry()}
+	n.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.close())
+		}
+	}()
+	for _, open := range []func(KeyRing) error{n.listen, n.openRegion, n.openReplication, n.openDispatch, n.openGateway} {
+		if err := open(ring); err != nil {
+			return nil, err
+		}
+	}
+	return n, nil
+}
+
+func (n *node) listen(ring KeyRing) (err error) {
+	for _, l := range []struct {
+		flag string
+		addr *string
+		ln   *net.Listener
+	}{
+		{"--client-addr", &n.opts.ClientAddr, &n.client},
+		{"--admin-addr", &n.opts.AdminAddr, &n.admin},
+		{"--peer-addr", &n.opts.PeerAddr, &n.peer},
+	} {
+		if *l.ln, err = net.Listen("tcp", *l.addr); err != nil {
+			return fmt.Errorf("%s %s: %w", l.flag, *l.addr, err)
+		}
+		*l.addr = (*l.ln).Addr().String()
+	}
+	if n.opts.AdvertiseURL == "" {
+		n.opts.AdvertiseURL = "ws://" + n.opts.ClientAddr + "/v1/connect"
+	}
+	n.port, err = peerport.New(peerport.Config{
+		Listener: n.peer, Keys: ring.derive("raft"), Dial: n.dial(), Logger: n.log,
+	})
+	return err
+}
+
+// dial reaches other nodes; nil is the machine's own network.
+func (n *node) dial() func(context.Context, string) (net.Conn, error) {
+	if n.wan == nil {
+		return nil
+	}
+	n.wan.Place(n.opts.Region, n.opts.PeerAddr)
+	return n.wan.DialFunc(n.opts.Region)
+}
+
+// now is the node's clock.
+func (n *node) now() time.Time { return time.Now().Add(n.opts.ClockOffset) }
+
+// identify asks who answers at a node's peer address.
+func (n *node) identify(ctx context.Context, addr string) (uint64, error) {
+	return n.links.Ask(ctx, addr)
+}

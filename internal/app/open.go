@@ -1,0 +1,141 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/roamsync/roam/dispatch"
+	"github.com/roamsync/roam/gateway"
+	"github.com/roamsync/roam/region"
+	"github.com/roamsync/roam/replication"
+)
+
+func (n *node) openRegion(KeyRing) (err error) {
+	n.region, err = region.New(region.Config{
+		Region: n.opts.Region, Node: n.opts.Node, Dir: n.opts.Data,
+		Stream: n.port.Raft(), Logger: n.log, Metrics: n.reg, Now: n.now,
+	})
+	if err != nil {
+		return fmt.Errorf("--data: %w", err)
+	}
+	return nil
+}
+
+func (n *node) openReplication(ring KeyRing) error {
+	transport, err := n.gossip()
+	if err != nil {
+		return err
+	}
+	instance := rand.Uint64()
+	n.pool, err = replication.NewPool(replication.PoolConfig{
+		Region: n.opts.Region, Node: n.opts.Node, BindAddr: n.opts.ClusterAddr, PeerAddr: n.opts.PeerAddr,
+		ClientURL: n.opts.AdvertiseURL, Join: n.opts.Join, Keys: ring.derive("gossip"), Roster: n.region,
+		Alone: n.opts.BootstrapExpect == 1, Transport: transport, Logger: n.log, Metrics: n.reg, Instance: instance,
+		Identify: n.identify,
+	})
+	if err != nil {
+		return fmt.Errorf("--cluster-addr: %w", err)
+	}
+	n.opts.ClusterAddr = n.pool.Addr()
+	if n.wan != nil {
+		n.wan.Place(n.opts.Region, n.opts.ClusterAddr)
+	}
+	n.links, err = replication.NewLinks(replication.LinksConfig{
+		Region: n.opts.Region, Node: n.opts.Node, Source: n.region, Local: n.region, Pool: n.pool, Ready: n.region.Ready(),
+		Keys: ring.derive("link"), Dial: n.dial(), Instance: instance, Logger: n.log, Metrics: n.reg,
+	})
+	return err
+}
+
+// gossip is memberlist's transport over an emulated network; nil is the machine's own.
+func (n *node) gossip() (memberlist.Transport, error) {
+	if n.wan == nil {
+		return nil, nil
+	}
+	host, port, err := net.SplitHostPort(n.opts.ClusterAddr)
+	if err != nil {
+		return nil, err
+	}
+	p, err := strconv.Atoi(port)
+	if err != nil {
+		return nil, fmt.Errorf("--cluster-addr: %w", err)
+	}
+	inner, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{
+		BindAddrs: []string{host}, BindPort: p, Logger: nil,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("--cluster-addr: %w", err)
+	}
+	return n.wan.Transport(n.opts.Region, inner), nil
+}
+
+func (n *node) openDispatch(KeyRing) (err error) {
+	if n.opts.Redis == embedded {
+		if n.redis, err = dispatch.StartEmbedded(""); err != nil {
+			return fmt.Errorf("--redis: %w", err)
+		}
+		n.opts.Redis = n.redis.URL()
+	}
+	if n.opts.Worker != "" {
+		n.worker, err = newWorker(WorkerOptions{
+			Redis: n.opts.Redis, Region: n.opts.Region, Models: []string{"echo"}, Concurrency: 64, TokenDelay: 20 * time.Millisecond,
+		}, n.log)
+		if err != nil {
+			return fmt.Errorf("--worker: %w", err)
+		}
+	}
+	n.dispatch, err = dispatch.New(dispatch.Config{
+		Region: n.opts.Region, Commits: n.region, Redis: n.opts.Redis, Logger: n.log, Registerer: n.reg, Now: n.now,
+	})
+	if err != nil {
+		return fmt.Errorf("--redis: %w", err)
+	}
+	return nil
+}
+
+func (n *node) openGateway(ring KeyRing) (err error) {
+	var auth gateway.Auth = gateway.Dev{}
+	if n.opts.AuthHS256File != "" {
+		key, err := hs256Key(n.opts.AuthHS256File)
+		if err != nil {
+			return err
+		}
+		auth = gateway.HS256{Key: key, Now: n.now}
+	}
+	n.gateway, err = gateway.New(gateway.Config{
+		Region: n.opts.Region, Node: n.opts.Node, Backend: n.region, Peers: n.pool, Auth: auth, Keys: ring.derive("resume"),
+		Logger: n.log, Metrics: n.reg, Now: n.now,
+	})
+	return err
+}
+
+// close releases what a node that never ran has opened.
+func (n *node) close() error {
+	var errs []error
+	for _, l := range []net.Listener{n.client, n.admin, n.peer} {
+		if l != nil {
+			if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	if n.redis != nil {
+		n.redis.Close()
+	}
+	if n.ran {
+		return errors.Join(errs...)
+	}
+	if n.pool != nil {
+		errs = append(errs, n.pool.Close())
+	}
+	if n.region != nil {
+		errs = append(errs, n.region.Close())
+	}
+	return errors.Join(errs...)
+}

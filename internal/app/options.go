@@ -1,0 +1,202 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/roamsync/roam/crdt"
+)
+
+// ServeOptions is what `roam serve` is told. The tags are the flags: names, defaults and help.
+type ServeOptions struct {
+	Region string `required:"" placeholder:"NAME" help:"Region of this node: a-z, 0-9 and -."`
+	Node   string `default:"n1" placeholder:"NAME" help:"Name of this node, unique in its region."`
+	Data   string `default:"roam-data" placeholder:"DIR" help:"Directory for sessions and the Raft log."`
+
+	ClientAddr      string   `default:"127.0.0.1:8080" placeholder:"H:P" help:"Address for clients (WebSocket)."`
+	AdminAddr       string   `default:"127.0.0.1:8081" placeholder:"H:P" help:"Address for health, metrics, status and profiles. Never public."`
+	ClusterAddr     string   `default:"127.0.0.1:7946" placeholder:"H:P" help:"Address for membership (memberlist, TCP and UDP)."`
+	PeerAddr        string   `default:"127.0.0.1:7947" placeholder:"H:P" help:"Address for other nodes (Raft and gRPC, TCP)."`
+	Join            []string `placeholder:"H:P,..." help:"Cluster addresses of other members, of any region."`
+	BootstrapExpect int      `default:"1" help:"Data nodes that found the region. This version runs one."`
+
+	Redis  string `default:"redis://127.0.0.1:6379" placeholder:"URL" help:"Redis of this region, or 'embedded' for one inside this process (nothing durable is kept in Redis)."`
+	Worker string `enum:",echo" default:"" placeholder:"KIND" help:"Run a worker inside this process: echo."`
+
+	Auth          string        `enum:",dev" default:"" placeholder:"dev" help:"'dev' accepts the token dev:NAME; for loopback only."`
+	AuthHS256File string        `name:"auth-hs256-file" placeholder:"FILE" help:"File with the HS256 key of client tokens (a trailing newline is trimmed)."`
+	SecretFile    string        `placeholder:"FILE" help:"Key ring for resume tokens and traffic between nodes, the same in every region: roam keygen > FILE."`
+	AdvertiseURL  string        `name:"advertise-url" placeholder:"URL" help:"WebSocket URL that clients reach this region by. Default: ws://CLIENT-ADDR/v1/connect."`
+	LogLevel      string        `enum:"debug,info,warn,error" default:"info" help:"Least level that is logged: debug, info, warn, error."`
+	ClockOffset   time.Duration `name:"unsafe-clock-offset" placeholder:"90s" help:"Shift this node's clock. For tests and drills only."`
+}
+
+// check refuses what cannot work, naming the flag.
+func (o *ServeOptions) check() error {
+	return errors.Join(o.checkNames(), o.checkAddrs(), o.checkAuth(), o.checkRedis())
+}
+
+func (o *ServeOptions) checkNames() error {
+	var errs []error
+	if !crdt.ValidRegion(o.Region) {
+		errs = append(errs, fmt.Errorf("--region %q: 1 to 32 of a-z, 0-9 and -", o.Region))
+	}
+	if !crdt.ValidRegion(o.Node) {
+		errs = append(errs, fmt.Errorf("--node %q: 1 to 32 of a-z, 0-9 and -", o.Node))
+	}
+	if o.BootstrapExpect != 1 {
+		errs = append(errs, fmt.Errorf("--bootstrap-expect %d: this version runs regions of one node", o.BootstrapExpect))
+	}
+	return errors.Join(errs...)
+}
+
+func (o *ServeOptions) checkAddrs() error {
+	var errs []error
+	for _, a := range []struct{ flag, addr string }{
+		{"--client-addr", o.ClientAddr}, {"--admin-addr", o.AdminAddr},
+		{"--cluster-addr", o.ClusterAddr}, {"--peer-addr", o.PeerAddr},
+	} {
+		errs = append(errs, checkAddr(a.flag, a.addr))
+	}
+	for _, j := range o.Join {
+		errs = append(errs, checkAddr("--join", j))
+	}
+	if o.AdvertiseURL != "" {
+		if u, err := url.Parse(o.AdvertiseURL); err != nil || (u.Scheme != "ws" && u.Scheme != "wss") || u.Host == "" {
+			errs = append(errs, fmt.Errorf("--advertise-url %q: a ws:// or wss:// URL is needed", o.AdvertiseURL))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkAddr(flag, addr string) error {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%s %q: HOST:PORT is needed", flag, addr)
+	}
+	if _, err := net.LookupPort("tcp", port); err != nil {
+		return fmt.Errorf("%s %q: %w", flag, addr, err)
+	}
+	return nil
+}
+
+func (o *ServeOptions) checkAuth() error {
+	switch {
+	case o.Auth == "" && o.AuthHS256File == "":
+		return errors.New("--auth dev or --auth-hs256-file FILE is required, to know who a client is")
+	case o.Auth != "" && o.AuthHS256File != "":
+		return errors.New("--auth and --auth-hs256-file exclude each other")
+	case o.Auth == "dev" && !loopback(o.ClientAddr):
+		return fmt.Errorf("--auth dev lets anyone be anyone, so --client-addr must be a loopback address, not %s", o.ClientAddr)
+	}
+	return nil
+}
+
+func loopback(addr string) bool {
+	host, _, _ := net.SplitHostPort(addr)
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || (err == nil && ip.IsLoopback())
+}
+
+func (o *ServeOptions) checkRedis() error {
+	if o.Redis == embedded {
+		return nil
+	}
+	if u, err := url.Parse(o.Redis); err != nil || !strings.HasPrefix(u.Scheme, "redis") || u.Host == "" {
+		return fmt.Errorf("--redis %q: redis://HOST:PORT or %q is needed", o.Redis, embedded)
+	}
+	return nil
+}
+
+const embedded = "embedded"
+
+// hs256Key reads a token key's file.
+func hs256Key(path string) ([]byte, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("--auth-hs256-file: %w", err)
+	}
+	key := []byte(strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r"))
+	if len(key) < 16 {
+		return nil, fmt.Errorf("--auth-hs256-file %s: a key of at least 16 bytes is needed, this one has %d", path, len(key))
+	}
+	return key, nil
+}
+
+// WorkerOptions is what `roam worker` is told.
+type WorkerOptions struct {
+	Redis       string        `default:"redis://127.0.0.1:6379" placeholder:"URL" help:"Redis of the region."`
+	Region      string        `required:"" placeholder:"NAME" help:"Region to work for."`
+	LLM         string        `name:"llm" enum:"echo" default:"echo" help:"What answers: echo gives the prompt's words back."`
+	TokenDelay  time.Duration `default:"20ms" help:"Time between the words of echo."`
+	Models      []string      `default:"echo" placeholder:"NAME,..." help:"Models that this worker serves; the first answers who asks for none."`
+	Concurrency int           `default:"64" help:"Answers at once."`
+	LogLevel    string        `enum:"debug,info,warn,error" default:"info" help:"Least level that is logged: debug, info, warn, error."`
+}
+
+func (o *WorkerOptions) check() error {
+	var errs []error
+	if !crdt.ValidRegion(o.Region) {
+		errs = append(errs, fmt.Errorf("--region %q: 1 to 32 of a-z, 0-9 and -", o.Region))
+	}
+	if o.Concurrency < 1 || o.Concurrency > maxConcurrency {
+		errs = append(errs, fmt.Errorf("--concurrency %d: 1 to %d", o.Concurrency, maxConcurrency))
+	}
+	if o.TokenDelay < 0 {
+		errs = append(errs, fmt.Errorf("--token-delay %s: not below 0", o.TokenDelay))
+	}
+	s := ServeOptions{Redis: o.Redis}
+	if o.Redis == embedded {
+		errs = append(errs, errors.New("--redis embedded: a worker of its own needs the region's Redis; give its URL"))
+	} else {
+		errs = append(errs, s.checkRedis())
+	}
+	return errors.Join(errs...)
+}
+
+const maxConcurrency = 10_000
+
+// DevOptions is what `roam dev` is told.
+type DevOptions struct {
+	Regions  []string      `default:"beijing,shanghai" placeholder:"NAME,..." help:"Regions to run in this process."`
+	WanDelay time.Duration `default:"15ms" help:"One-way delay between regions."`
+	Port     int           `default:"8080" help:"Client port of the first region; the others follow. The page is on the first."`
+	Redis    string        `default:"embedded" placeholder:"URL" help:"'embedded', or the URL of a Redis that all regions share."`
+	Demo     bool          `help:"Play a conversation that moves between the regions in the middle of an answer, and check it."`
+	Once     bool          `help:"With --demo: end after it, with status 0 only if nothing was lost or doubled."`
+	LogLevel string        `enum:"debug,info,warn,error" default:"warn" help:"Least level that is logged: debug, info, warn, error."`
+}
+
+// maxDevRegions bounds the regions of one dev process.
+const maxDevRegions = 9
+
+func (o *DevOptions) check() error {
+	var errs []error
+	if len(o.Regions) == 0 || len(o.Regions) > maxDevRegions {
+		errs = append(errs, fmt.Errorf("--regions: 1 to %d names", maxDevRegions))
+	}
+	seen := map[string]bool{}
+	for _, r := range o.Regions {
+		if !crdt.ValidRegion(r) || seen[r] {
+			errs = append(errs, fmt.Errorf("--regions: %q is not a name of a-z, 0-9 and -, or comes twice", r))
+		}
+		seen[r] = true
+	}
+	if o.WanDelay < 0 || o.WanDelay > 10*time.Second {
+		errs = append(errs, fmt.Errorf("--wan-delay %s: 0 to 10s", o.WanDelay))
+	}
+	if o.Port < 0 || o.Port+len(o.Regions) > 65536 {
+		errs = append(errs, fmt.Errorf("--port %d: 0 (any) to %d", o.Port, 65536-len(o.Regions)))
+	}
+	if o.Demo && len(o.Regions) < 2 {
+		errs = append(errs, errors.New("--demo needs two --regions to move between"))
+	}
+	s := ServeOptions{Redis: o.Redis}
+	return errors.Join(append(errs, s.checkRedis())...)
+}

@@ -1,0 +1,193 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/roamsync/roam/crdt"
+)
+
+const (
+	// drainTimeout bounds how long a node that was told to stop waits for other regions to have what it has.
+	drainTimeout = 5 * time.Second
+	drainLook    = 20 * time.Millisecond
+	// headerTimeout bounds how long an HTTP client may take to say what it wants.
+	headerTimeout = 10 * time.Second
+	stopTimeout   = 3 * time.Second
+)
+
+// Serve runs `roam serve` until ctx ends; it then drains.
+func Serve(ctx context.Context, o ServeOptions, stdout, stderr io.Writer) error {
+	ring, err := ReadKeyRing(o.SecretFile)
+	if err := errors.Join(o.check(), err); err != nil {
+		return err
+	}
+	log := newLogger(stderr, o.LogLevel).With("region", o.Region, "node", o.Node)
+	if o.ClockOffset != 0 {
+		log = log.With("unsafe_clock_offset", o.ClockOffset)
+		log.Warn("this node's clock is shifted: for tests and drills only")
+	}
+	n, err := newNode(o, ring, nil, log)
+	if err != nil {
+		return err
+	}
+	return errors.Join(n.run(ctx, func() { n.printReady(stdout) }), n.close())
+}
+
+func (n *node) printReady(w io.Writer) {
+	fmt.Fprintf(w, "ready region=%s node=%s client=%s\n", n.opts.Region, n.opts.Node, n.opts.ClientAddr)
+}
+
+// run works until ctx ends or the node cannot go on. What serves clients stops first, then what keeps their data: in
+// between, other regions get the last of it.
+func (n *node) run(ctx context.Context, ready func()) error {
+	n.ran = true
+	back, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, back := errgroup.WithContext(back)
+	n.goBack(g, back)
+	g.Go(func() error {
+		defer stop()
+		front, cancel := context.WithCancel(back)
+		defer cancel()
+		defer context.AfterFunc(ctx, cancel)()
+		if err := n.awaitReady(front); err != nil || front.Err() != nil {
+			return err
+		}
+		if err := n.serveClients(front, ready); err != nil {
+			return err
+		}
+		n.drain(back)
+		return nil
+	})
+	return g.Wait()
+}
+
+// goBack starts what keeps the region's data.
+func (n *node) goBack(g *errgroup.Group, ctx context.Context) {
+	g.Go(func() error { return n.port.Run(ctx) })
+	g.Go(func() error { return n.region.Run(ctx) })
+	g.Go(func() error { return n.pool.Run(ctx) })
+	g.Go(func() error { return n.servePeers(ctx) })
+	g.Go(func() error {
+		return serveHTTP(ctx, &http.Server{Handler: n.adminHandler(), ReadHeaderTimeout: headerTimeout}, n.admin)
+	})
+	g.Go(func() error {
+		select {
+		case <-n.region.Ready():
+			return n.region.Lead(ctx, n.lead)
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	if n.worker != nil {
+		g.Go(func() error { return n.worker.Run(ctx) })
+	}
+}
+
+// lead is what only the region's leader does.
+func (n *node) lead(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return n.links.Run(ctx) })
+	g.Go(func() error { return n.dispatch.Run(ctx) })
+	return g.Wait()
+}
+
+func (n *node) servePeers(ctx context.Context) error {
+	srv := grpc.NewServer(n.links.ServerOptions()...)
+	n.links.Register(srv)
+	defer context.AfterFunc(ctx, func() {
+		n.links.Close()
+		srv.Stop()
+	})()
+	if err := srv.Serve(n.port.GRPC()); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("--peer-addr: %w", err)
+	}
+	return nil
+}
+
+// awaitReady waits until the region knows its state, and membership whom else there is.
+func (n *node) awaitReady(ctx context.Context) error {
+	for _, c := range []<-chan struct{}{n.region.Ready(), n.pool.Joined()} {
+		select {
+		case <-c:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return n.pool.Settle()
+}
+
+func (n *node) serveClients(ctx context.Context, ready func()) error {
+	mux := http.NewServeMux()
+	mux.Handle("/v1/", n.gateway.Handler())
+	if n.page != nil {
+		mux.Handle("/", n.page)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return n.gateway.Run(ctx) })
+	g.Go(func() error {
+		return serveHTTP(ctx, &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout}, n.client)
+	})
+	n.serving.Store(true)
+	defer n.serving.Store(false)
+	ready()
+	return g.Wait()
+}
+
+// drain waits until other regions have all that this one has issued, and says how that went.
+func (n *node) drain(ctx context.Context) {
+	start := time.Now()
+	look := time.NewTicker(drainLook)
+	defer look.Stop()
+	for {
+		left := n.notElsewhere()
+		if left == 0 || time.Since(start) > drainTimeout || len(n.region.Peers()) == 0 {
+			n.log.Info("drained", "partitions_not_elsewhere", left, "took", time.Since(start))
+			return
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// notElsewhere counts the partitions whose last op is not safe.
+func (n *node) notElsewhere() (left int) {
+	self := n.region.Self()
+	for p := range uint8(crdt.Partitions) {
+		dot := crdt.Dot{Origin: self, ID: self.ID(), Partition: p}
+		if dot.F = n.region.Cursors(p)[dot.ID]; dot.F > 0 && !n.pool.Reach(dot).Safe {
+			left++
+		}
+	}
+	return left
+}
+
+// serveHTTP serves until ctx ends. Connections that were taken over (WebSockets) are their handler's to end.
+func serveHTTP(ctx context.Context, srv *http.Server, ln net.Listener) error {
+	stopped := make(chan struct{})
+	defer context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		if srv.Shutdown(ctx) != nil {
+			srv.Close()
+		}
+	})()
+	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve %s: %w", ln.Addr(), err)
+	}
+	<-stopped
+	return nil
+}

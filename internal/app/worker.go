@@ -1,0 +1,55 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/roamsync/roam/dispatch/llm"
+	"github.com/roamsync/roam/dispatch/worker"
+)
+
+// Worker runs `roam worker` until ctx ends.
+func Worker(ctx context.Context, o WorkerOptions, stdout, stderr io.Writer) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	w, err := newWorker(o, newLogger(stderr, o.LogLevel))
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return w.Run(ctx) })
+	g.Go(func() error {
+		select {
+		case <-w.Ready():
+			fmt.Fprintf(stdout, "ready worker region=%s\n", o.Region)
+		case <-ctx.Done():
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
+func newWorker(o WorkerOptions, log *slog.Logger) (*worker.Worker, error) {
+	delay := o.TokenDelay
+	if delay == 0 {
+		delay = -1 // none; zero would be the default
+	}
+	return worker.New(worker.Config{
+		Redis: o.Redis, Region: o.Region, Models: o.Models, Concurrency: o.Concurrency,
+		LLM: llm.Echo{TokenDelay: delay}, Logger: log,
+	})
+}
+
+// newLogger writes text lines; stdout is kept for what scripts read.
+func newLogger(w io.Writer, level string) *slog.Logger {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		l = slog.LevelInfo
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l}))
+}

@@ -1,0 +1,49 @@
+package region
+
+import (
+	"encoding/binary"
+
+	"github.com/roamsync/roam/crdt"
+)
+
+// The key space. A partition is one range per kind, so that it can be moved or dropped as a whole.
+const (
+	spaceMeta    = 0x01 // name
+	spaceSession = 0x10 // partition, session, 0, element
+	spaceFeed    = 0x20 // partition, origin id, f -> running hash, record
+	spaceCursor  = 0x30 // partition, origin id -> f, hash
+	spaceDeps    = 0x31 // partition -> what the own feed's last record depended on
+	spaceOpen    = 0x40 // partition, session, 0, run: answers that are not closed
+	spaceDigest  = 0x50 // partition -> sum of element hashes
+)
+
+func metaKey(name string) []byte { return append([]byte{spaceMeta}, name...) }
+
+func sessionPrefix(p uint8, session string) []byte {
+	return append(append([]byte{spaceSession, p}, session...), 0)
+}
+
+func feedKey(p uint8, id crdt.OriginID, f uint64) []byte {
+	k := binary.BigEndian.AppendUint32([]byte{spaceFeed, p}, uint32(id))
+	return binary.BigEndian.AppendUint64(k, f)
+}
+
+func cursorKey(p uint8, id crdt.OriginID) []byte {
+	return binary.BigEndian.AppendUint32([]byte{spaceCursor, p}, uint32(id))
+}
+
+func partitionKey(space, p uint8) []byte { return []byte{space, p} }
+
+func openKey(p uint8, session, run string) []byte {
+	return append(append(append([]byte{spaceOpen, p}, session...), 0), run...)
+}
+
+const (
+	metaApplied  = "applied"  // Raft index, 8 bytes
+	metaIdentity = "identity" // region/node
+	metaSelf     = "self"     // current incarnation
+	metaOrigin   = "origin/"  // + id in 4 bytes -> name
+	metaPeer     = "peer/"    // + region: other regions ever met
+	metaResults  = "results"  // position in the results stream
+	metaStamp    = "stamp"    // the greatest stamp applied, 8 bytes
+)

@@ -1,0 +1,243 @@
+package region
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/wire"
+)
+
+const (
+	// queueLength bounds the proposals that wait; when it is full Submit refuses, others wait for their context.
+	queueLength = 8192
+	// batchOps and batchBytes bound what one Raft entry holds.
+	batchOps   = 1024
+	batchBytes = 1 << 20
+	// retryPause is the time between tries of an entry whose fate is unknown.
+	retryPause = 20 * time.Millisecond
+)
+
+// proposal is a command on its way.
+type proposal struct {
+	cmd   *command
+	since time.Time
+	done  chan<- result // nil for puts
+	fail  func(error)   // puts only
+}
+
+func (p *proposal) end(res result) {
+	switch {
+	case p.done != nil:
+		p.done <- res
+	case res.err != nil && p.fail != nil:
+		p.fail(res.err)
+	}
+}
+
+// Submit takes a put for its turn: the order of Submit is the order of the log. The put's Event, or its Fail, tells
+// what became of it. Submit does not wait: a full queue is wire.ErrUnavailable.
+func (r *Region) Submit(p *wire.Put) error {
+	c := &command{
+		kind: cmdPut, session: p.Session, floor: p.Floor, ops: p.Ops, tag: p.Tag, node: r.cfg.Node,
+	}
+	select {
+	case r.queue <- &proposal{cmd: c, since: time.Now(), fail: p.Fail}:
+		return nil
+	default:
+		r.metrics.refused.WithLabelValues("queue_full").Inc()
+		return fmt.Errorf("%d puts wait already: %w", queueLength, wire.ErrUnavailable)
+	}
+}
+
+// Answer commits workers' reports, and with them the position in the results stream up to which they were read.
+func (r *Region) Answer(ctx context.Context, ops []*crdt.Op, position string) ([]crdt.Held, error) {
+	res, err := r.do(ctx, &command{kind: cmdAnswer, ops: ops, position: position})
+	return res.held, err
+}
+
+// Ingest commits records of another origin's feed and returns its cursor then. Fewer than all may have been taken,
+// without an error: those whose causes are not here are to come again.
+func (r *Region) Ingest(ctx context.Context, rs wire.Records) (uint64, error) {
+	res, err := r.do(ctx, &command{kind: cmdIngest, records: rs})
+	return res.cursor, err
+}
+
+// AddPeer commits that another region was met.
+func (r *Region) AddPeer(ctx context.Context, name string) error {
+	_, err := r.do(ctx, &command{kind: cmdPeer, peer: name})
+	return err
+}
+
+// Renew goes on under a new incarnation, unless that has happened already: lost names the one that has failed.
+func (r *Region) Renew(ctx context.Context, lost crdt.Origin, why string) error {
+	if lost == "" || r.Self() != lost {
+		return nil
+	}
+	r.cfg.Logger.Error("this region has lost ops that others hold, and goes on under a new incarnation", "lost", lost, "why", why)
+	r.metrics.renewed.Inc()
+	return r.renew(ctx, lost, why)
+}
+
+func (r *Region) renew(ctx context.Context, lost crdt.Origin, why string) error {
+	var b [8]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return fmt.Errorf("read randomness: %w", err)
+	}
+	// Seconds and randomness, so that neither a bad clock nor a bad source alone repeats a name.
+	inc := uint64(r.cfg.Now().Unix())<<32 | uint64(binary.BigEndian.Uint32(b[:]))
+	next := crdt.NewOrigin(r.cfg.Region, inc)
+	_, err := r.do(ctx, &command{kind: cmdRenew, lost: lost, next: next})
+	if err == nil {
+		r.cfg.Logger.Info("new incarnation", "origin", r.Self(), "why", why)
+	}
+	return err
+}
+
+// do proposes a command and waits for its result.
+func (r *Region) do(ctx context.Context, c *command) (result, error) {
+	if r.raft.State() != raft.Leader {
+		return result{}, fmt.Errorf("this node does not lead its region: %w", wire.ErrUnavailable)
+	}
+	done := make(chan result, 1)
+	select {
+	case r.queue <- &proposal{cmd: c, since: time.Now(), done: done}:
+	case <-ctx.Done():
+		return result{}, ctx.Err()
+	}
+	select {
+	case res := <-done:
+		return res, res.err
+	case <-ctx.Done():
+		return result{}, ctx.Err()
+	}
+}
+
+// propose is group commit: while one entry is being committed the next one fills. It alone stamps, so that stamps
+// grow in the order of the log.
+func (r *Region) propose(ctx context.Context) error {
+	var clock crdt.Clock
+	for {
+		batch := r.fill(ctx)
+		if batch == nil {
+			r.refuseRest()
+			return nil
+		}
+		r.commit(ctx, &clock, batch)
+	}
+}
+
+// fill waits for a proposal and takes what else is there.
+func (r *Region) fill(ctx context.Context) []*proposal {
+	var batch []*proposal
+	select {
+	case p := <-r.queue:
+		batch = append(batch, p)
+	case <-ctx.Done():
+		return nil
+	}
+	ops, bytes := batch[0].size()
+	for ops < batchOps && bytes < batchBytes {
+		select {
+		case p := <-r.queue:
+			o, b := p.size()
+			batch, ops, bytes = append(batch, p), ops+o, bytes+b
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// size estimates what a proposal adds to an entry.
+func (p *proposal) size() (ops, bytes int) {
+	for _, op := range p.cmd.ops {
+		bytes += 128 + len(op.Text) + len(op.Parts) + len(op.Value)
+	}
+	for _, b := range p.cmd.records.Records {
+		bytes += len(b)
+	}
+	return len(p.cmd.ops) + len(p.cmd.records.Records), bytes
+}
+
+// commit tries a batch until it is applied or its time is over. Trying again is safe: puts are known by their oids,
+// records by their numbers, reports by their offsets.
+func (r *Region) commit(ctx context.Context, clock *crdt.Clock, batch []*proposal) {
+	r.metrics.batch.Observe(float64(len(batch)))
+	for {
+		res, err := r.try(clock, batch)
+		if err == nil {
+			for i, p := range batch {
+				p.end(res[i])
+			}
+			return
+		}
+		if ctx.Err() != nil || time.Since(batch[0].since) > r.cfg.CommitDeadline || errors.Is(err, errBroken) {
+			for _, p := range batch {
+				p.end(result{err: fmt.Errorf("%w: %w", wire.ErrUnavailable, err)})
+			}
+			r.metrics.refused.WithLabelValues("deadline").Add(float64(len(batch)))
+			return
+		}
+		select {
+		case <-time.After(retryPause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+var errBroken = errors.New("the node has stopped applying")
+
+// try stamps a batch and takes it through Raft once.
+func (r *Region) try(clock *crdt.Clock, batch []*proposal) ([]result, error) {
+	clock.Observe(crdt.Stamp(r.fsm.stamp.Load()))
+	cmds := make([][]byte, len(batch))
+	for i, p := range batch {
+		r.stamp(clock, p.cmd)
+		cmds[i] = p.cmd.encode()
+	}
+	f := r.raft.Apply(encodeEntry(cmds), r.cfg.CommitDeadline)
+	if err := f.Error(); err != nil {
+		return nil, err
+	}
+	switch res := f.Response().(type) {
+	case []result:
+		return res, nil
+	case error:
+		return nil, fmt.Errorf("%w: %w", errBroken, res)
+	}
+	return nil, errBroken
+}
+
+// stamp gives a command's ops their stamps, above all that came before in the log and all that the client has seen.
+func (r *Region) stamp(clock *crdt.Clock, c *command) {
+	for _, b := range c.records.Records {
+		if rec, err := wire.DecodeRecord(b); err == nil {
+			if op, err := crdt.DecodeOp(rec.Op); err == nil {
+				clock.Observe(op.Stamp)
+			}
+		}
+	}
+	now := r.cfg.Now()
+	for _, op := range c.ops {
+		op.Stamp, op.TS = clock.Next(now, c.floor.Stamp), now.UnixMilli()
+	}
+}
+
+// refuseRest ends what still waits when the node stops.
+func (r *Region) refuseRest() {
+	for {
+		select {
+		case p := <-r.queue:
+			p.end(result{err: fmt.Errorf("the node is stopping: %w", wire.ErrUnavailable)})
+		default:
+			return
+		}
+	}
+}

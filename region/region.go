@@ -1,0 +1,245 @@
+package region
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/hashicorp/raft"
+	raftwal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/metadb"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/wire"
+)
+
+// Config says what region a node is of and where it keeps its copy.
+type Config struct {
+	Region string
+	Node   string // unique in the region
+	Dir    string // made if absent
+	// Stream carries Raft between nodes. Nil: in memory, for a node alone.
+	Stream  raft.StreamLayer
+	Logger  *slog.Logger          // nil discards
+	Metrics prometheus.Registerer // nil keeps them private
+	Now     func() time.Time      // nil is time.Now
+	// StallLimit is how long the disk may take for one write to the log before the process gives up. 0: 2 s.
+	StallLimit time.Duration
+	// CommitDeadline is how long a proposal is tried. 0: 10 s.
+	CommitDeadline time.Duration
+	// CacheBytes bounds Pebble's block cache. 0: 64 MiB.
+	CacheBytes int64
+	// MemtableBytes is what may be unflushed, and so replayed at a start. 0: 32 MiB.
+	MemtableBytes uint64
+}
+
+func (c *Config) check() error {
+	if !crdt.ValidRegion(c.Region) || !crdt.ValidRegion(c.Node) {
+		return fmt.Errorf("region %q, node %q: 1 to 32 of a-z, 0-9 and -", c.Region, c.Node)
+	}
+	if c.Dir == "" {
+		return errors.New("a directory is needed")
+	}
+	def(&c.StallLimit, 2*time.Second)
+	def(&c.CommitDeadline, 10*time.Second)
+	def(&c.CacheBytes, 64<<20)
+	def(&c.MemtableBytes, 32<<20)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Metrics == nil {
+		c.Metrics = prometheus.NewRegistry()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return nil
+}
+
+func def[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// Region is this node's part in its region. See New.
+type Region struct {
+	cfg       Config
+	db        *pebble.DB
+	log       *stallWatch
+	wal       *raftwal.WAL
+	meta      *metadb.BoltMetaDB
+	raft      *raft.Raft
+	fsm       *machine
+	transport raft.Transport
+	watch     *watchers
+	queue     chan *proposal
+	ready     chan struct{}
+	broken    chan error
+	metrics   *metrics
+}
+
+// New opens a node's copy and starts nothing that outlives a failure. Whoever has a Region calls Run, and then only
+// Run's end releases it.
+func New(cfg Config) (*Region, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	r := &Region{
+		cfg: cfg, watch: newWatchers(), queue: make(chan *proposal, queueLength),
+		ready: make(chan struct{}), broken: make(chan error, 1), metrics: newMetrics(cfg.Metrics),
+	}
+	if err := r.open(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.Dir, err), r.close())
+	}
+	return r, nil
+}
+
+func (r *Region) open() error {
+	for _, sub := range []string{"state", "raft"} {
+		if err := os.MkdirAll(filepath.Join(r.cfg.Dir, sub), 0o755); err != nil {
+			return err
+		}
+	}
+	if err := r.openState(); err != nil {
+		return err
+	}
+	return r.openRaft()
+}
+
+func (r *Region) openState() (err error) {
+	cache := pebble.NewCache(r.cfg.CacheBytes)
+	defer cache.Unref()
+	opts := &pebble.Options{
+		Cache: cache, MemTableSize: r.cfg.MemtableBytes, DisableWAL: true, Logger: pebbleLog{r.cfg.Logger},
+		FormatMajorVersion: pebble.FormatNewest,
+	}
+	for i := range opts.Levels {
+		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	if r.db, err = pebble.Open(filepath.Join(r.cfg.Dir, "state"), opts); err != nil {
+		return fmt.Errorf("state (is another process using it?): %w", err)
+	}
+	if err := r.checkIdentity(); err != nil {
+		return err
+	}
+	r.fsm = &machine{db: r.db, region: r.cfg.Region, node: r.cfg.Node, watch: r.watch, fatal: r.fail}
+	return r.fsm.load()
+}
+
+// checkIdentity refuses a directory that another node filled.
+func (r *Region) checkIdentity() error {
+	want := r.cfg.Region + "/" + r.cfg.Node
+	v, err := get(r.db, metaKey(metaIdentity))
+	if err != nil {
+		return err
+	}
+	if v == nil {
+		return errors.Join(r.db.Set(metaKey(metaIdentity), []byte(want), pebble.NoSync), r.db.Flush())
+	}
+	if string(v) != want {
+		return fmt.Errorf("it belongs to node %s, not %s: give this node a directory of its own", v, want)
+	}
+	return nil
+}
+
+// fail ends Run.
+func (r *Region) fail(err error) {
+	select {
+	case r.broken <- err:
+	default:
+	}
+}
+
+func (r *Region) close() error {
+	var errs []error
+	if r.raft != nil {
+		errs = append(errs, r.raft.Shutdown().Error())
+	}
+	if c, ok := r.transport.(raft.WithClose); ok {
+		errs = append(errs, c.Close())
+	}
+	if r.wal != nil {
+		errs = append(errs, r.wal.Close())
+	}
+	if r.meta != nil {
+		errs = append(errs, r.meta.Close())
+	}
+	if r.db != nil {
+		errs = append(errs, r.db.Flush(), r.db.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Close releases a region that never ran.
+func (r *Region) Close() error { return r.close() }
+
+// Run works until ctx ends or the node cannot go on: a disk that fails or stalls. It then releases everything.
+func (r *Region) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, r.close()) }()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		select {
+		case err := <-r.broken:
+			return err
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	g.Go(func() error { return r.propose(ctx) })
+	g.Go(func() error { return r.Lead(ctx, r.becomeReady) })
+	return g.Wait()
+}
+
+// Ready is closed when the region can serve: its log is replayed and it has an incarnation.
+func (r *Region) Ready() <-chan struct{} { return r.ready }
+
+// becomeReady gives a region that has none its first incarnation.
+func (r *Region) becomeReady(ctx context.Context) error {
+	for r.Self() == "" {
+		if err := r.renew(ctx, "", "first start"); err != nil {
+			return err
+		}
+	}
+	select {
+	case <-r.ready:
+	default:
+		close(r.ready)
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// Watch has fn told of every event from now on, in apply order, on the apply goroutine: fn must not block.
+func (r *Region) Watch(fn func([]wire.Event)) (stop func()) { return r.watch.add(fn) }
+
+// View lets read look at one session as it is at this moment. The store is read only, and ends with read.
+func (r *Region) View(session string, read func(crdt.Store)) error {
+	snap := r.db.NewSnapshot()
+	defer snap.Close()
+	st := &sessionStore{read: snap, prefix: sessionPrefix(crdt.PartitionOf(session), session)}
+	read(st)
+	if st.err != nil {
+		return fmt.Errorf("read session: %w", st.err)
+	}
+	return nil
+}
+
+// Cursors returns how far each origin's feed of a partition is applied here, the own one included. It is not to be
+// changed.
+func (r *Region) Cursors(partition uint8) crdt.Vector { return *r.fsm.cursors[partition].Load() }
+
+// Self returns the current incarnation, "" before the first.
+func (r *Region) Self() crdt.Origin { return *r.fsm.self.Load() }
+
+// Origins returns all origins known here.
+func (r *Region) Origins() []crdt.Origin { return *r.fsm.origins.Load() }

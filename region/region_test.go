@@ -1,0 +1,131 @@
+package region
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// started is a region that runs until the test ends, or until stop.
+type started struct {
+	*Region
+	events chan wire.Event
+	stop   func()
+}
+
+func start(t testing.TB, region, dir string) *started {
+	t.Helper()
+	r, err := New(Config{Region: region, Node: "n1", Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &started{Region: r, events: make(chan wire.Event, 10_000)}
+	r.Watch(func(evs []wire.Event) {
+		for _, e := range evs {
+			s.events <- e
+		}
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	stopped := false
+	s.stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(s.stop)
+	<-r.Ready()
+	return s
+}
+
+var tags uint64 // of puts
+
+func (s *started) put(t testing.TB, session string, ops ...*crdt.Op) wire.Event {
+	t.Helper()
+	tags++
+	tag := tags
+	if err := s.Submit(&wire.Put{Session: session, Ops: ops, Tag: tag, Fail: func(err error) { t.Error(err) }}); err != nil {
+		t.Fatal(err)
+	}
+	for e := range s.events {
+		if e.Tag == tag {
+			return e
+		}
+	}
+	panic("unreachable")
+}
+
+func msg(oid, text string) *crdt.Op {
+	return &crdt.Op{Kind: crdt.KindMsg, Session: "alice/trip", OID: oid, User: "alice", Device: "phone", Role: "user", Text: text}
+}
+
+func TestPutIsKeptOverARestart(t *testing.T) {
+	dir := t.TempDir()
+	s := start(t, "beijing", dir)
+	e := s.put(t, "alice/trip", msg("a", "one"), msg("b", "two"))
+	if e.Refused != nil || len(e.Placed) != 2 || e.Placed[1].Place.Seq != 2 || e.Placed[1].Dot.F != 2 {
+		t.Fatalf("got %+v", e)
+	}
+	self := s.Self()
+	s.stop()
+	s = start(t, "beijing", dir)
+	if s.Self() != self {
+		t.Errorf("incarnation changed from %s to %s", self, s.Self())
+	}
+	if e := s.put(t, "alice/trip", msg("a", "one")); len(e.Changes) != 0 || e.Placed[0].Place.Seq != 1 {
+		t.Errorf("the retry is %+v", e)
+	}
+	if e := s.put(t, "alice/trip", msg("a", "other"), msg("c", "three")); !errors.Is(e.Refused, crdt.ErrConflict) {
+		t.Errorf("the conflict is %v", e.Refused)
+	}
+	if e := s.put(t, "alice/trip", msg("c", "three")); e.Placed[0].Place.Seq != 3 {
+		t.Errorf("what came with a conflict was kept: %+v", e.Placed)
+	}
+}
+
+func BenchmarkPut(b *testing.B) {
+	s := start(b, "beijing", b.TempDir())
+	done := make(chan struct{}, b.N)
+	s.Watch(func(evs []wire.Event) {
+		for range evs {
+			done <- struct{}{}
+		}
+	})
+	go func() {
+		for range s.events {
+		}
+	}()
+	const inFlight = 1024
+	text := string(make([]byte, 256))
+	b.ReportAllocs()
+	b.ResetTimer()
+	sent := 0
+	send := func() {
+		op := msg(fmt.Sprintf("01J%020d", sent), text)
+		op.Session = fmt.Sprintf("alice/%d", sent%1000)
+		if err := s.Submit(&wire.Put{Session: op.Session, Ops: []*crdt.Op{op}, Tag: 1}); err != nil {
+			b.Fatal(err)
+		}
+		sent++
+	}
+	for got := 0; got < b.N; got++ {
+		for sent < b.N && sent-got < inFlight {
+			send()
+		}
+		<-done
+	}
+}

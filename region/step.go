@@ -1,0 +1,327 @@
+package region
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/wire"
+)
+
+// step is the application of one Raft entry: a batch, and what will be published once it is committed. All of it is
+// owned by the apply goroutine. Given equal state and entry, every node writes the same.
+type step struct {
+	m       *machine
+	b       *pebble.Batch
+	cursors map[uint8]crdt.Vector
+	heads   map[feed]wire.Position
+	digests map[uint8]*uint64
+	stamp   crdt.Stamp
+	self    crdt.Origin
+	events  []wire.Event
+	results []result
+	err     error // of the disk: nothing of the step may be used
+}
+
+// feed names one origin's feed of a partition.
+type feed struct {
+	id crdt.OriginID
+	p  uint8
+}
+
+// result is what the proposer of a command is told.
+type result struct {
+	held   []crdt.Held
+	cursor uint64
+	err    error
+}
+
+func (s *step) fail(err error) {
+	if s.err == nil && err != nil {
+		s.err = err
+	}
+}
+
+func (s *step) set(k, v []byte) { s.fail(s.b.Set(k, v, nil)) }
+
+func (s *step) get(k []byte) []byte {
+	v, err := get(s.b, k)
+	s.fail(err)
+	return v
+}
+
+// vector returns the cursors of a partition, to be changed.
+func (s *step) vector(p uint8) crdt.Vector {
+	v, ok := s.cursors[p]
+	if !ok {
+		v = s.m.cursors[p].Load().Clone()
+		s.cursors[p] = v
+	}
+	return v
+}
+
+func (s *step) digest(p uint8) *uint64 {
+	d, ok := s.digests[p]
+	if !ok {
+		d = new(uint64)
+		if v := s.get(partitionKey(spaceDigest, p)); v != nil {
+			*d = binary.BigEndian.Uint64(v)
+		}
+		s.digests[p] = d
+	}
+	return d
+}
+
+func (s *step) session(name string) (*sessionStore, uint8) {
+	p := crdt.PartitionOf(name)
+	return &sessionStore{read: s.b, write: s.b, prefix: sessionPrefix(p, name), digest: s.digest(p)}, p
+}
+
+// head returns the end of a feed as it is here.
+func (s *step) head(f feed, origin crdt.Origin) wire.Position {
+	pos, ok := s.heads[f]
+	if ok {
+		return pos
+	}
+	if v := s.get(cursorKey(f.p, f.id)); v != nil {
+		pos = decodePosition(v)
+	} else {
+		pos = wire.Position{Hash: wire.FeedStart(origin, f.p)}
+	}
+	s.heads[f] = pos
+	return pos
+}
+
+func encodePosition(p wire.Position) []byte {
+	return append(binary.BigEndian.AppendUint64(nil, p.F), p.Hash[:]...)
+}
+
+func decodePosition(b []byte) wire.Position {
+	return wire.Position{F: binary.BigEndian.Uint64(b), Hash: wire.Hash(b[8:24])}
+}
+
+// extend appends a record to a feed and moves its cursor.
+func (s *step) extend(f feed, origin crdt.Origin, record []byte) uint64 {
+	pos := s.head(f, origin)
+	pos = wire.Position{F: pos.F + 1, Hash: pos.Hash.Next(record)}
+	s.heads[f] = pos
+	s.set(feedKey(f.p, f.id, pos.F), append(pos.Hash[:], record...))
+	s.set(cursorKey(f.p, f.id), encodePosition(pos))
+	s.vector(f.p)[f.id] = pos.F
+	return pos.F
+}
+
+// issue numbers a completed op under the own incarnation, appends it to the feed and applies it.
+func (s *step) issue(st *sessionStore, p uint8, op *crdt.Op) wire.Change {
+	id := s.m.id(s.self)
+	f := s.extend(feed{id, p}, s.self, wire.Record{Deps: s.newDeps(p, id), Op: op.Encode()}.Encode())
+	return s.apply(st, p, op, crdt.Dot{Origin: s.self, ID: id, Partition: p, F: f})
+}
+
+// newDeps returns what has grown of the other origins' cursors since the own feed's last record.
+func (s *step) newDeps(p uint8, self crdt.OriginID) crdt.Vector {
+	k := partitionKey(spaceDeps, p)
+	last, err := crdt.DecodeVector(s.get(k))
+	s.fail(err)
+	grown := crdt.Vector{}
+	for id, f := range s.vector(p) {
+		if id != self && f > last[id] {
+			grown[id] = f
+		}
+	}
+	if len(grown) > 0 {
+		last.Merge(grown)
+		s.set(k, crdt.EncodeVector(last))
+	}
+	return grown
+}
+
+func (s *step) apply(st *sessionStore, p uint8, op *crdt.Op, dot crdt.Dot) wire.Change {
+	items := crdt.Apply(st, op, dot)
+	s.fail(st.err)
+	s.stamp = max(s.stamp, op.Stamp)
+	for _, it := range items {
+		if it.Entry == nil || it.Entry.Run == nil {
+			continue
+		}
+		k := openKey(p, op.Session, it.Entry.OID)
+		if it.Entry.Run.State.Closed() {
+			s.fail(s.b.Delete(k, nil))
+		} else {
+			s.set(k, nil)
+		}
+	}
+	return wire.Change{Dot: dot, Op: op, Items: items}
+}
+
+// run applies one command.
+func (s *step) run(c *command) {
+	var r result
+	switch c.kind {
+	case cmdPut:
+		s.put(c)
+	case cmdAnswer:
+		r.held = s.answer(c)
+	case cmdIngest:
+		r.cursor, r.err = s.ingest(&c.records)
+	case cmdRenew:
+		s.renew(c)
+	case cmdPeer:
+		s.set(metaKey(metaPeer+c.peer), nil)
+	default:
+		s.fail(fmt.Errorf("%w: command %d", errEntry, c.kind))
+	}
+	s.results = append(s.results, r)
+}
+
+func (s *step) put(c *command) {
+	st, p := s.session(c.session)
+	ev := wire.Event{Session: c.session}
+	if c.node == s.m.node {
+		ev.Tag = c.tag
+	}
+	if s.self == "" {
+		ev.Refused = wire.ErrUnavailable
+	} else {
+		ev.Refused = crdt.Check(st, c.ops, c.floor)
+	}
+	for _, op := range c.ops {
+		if ev.Refused != nil {
+			break
+		}
+		if _, known := crdt.Issue(st, op, c.floor); !known {
+			ev.Changes = append(ev.Changes, s.issue(st, p, op))
+		}
+		if ev.Tag != 0 {
+			ev.Placed = append(ev.Placed, s.placed(st, p, op.OID))
+		}
+	}
+	s.fail(st.err)
+	if ev.Tag != 0 || len(ev.Changes) > 0 {
+		s.events = append(s.events, ev)
+	}
+}
+
+func (s *step) placed(st *sessionStore, p uint8, oid string) wire.Placed {
+	id, _ := crdt.Lookup(st, oid)
+	return wire.Placed{
+		OID: oid, Place: id.Place, Version: id.Version(),
+		Dot: crdt.Dot{Origin: id.At, ID: id.By, Partition: p, F: id.F},
+	}
+}
+
+func (s *step) answer(c *command) []crdt.Held {
+	held := make([]crdt.Held, len(c.ops))
+	for i, op := range c.ops {
+		st, p := s.session(op.Session)
+		if s.self == "" {
+			held[i].Verdict = crdt.Superseded
+			continue
+		}
+		held[i] = crdt.IssueAnswer(st, op, s.m.region)
+		if held[i].Verdict == crdt.Accepted {
+			change := s.issue(st, p, op)
+			s.events = append(s.events, wire.Event{Session: op.Session, Changes: []wire.Change{change}})
+		}
+		s.fail(st.err)
+	}
+	if c.position != "" {
+		s.set(metaKey(metaResults), []byte(c.position))
+	}
+	return held
+}
+
+// ingest takes another origin's records: those that follow the cursor, hash to what was announced, and have their
+// causes here. It returns the cursor reached.
+func (s *step) ingest(rs *wire.Records) (uint64, error) {
+	id := rs.Origin.ID()
+	if err := s.learn(id, rs.Origin); err != nil {
+		return 0, err
+	}
+	f := feed{id, rs.Partition}
+	pos := s.head(f, rs.Origin)
+	switch {
+	case rs.Origin == s.self:
+		return pos.F, fmt.Errorf("records of our own incarnation %s: %w", rs.Origin, wire.ErrFork)
+	case rs.From > pos.F+1 || rs.From == 0:
+		return pos.F, fmt.Errorf("%s partition %d: from %d, cursor %d: %w", rs.Origin, rs.Partition, rs.From, pos.F, wire.ErrGap)
+	}
+	fresh, ops, err := s.verify(rs, f, pos)
+	if err != nil {
+		return pos.F, err
+	}
+	for i, rec := range fresh {
+		if !s.vector(rs.Partition).Covers(rec.Deps) {
+			break // its causes are not here yet: it comes again
+		}
+		pos.F = s.extend(f, rs.Origin, rs.Records[len(rs.Records)-len(fresh)+i])
+		st, p := s.session(ops[i].Session)
+		change := s.apply(st, p, ops[i], crdt.Dot{Origin: rs.Origin, ID: id, Partition: p, F: pos.F})
+		s.events = append(s.events, wire.Event{Session: ops[i].Session, Changes: []wire.Change{change}})
+	}
+	return pos.F, nil
+}
+
+// verify checks a run of records against what is held and against its own hash, and decodes those that are new.
+func (s *step) verify(rs *wire.Records, f feed, pos wire.Position) ([]wire.Record, []*crdt.Op, error) {
+	known := min(uint64(len(rs.Records)), pos.F+1-rs.From)
+	for i := range known {
+		v := s.get(feedKey(f.p, f.id, rs.From+i))
+		if len(v) < len(wire.Hash{}) || !bytes.Equal(v[len(wire.Hash{}):], rs.Records[i]) {
+			return nil, nil, fmt.Errorf("%s partition %d at %d: %w", rs.Origin, rs.Partition, rs.From+i, wire.ErrFork)
+		}
+	}
+	hash := pos.Hash
+	var fresh []wire.Record
+	var ops []*crdt.Op
+	for _, b := range rs.Records[known:] {
+		rec, err := wire.DecodeRecord(b)
+		if err != nil {
+			return nil, nil, err
+		}
+		op, err := crdt.DecodeOp(rec.Op)
+		if err != nil {
+			return nil, nil, err
+		}
+		if crdt.PartitionOf(op.Session) != rs.Partition {
+			return nil, nil, fmt.Errorf("session %q is not of partition %d: %w", op.Session, rs.Partition, wire.ErrRecord)
+		}
+		hash = hash.Next(b)
+		fresh, ops = append(fresh, rec), append(ops, op)
+	}
+	if len(fresh) > 0 && hash != rs.Hash {
+		return nil, nil, fmt.Errorf("%s partition %d: hash after %d: %w", rs.Origin, rs.Partition, rs.Last(), wire.ErrFork)
+	}
+	return fresh, ops, nil
+}
+
+// learn keeps an origin's name. Two names with one id cannot live together.
+func (s *step) learn(id crdt.OriginID, name crdt.Origin) error {
+	if old, ok := s.m.names[id]; ok {
+		if old != name {
+			return fmt.Errorf("origins %s and %s have one id: start the newer region with an empty --data", old, name)
+		}
+		return nil
+	}
+	s.m.names[id] = name
+	s.set(metaKey(metaOrigin+string(binary.BigEndian.AppendUint32(nil, uint32(id)))), []byte(name))
+	return nil
+}
+
+// renew starts a new incarnation, if the one that it replaces is still current.
+func (s *step) renew(c *command) {
+	if s.self != c.lost {
+		return
+	}
+	if err := s.learn(c.next.ID(), c.next); err != nil {
+		return // the proposer sees that nothing changed and draws another
+	}
+	s.self = c.next
+	s.set(metaKey(metaSelf), []byte(c.next))
+	for p := range uint8(crdt.Partitions) {
+		s.fail(s.b.Delete(partitionKey(spaceDeps, p), nil))
+	}
+}

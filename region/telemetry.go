@@ -1,0 +1,66 @@
+package region
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	batch   prometheus.Histogram
+	fsync   prometheus.Histogram
+	refused *prometheus.CounterVec
+	renewed prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "roam_region_batch_proposals", Help: "Proposals in one Raft entry.", Buckets: prometheus.ExponentialBuckets(1, 4, 7),
+		}),
+		fsync: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "roam_region_log_write_seconds", Help: "Time of one durable write to the Raft log.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16),
+		}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "roam_region_refused_total", Help: "Proposals that were not committed, by reason.",
+		}, []string{"reason"}),
+		renewed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "roam_region_renewed_total", Help: "New incarnations because ops were lost.",
+		}),
+	}
+	reg.MustRegister(m.batch, m.fsync, m.refused, m.renewed)
+	return m
+}
+
+// raftLog passes the log of hashicorp's libraries on: their warnings and errors as they are, the rest as debug.
+func raftLog(l *slog.Logger) hclog.Logger {
+	return hclog.FromStandardLogger(log.New(io.Discard, "", 0), &hclog.LoggerOptions{Level: hclog.Warn, Output: lineLog{l}})
+}
+
+type lineLog struct{ log *slog.Logger }
+
+func (l lineLog) Write(b []byte) (int, error) {
+	l.log.Warn("raft", "line", string(b))
+	return len(b), nil
+}
+
+// pebbleLog passes Pebble's log on.
+type pebbleLog struct{ log *slog.Logger }
+
+func (p pebbleLog) Infof(format string, args ...any) {
+	p.log.Debug("pebble", "line", fmt.Sprintf(format, args...))
+}
+func (p pebbleLog) Errorf(format string, args ...any) {
+	p.log.Error("pebble", "line", fmt.Sprintf(format, args...))
+}
+
+// Fatalf is called when the store cannot go on; nothing that follows could be trusted.
+func (p pebbleLog) Fatalf(format string, args ...any) {
+	p.log.Error("pebble", "line", fmt.Sprintf(format, args...))
+	panic(fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,279 @@
+package replication
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/wire"
+	"github.com/roamsync/roam/wire/peerpb"
+)
+
+// Source is what feeds are served from.
+type Source interface {
+	Origins() []crdt.Origin
+	Feed(origin crdt.Origin, partition uint8, from uint64, maxBytes int) (wire.Records, error)
+	Position(origin crdt.Origin, partition uint8, f uint64) (wire.Position, bool)
+	Watch(func([]wire.Event)) (stop func())
+}
+
+// Local is what feeds are taken into.
+type Local interface {
+	Self() crdt.Origin
+	Cursors(partition uint8) crdt.Vector
+	Ingest(ctx context.Context, rs wire.Records) (cursor uint64, err error)
+	Renew(ctx context.Context, lost crdt.Origin, why string) error
+}
+
+// LinksConfig says between what links run.
+type LinksConfig struct {
+	Region, Node string
+	Source       Source
+	Local        Local
+	Pool         *Pool
+	Ready        <-chan struct{} // closed when the region knows its own heads: before, nothing is served
+	Keys         [][]byte        // credentials between nodes: the first is shown, all are accepted
+	Dial         func(ctx context.Context, addr string) (net.Conn, error)
+	Instance     uint64
+	Logger       *slog.Logger
+	Metrics      prometheus.Registerer
+}
+
+const (
+	headsEvery   = 250 * time.Millisecond
+	silentAfter  = 2 * time.Second // without heads a link is dead
+	redialMin    = 100 * time.Millisecond
+	redialMax    = 2 * time.Second
+	window       = 16 << 20 // gRPC flow control, for long fat links
+	maxMessage   = 8 << 20
+	batchBytes   = 256 << 10
+	maxInFlight  = 8 << 20 // bytes sent and not acknowledged, per link
+	forkRetry    = 30 * time.Second
+	holdRetry    = 250 * time.Millisecond
+	keyLabel     = "roam-key"
+	regionLabel  = "roam-region"
+	nodeLabel    = "roam-node"
+	peersRefresh = time.Second
+)
+
+// Links serves this region's feeds and follows those of others. See NewLinks.
+type Links struct {
+	peerpb.UnimplementedPeerServer
+	cfg     LinksConfig
+	metrics *linkMetrics
+	done    chan struct{} // closed by Close: streams end
+
+	// guarded by mu
+	mu    sync.Mutex
+	links map[string]*link // other regions that answer
+	forks map[feed]time.Time
+}
+
+type linkMetrics struct {
+	records *prometheus.CounterVec
+	refused *prometheus.CounterVec
+	up      *prometheus.GaugeVec
+}
+
+// NewLinks prepares links and starts nothing.
+func NewLinks(cfg LinksConfig) (*Links, error) {
+	if cfg.Source == nil || cfg.Local == nil || cfg.Pool == nil || len(cfg.Keys) == 0 {
+		return nil, errors.New("links: Source, Local, Pool and Keys are needed")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = prometheus.NewRegistry()
+	}
+	if cfg.Dial == nil {
+		cfg.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+		}
+	}
+	m := &linkMetrics{
+		records: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "roam_replication_records_total", Help: "Records taken from other regions, by region.",
+		}, []string{"region"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "roam_replication_refused_total", Help: "Peers and records refused, by reason.",
+		}, []string{"reason"}),
+		up: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "roam_replication_link_up", Help: "1 while a region's feeds are followed.",
+		}, []string{"region"}),
+	}
+	cfg.Metrics.MustRegister(m.records, m.refused, m.up)
+	return &Links{
+		cfg: cfg, metrics: m, done: make(chan struct{}), links: map[string]*link{}, forks: map[feed]time.Time{},
+	}, nil
+}
+
+// ServerOptions are what the gRPC server of the peer port needs.
+func (l *Links) ServerOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window), grpc.MaxRecvMsgSize(maxMessage),
+		grpc.StreamInterceptor(func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) error {
+			if err := l.admit(ss.Context()); err != nil {
+				return err
+			}
+			return h(srv, ss)
+		}),
+		grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
+			if err := l.admit(ctx); err != nil {
+				return nil, err
+			}
+			return h(ctx, req)
+		}),
+	}
+}
+
+// Register adds the service to a server.
+func (l *Links) Register(s grpc.ServiceRegistrar) { peerpb.RegisterPeerServer(s, l) }
+
+// Close ends the streams that are served.
+func (l *Links) Close() { close(l.done) }
+
+// proof shows that a node knows the secret. It goes in clear, so the network between nodes must be private.
+func proof(key []byte, region, node string) string {
+	mac := hmac.New(sha256.New, key)
+	fmt.Fprintf(mac, "%s/%s", region, node)
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+func first(md metadata.MD, k string) string {
+	if v := md.Get(k); len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+var errSecret = status.Error(codes.Unauthenticated, "different --secret-file: it must be the same in every region")
+
+func (l *Links) admit(ctx context.Context) error {
+	md, _ := metadata.FromIncomingContext(ctx)
+	region, node, shown := first(md, regionLabel), first(md, nodeLabel), first(md, keyLabel)
+	for _, key := range l.cfg.Keys {
+		if hmac.Equal([]byte(shown), []byte(proof(key, region, node))) {
+			return nil
+		}
+	}
+	l.metrics.refused.WithLabelValues("secret").Inc()
+	l.cfg.Logger.Error("a node was refused: it has another --secret-file", "region", region, "node", node)
+	return errSecret
+}
+
+// credentialed adds this node's name and proof to a call.
+func (l *Links) credentialed(ctx context.Context) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, regionLabel, l.cfg.Region, nodeLabel, l.cfg.Node,
+		keyLabel, proof(l.cfg.Keys[0], l.cfg.Region, l.cfg.Node))
+}
+
+func (l *Links) client(addr string) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///"+addr,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(l.cfg.Dial),
+		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)))
+}
+
+// Identify implements peerpb.PeerServer.
+func (l *Links) Identify(context.Context, *peerpb.IdentifyRequest) (*peerpb.IdentifyReply, error) {
+	return &peerpb.IdentifyReply{Region: l.cfg.Region, Node: l.cfg.Node, Instance: l.cfg.Instance}, nil
+}
+
+// Ask identifies who answers at an address.
+func (l *Links) Ask(ctx context.Context, addr string) (instance uint64, err error) {
+	conn, err := l.client(addr)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	reply, err := peerpb.NewPeerClient(conn).Identify(l.credentialed(ctx), &peerpb.IdentifyRequest{})
+	return reply.GetInstance(), err
+}
+
+// Run follows the feeds of all other regions until ctx ends. It runs on the node that leads its region.
+func (l *Links) Run(ctx context.Context) error {
+	var running sync.WaitGroup
+	defer running.Wait()
+	followed := map[string]bool{}
+	refresh := time.NewTicker(peersRefresh)
+	defer refresh.Stop()
+	for {
+		for _, m := range l.cfg.Pool.others() {
+			if !followed[m.Region] {
+				followed[m.Region] = true
+				running.Go(func() { l.keep(ctx, m.Region) })
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-refresh.C:
+		}
+	}
+}
+
+// keep follows one region for ever: a link that ends is dialed again, on another of the region's nodes if there is
+// one, at addresses that membership may have forgotten.
+func (l *Links) keep(ctx context.Context, region string) {
+	pause, said := redialMin, false
+	for try := 0; ctx.Err() == nil; try++ {
+		addr := l.address(region, try)
+		start := time.Now()
+		err := l.follow(ctx, region, addr)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(start) > silentAfter {
+			pause, said = redialMin, false
+		}
+		if !said {
+			l.cfg.Logger.Warn("link down; it is dialed again for ever", "region", region, "addr", addr, "err", err)
+			said = true
+		}
+		if status.Code(err) == codes.Unauthenticated {
+			l.metrics.refused.WithLabelValues("secret").Inc()
+		}
+		select {
+		case <-time.After(rand.N(pause)):
+		case <-ctx.Done():
+		}
+		pause = min(2*pause, redialMax)
+	}
+}
+
+func (l *Links) address(region string, try int) string {
+	var addrs []string
+	for _, m := range l.cfg.Pool.others() {
+		if m.Region == region {
+			addrs = append(addrs, m.Addr)
+		}
+	}
+	if len(addrs) == 0 {
+		return ""
+	}
+	return addrs[try%len(addrs)]
+}
+
+// feed names an origin's feed of a partition.
+type feed struct {
+	origin crdt.Origin
+	p      uint8
+}

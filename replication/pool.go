@@ -1,0 +1,432 @@
+package replication
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/wire"
+)
+
+// Roster is what the region has committed of other regions.
+type Roster interface {
+	Peers() []string
+	AddPeer(ctx context.Context, region string) error
+}
+
+// PoolConfig says who this node is and whom it knows.
+type PoolConfig struct {
+	Region, Node string
+	BindAddr     string   // host:port for gossip, TCP and UDP; port 0 takes a free one
+	PeerAddr     string   // where other nodes reach this one for Raft and gRPC
+	ClientURL    string   // where clients reach this region
+	Join         []string // gossip addresses of others
+	Keys         [][]byte // encrypt gossip: the first is used, all are accepted
+	Roster       Roster
+	// Alone is set for a region of one node: a second node of the region is then a mistake.
+	Alone     bool
+	Transport memberlist.Transport // nil: the machine's network
+	Logger    *slog.Logger
+	Metrics   prometheus.Registerer
+	Identify  func(ctx context.Context, peerAddr string) (instance uint64, err error) // asks who answers there
+	Instance  uint64                                                                  // what this process answers
+}
+
+const (
+	rejoinEvery  = 2 * time.Second
+	leaveTimeout = 500 * time.Millisecond
+	// forgetDead is how long the dead are gossiped about; seeds are joined again for ever all the same.
+	forgetDead   = time.Minute
+	addPeerLimit = 5 * time.Second
+	askTimeout   = 2 * time.Second
+)
+
+// Pool is the membership of all regions. See NewPool.
+type Pool struct {
+	cfg      PoolConfig
+	list     *memberlist.Memberlist
+	matrix   *matrix
+	fatal    chan error
+	changed  chan struct{}
+	joined   chan struct{}
+	conflict *prometheus.CounterVec
+
+	// guarded by mu
+	mu      sync.Mutex
+	settled bool
+	peers   map[string]peer     // node name -> as last heard; kept when memberlist forgets it
+	met     map[string]struct{} // regions committed or seen
+	owed    map[string]struct{} // seeds that have not answered yet
+}
+
+// peer is another node.
+type peer struct {
+	Region string
+	Node   string
+	Addr   string // for gRPC
+	URL    string // for clients
+	Alive  bool
+}
+
+// meta is what a member says of itself: JSON, well under memberlist's 512 bytes.
+type meta struct {
+	Peer string `json:"p"`
+	URL  string `json:"u"`
+}
+
+// NewPool takes the gossip address. Run makes it work.
+func NewPool(cfg PoolConfig) (*Pool, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = prometheus.NewRegistry()
+	}
+	p := &Pool{
+		cfg: cfg, matrix: newMatrix(), fatal: make(chan error, 1), changed: make(chan struct{}, 1),
+		joined: make(chan struct{}), peers: map[string]peer{}, met: map[string]struct{}{}, owed: map[string]struct{}{},
+		conflict: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "roam_replication_gossip_refused_total", Help: "Members that were not taken, by reason.",
+		}, []string{"reason"}),
+	}
+	cfg.Metrics.MustRegister(p.conflict)
+	for _, j := range cfg.Join {
+		p.owed[j] = struct{}{}
+	}
+	for _, r := range cfg.Roster.Peers() {
+		p.met[r] = struct{}{}
+	}
+	mc, err := p.memberlistConfig()
+	if err != nil {
+		return nil, err
+	}
+	if p.list, err = memberlist.Create(mc); err != nil {
+		return nil, fmt.Errorf("gossip on %s: %w", cfg.BindAddr, err)
+	}
+	return p, nil
+}
+
+func (p *Pool) memberlistConfig() (*memberlist.Config, error) {
+	host, port, err := net.SplitHostPort(p.cfg.BindAddr)
+	if err != nil {
+		return nil, err
+	}
+	mc := memberlist.DefaultLANConfig()
+	mc.Name = p.cfg.Region + "/" + p.cfg.Node
+	mc.BindAddr = host
+	if mc.BindPort, err = strconv.Atoi(port); err != nil {
+		return nil, fmt.Errorf("gossip port: %w", err)
+	}
+	mc.AdvertisePort = mc.BindPort
+	mc.ProbeTimeout = time.Second
+	mc.TCPTimeout = 3 * time.Second
+	mc.GossipToTheDeadTime = forgetDead
+	mc.DeadNodeReclaimTime = time.Second
+	mc.EnableCompression = false
+	mc.Transport = p.cfg.Transport
+	mc.LogOutput = gossipLog{p}
+	mc.Delegate, mc.Events, mc.Conflict = p, p, p
+	ring, err := memberlist.NewKeyring(p.cfg.Keys[1:], p.cfg.Keys[0])
+	if err != nil {
+		return nil, fmt.Errorf("gossip keys: %w", err)
+	}
+	mc.Keyring = ring
+	return mc, nil
+}
+
+// Close releases a pool that never ran.
+func (p *Pool) Close() error { return p.list.Shutdown() }
+
+// Addr is the gossip address, with the port that was taken.
+func (p *Pool) Addr() string { return p.list.LocalNode().Address() }
+
+// Run joins the seeds, and again whenever one is missing, until ctx ends or this node must not be here.
+func (p *Pool) Run(ctx context.Context) error {
+	defer func() {
+		if err := errors.Join(p.list.Leave(leaveTimeout), p.list.Shutdown()); err != nil {
+			p.cfg.Logger.Debug("leave", "err", err)
+		}
+	}()
+	again := time.NewTicker(rejoinEvery)
+	defer again.Stop()
+	p.join(true)
+	close(p.joined)
+	for {
+		p.record(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-p.fatal:
+			return err
+		case <-p.changed:
+		case <-again.C:
+			p.join(false)
+		}
+	}
+}
+
+// Joined is closed when every seed was tried once.
+func (p *Pool) Joined() <-chan struct{} { return p.joined }
+
+// Settle ends the start: from now on a conflict is the other node's mistake. It returns the reason if this node must
+// not be here.
+func (p *Pool) Settle() error {
+	select {
+	case err := <-p.fatal:
+		return err
+	default:
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.settled = true
+	return nil
+}
+
+// join asks each seed that is no live member, one by one, so that one that is down does not hide another.
+func (p *Pool) join(first bool) {
+	live := map[string]bool{}
+	for _, m := range p.list.Members() {
+		live[m.Address()] = true
+	}
+	for _, seed := range p.cfg.Join {
+		if live[resolve(seed)] {
+			continue
+		}
+		if _, err := p.list.Join([]string{seed}); err != nil {
+			if first {
+				p.cfg.Logger.Warn("a seed of --join does not answer; it is asked again for ever", "seed", seed, "err", err,
+					"hint", "if it is up, it may have another --secret-file")
+			}
+			continue
+		}
+		p.mu.Lock()
+		delete(p.owed, seed)
+		p.mu.Unlock()
+	}
+}
+
+func resolve(addr string) string {
+	if a, err := net.ResolveTCPAddr("tcp", addr); err == nil {
+		return a.String()
+	}
+	return addr
+}
+
+// record commits that regions were met, so that a restart remembers whom to wait for.
+func (p *Pool) record(ctx context.Context) {
+	p.mu.Lock()
+	var fresh []string
+	for _, m := range p.peers {
+		if _, ok := p.met[m.Region]; !ok && m.Region != p.cfg.Region {
+			fresh = append(fresh, m.Region)
+		}
+	}
+	p.mu.Unlock()
+	for _, r := range fresh {
+		ctx, cancel := context.WithTimeout(ctx, addPeerLimit)
+		err := p.cfg.Roster.AddPeer(ctx, r)
+		cancel()
+		if err != nil {
+			continue // not the leader, or not yet: it is tried again
+		}
+		p.mu.Lock()
+		p.met[r] = struct{}{}
+		p.mu.Unlock()
+	}
+}
+
+// configured counts the other regions that count for safe. A seed that never answered counts as one: nothing is called
+// safe before it is known where that would be.
+func (p *Pool) configured() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := map[string]struct{}{}
+	for r := range p.met {
+		all[r] = struct{}{}
+	}
+	for _, m := range p.peers {
+		all[m.Region] = struct{}{}
+	}
+	delete(all, p.cfg.Region)
+	return len(all) + len(p.owed)
+}
+
+// Reach implements gateway.Peers.
+func (p *Pool) Reach(dot crdt.Dot) wire.Reach {
+	return reach(p.matrix.holders(dot, p.cfg.Region), p.configured())
+}
+
+// WatchReach implements gateway.Peers.
+func (p *Pool) WatchReach(fn func()) (stop func()) { return p.matrix.watch(fn) }
+
+// Regions implements gateway.Peers: this one, and every other that was heard of.
+func (p *Pool) Regions() []wire.RegionInfo {
+	all := []wire.RegionInfo{{Name: p.cfg.Region, URL: p.cfg.ClientURL, State: "up"}}
+	for _, m := range p.others() {
+		i := slices.IndexFunc(all, func(r wire.RegionInfo) bool { return r.Name == m.Region })
+		if i < 0 {
+			all = append(all, wire.RegionInfo{Name: m.Region, URL: m.URL, State: "down"})
+			i = len(all) - 1
+		}
+		if m.Alive && all[i].State == "down" {
+			all[i].State, all[i].URL = "up", m.URL
+		}
+	}
+	slices.SortFunc(all, func(a, b wire.RegionInfo) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+// others returns the nodes of other regions, the live first.
+func (p *Pool) others() []peer {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []peer
+	for _, m := range p.peers {
+		if m.Region != p.cfg.Region {
+			all = append(all, m)
+		}
+	}
+	slices.SortFunc(all, func(a, b peer) int {
+		if a.Alive != b.Alive {
+			if a.Alive {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a.Region+"/"+a.Node, b.Region+"/"+b.Node)
+	})
+	return all
+}
+
+// NodeMeta implements memberlist.Delegate.
+func (p *Pool) NodeMeta(limit int) []byte {
+	b, err := json.Marshal(meta{Peer: p.cfg.PeerAddr, URL: p.cfg.ClientURL})
+	if err != nil || len(b) > limit {
+		p.fail(fmt.Errorf("--advertise-url is too long for gossip: at most some 400 bytes"))
+		return nil
+	}
+	return b
+}
+
+// NotifyMsg implements memberlist.Delegate; no messages are sent.
+func (p *Pool) NotifyMsg([]byte) {}
+
+// GetBroadcasts implements memberlist.Delegate.
+func (p *Pool) GetBroadcasts(int, int) [][]byte { return nil }
+
+// LocalState implements memberlist.Delegate.
+func (p *Pool) LocalState(bool) []byte { return nil }
+
+// MergeRemoteState implements memberlist.Delegate.
+func (p *Pool) MergeRemoteState([]byte, bool) {}
+
+// NotifyJoin implements memberlist.EventDelegate.
+func (p *Pool) NotifyJoin(n *memberlist.Node) { p.heard(n, true) }
+
+// NotifyUpdate implements memberlist.EventDelegate.
+func (p *Pool) NotifyUpdate(n *memberlist.Node) { p.heard(n, true) }
+
+// NotifyLeave implements memberlist.EventDelegate.
+func (p *Pool) NotifyLeave(n *memberlist.Node) { p.heard(n, false) }
+
+func (p *Pool) heard(n *memberlist.Node, alive bool) {
+	region, node, ok := strings.Cut(n.Name, "/")
+	if !ok || !crdt.ValidRegion(region) || n.Name == p.cfg.Region+"/"+p.cfg.Node {
+		return
+	}
+	var m meta
+	if err := json.Unmarshal(n.Meta, &m); err != nil {
+		p.conflict.WithLabelValues("metadata").Inc()
+		return
+	}
+	p.mu.Lock()
+	p.peers[n.Name] = peer{Region: region, Node: node, Addr: m.Peer, URL: m.URL, Alive: alive}
+	settled := p.settled
+	p.mu.Unlock()
+	if region == p.cfg.Region && p.cfg.Alone && alive {
+		p.second(n.Name, settled)
+	}
+	p.cfg.Logger.Info("member", "name", n.Name, "alive", alive, "peer", m.Peer)
+	select {
+	case p.changed <- struct{}{}:
+	default:
+	}
+}
+
+// second meets another node of a region of one.
+func (p *Pool) second(name string, settled bool) {
+	p.conflict.WithLabelValues("second_node").Inc()
+	if settled {
+		p.cfg.Logger.Error("another node says that it is of this region, which has one", "other", name)
+		return
+	}
+	p.fail(fmt.Errorf("region %s already has a node, %s, and --bootstrap-expect 1 founds regions of one: give this node another --region",
+		p.cfg.Region, name))
+}
+
+// NotifyConflict implements memberlist.ConflictDelegate: two addresses claim one name.
+func (p *Pool) NotifyConflict(existing, other *memberlist.Node) {
+	if existing.Name != p.cfg.Region+"/"+p.cfg.Node {
+		return
+	}
+	p.mu.Lock()
+	settled := p.settled
+	p.mu.Unlock()
+	p.conflict.WithLabelValues("name").Inc()
+	if settled {
+		p.cfg.Logger.Error("another node uses this node's name", "name", existing.Name, "address", other.Address())
+		return
+	}
+	var m meta
+	if json.Unmarshal(other.Meta, &m) != nil || m.Peer == "" {
+		return
+	}
+	go p.challenge(existing.Name, other.Address(), m.Peer) // short: bounded by askTimeout, and harmless after the end
+}
+
+// challenge asks whether the other one is alive, or what is left of this node's last run elsewhere.
+func (p *Pool) challenge(name, addr, peerAddr string) {
+	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+	defer cancel()
+	instance, err := p.cfg.Identify(ctx, peerAddr)
+	if err == nil && instance != p.cfg.Instance {
+		p.fail(fmt.Errorf("node name %s is already used by a live node at %s: give this node another --node", name, addr))
+	}
+}
+
+func (p *Pool) fail(err error) {
+	select {
+	case p.fatal <- err:
+	default:
+	}
+}
+
+// gossipLog passes memberlist's lines on, and says in words what a line about keys means.
+type gossipLog struct{ p *Pool }
+
+func (g gossipLog) Write(b []byte) (int, error) {
+	line := string(bytes.TrimSpace(b))
+	switch {
+	case strings.Contains(line, "decrypt"):
+		g.p.conflict.WithLabelValues("secret").Inc()
+		g.p.cfg.Logger.Error("a member uses another --secret-file: it must be the same in every region", "gossip", line)
+	case strings.Contains(line, "[ERR]"):
+		g.p.cfg.Logger.Warn("gossip", "line", line)
+	default:
+		g.p.cfg.Logger.Debug("gossip", "line", line)
+	}
+	return len(b), nil
+}
