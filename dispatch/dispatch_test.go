@@ -99,7 +99,7 @@ func TestStopWhileRunning(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		r.lead()
 		g := newGate(3)
-		r.work(g)
+		r.work(g, func(c *worker.Config) { c.Silence = 14 * time.Second }) // it does not ask, it is told
 		run := r.ask("u/a", "m1", prompt, "echo")[0]
 		r.receive("the gate", g.reached)
 		r.awaitHeld("u/a", run, half)
@@ -108,7 +108,10 @@ func TestStopWhileRunning(t *testing.T) {
 		if s.State != crdt.RunStopped || s.Fin != "stopped" || r.text("u/a", run) != half || r.shown("u/a", run) != half {
 			t.Errorf("closed as %+v with %q", s, r.text("u/a", run))
 		}
-		r.receive("the model's end", g.cancelled)
+		told := time.Now()
+		if r.receive("the model's end", g.cancelled); time.Since(told) > 5*time.Second {
+			t.Errorf("the worker was told after %v", time.Since(told))
+		}
 	})
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/roamsync/roam/dispatch/llm"
 	"github.com/roamsync/roam/dispatch/worker"
 	"github.com/roamsync/roam/wire"
+	"github.com/roamsync/roam/wire/workpb"
 )
 
 func TestWorkerDiesInMidAnswer(t *testing.T) {
@@ -57,6 +58,46 @@ func TestRedisDiesInMidAnswer(t *testing.T) {
 		}
 		r.awaitAnswer("u/b", waiting, answer)
 	})
+}
+
+// TestRedisLosesReports: the worker has reported everything, nobody has read it, and it is gone.
+func TestRedisLosesReports(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		stop := r.lead()
+		g := newGate(3)
+		r.work(g)
+		run := r.ask("u/a", "m1", prompt, "echo")[0]
+		r.receive("the gate", g.reached)
+		r.awaitHeld("u/a", run, half)
+		stop()
+		close(g.open)
+		r.awaitDone()
+		r.redis.Kill()
+		r.redis.Start(t)
+		r.lead()
+		if s := r.awaitAnswer("u/a", run, answer); s.Attempt.N != 1 {
+			t.Errorf("ended as attempt %v", s.Attempt)
+		}
+	})
+}
+
+// awaitDone waits until a worker has reported that its answer is complete.
+func (r *rig) awaitDone() {
+	r.t.Helper()
+	pos, key := "0-0", stream.KeysOf(regionName).Results()
+	for {
+		got, err := stream.Read(context.Background(), r.redis.Client(), key, pos, 1, awaitLimit)
+		if err != nil || len(got) != 1 {
+			r.t.Fatalf("no done: %v, %v", got, err)
+		}
+		rep := &workpb.Report{}
+		if err := stream.Decode(got[0], rep); err != nil {
+			r.t.Fatal(err)
+		}
+		if pos = got[0].ID; rep.GetDone() != nil {
+			return
+		}
+	}
 }
 
 func TestRedisIsDownAtStart(t *testing.T) {

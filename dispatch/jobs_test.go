@@ -126,7 +126,7 @@ func TestWorkforce(t *testing.T) {
 }
 
 func TestEmbedded(t *testing.T) {
-	e, err := StartEmbedded("")
+	e, err := StartEmbedded(redistest.FreeAddr(t))
 	if err != nil {
 		t.Fatal(err)
 	}

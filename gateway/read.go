@@ -117,13 +117,17 @@ func (c *conn) hello(f *wire.ClientFrame, err error) bool {
 		err = wire.Errorf(wire.BadFrame, "the first frame is hello, not %.32q", f.T)
 	}
 	if err != nil {
-		c.end(wire.ErrorOf(err), wire.StatusBadFrames)
+		var id *int64
+		if f != nil {
+			id = f.ID
+		}
+		c.send(item{kind: itemEnd, id: id, frame: wire.ErrorOf(err), status: wire.StatusBadFrames})
 		return false
 	}
 	id, err := c.g.cfg.Auth.Authenticate(f.Token)
 	if err != nil {
 		c.g.metrics.refused.WithLabelValues("token").Inc()
-		c.end(wire.Errorf(wire.Unauthorized, "%v", err), wire.StatusBadToken)
+		c.send(item{kind: itemEnd, id: f.ID, frame: wire.Errorf(wire.Unauthorized, "%v", err), status: wire.StatusBadToken})
 		return false
 	}
 	c.device = f.Device

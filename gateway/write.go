@@ -363,7 +363,7 @@ func (c *conn) hangUp(ctx context.Context, it *item) error {
 	if !ok {
 		return errEnded
 	}
-	c.write(errFrame(nil, "", why))
+	c.write(errFrame(it.id, "", why))
 	if err := c.flush(ctx); err != nil {
 		return err
 	}

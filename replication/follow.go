@@ -112,7 +112,7 @@ func (k *link) takeHeads(h *peerpb.Heads) error {
 	k.l.mu.Lock()
 	if k.l.links[k.region] != k {
 		k.l.links[k.region] = k
-		k.l.cfg.Logger.Info("link up", "region", k.region)
+		k.l.cfg.Logger.Info("link up", "peer", k.region)
 		k.l.metrics.up.WithLabelValues(k.region).Set(1)
 	}
 	up := map[string]bool{}

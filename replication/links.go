@@ -174,7 +174,7 @@ func (l *Links) admit(ctx context.Context) error {
 		}
 	}
 	l.metrics.refused.WithLabelValues("secret").Inc()
-	l.cfg.Logger.Error("a node was refused: it has another --secret-file", "region", region, "node", node)
+	l.cfg.Logger.Error("a node was refused: it has another --secret-file", "peer", region+"/"+node)
 	return errSecret
 }
 
@@ -245,7 +245,7 @@ func (l *Links) keep(ctx context.Context, region string) {
 			pause, said = redialMin, false
 		}
 		if !said {
-			l.cfg.Logger.Warn("link down; it is dialed again for ever", "region", region, "addr", addr, "err", err)
+			l.cfg.Logger.Warn("link down; it is dialed again for ever", "peer", region, "addr", addr, "err", err)
 			said = true
 		}
 		if status.Code(err) == codes.Unauthenticated {

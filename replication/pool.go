@@ -192,6 +192,10 @@ func (p *Pool) Settle() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.settled = true
+	select {
+	case p.changed <- struct{}{}: // regions met before the region could commit are recorded now
+	default:
+	}
 	return nil
 }
 

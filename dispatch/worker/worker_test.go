@@ -35,13 +35,14 @@ type bench struct {
 	redis *redistest.Server
 	keys  stream.Keys
 	pos   string // in the results
+	end   time.Time
 }
 
 func each(t *testing.T, test func(t *testing.T, b *bench)) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		t.Parallel()
-		test(t, &bench{t: t, redis: s, keys: stream.KeysOf("r"), pos: "0-0"})
+		test(t, &bench{t: t, redis: s, keys: stream.KeysOf("r"), pos: "0-0", end: time.Now().Add(limit)})
 	})
 }
 
@@ -94,8 +95,8 @@ func (b *bench) ask(model, prompt string) {
 func (b *bench) next() *workpb.Report {
 	b.t.Helper()
 	got, err := stream.Read(context.Background(), b.redis.Client(), b.keys.Results(), b.pos, 1, limit)
-	if err != nil || len(got) != 1 {
-		b.t.Fatalf("no report: %v, %v", got, err)
+	if err != nil || len(got) != 1 || time.Now().After(b.end) {
+		b.t.Fatalf("not the report that was waited for, within %v: %v, %v", limit, got, err)
 	}
 	b.pos = got[0].ID
 	r := &workpb.Report{}

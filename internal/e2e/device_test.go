@@ -179,9 +179,13 @@ func (d *device) call(f obj) error {
 	return d.answered(id)
 }
 
-// answered waits for the answer to a frame.
+// answered waits for the answer to a frame. What ends the connection may come without the frame's id.
 func (d *device) answered(id int64) error {
+	before := len(d.errs)
 	err := d.until(fmt.Sprintf("frame %d is answered", id), func() bool { return d.replies[id] != nil })
+	if err != nil && len(d.errs) > before {
+		return errors.Join(errRefused{d.errs[len(d.errs)-1]}, err)
+	}
 	if err == nil && d.replies[id].T == "err" {
 		return errRefused{d.replies[id]}
 	}
@@ -261,6 +265,10 @@ func (d *device) apply(f *frame) error {
 		d.welcome = f
 	case "ping":
 		return d.conn.write(`{"t":"pong"}`)
+	case "ok":
+		for _, p := range f.At {
+			d.safe[p.OID] = d.safe[p.OID] || f.Safe != nil && *f.Safe
+		}
 	case "safe":
 		for _, oid := range f.OIDs {
 			d.safe[oid] = true

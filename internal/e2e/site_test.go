@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -163,8 +164,46 @@ func (s *site) start() error {
 	return err
 }
 
-// startAll starts sites at the same time.
+// startAll starts sites at the same time and waits until they have met.
 func startAll(list []*site) error {
+	if err := startEach(list); err != nil {
+		return err
+	}
+	for _, s := range list {
+		for _, other := range list {
+			if err := s.meets(other); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// meets waits until a region tells its clients that another one is up.
+func (s *site) meets(other *site) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); time.Now().Before(end); <-tick.C {
+		d := newDevice("probe", "probe")
+		err := d.connect(s)
+		d.drop()
+		if err != nil {
+			return err
+		}
+		var regions []struct{ Name, State string }
+		if err := json.Unmarshal(d.welcome.Regions, &regions); err != nil {
+			return err
+		}
+		for _, r := range regions {
+			if r.Name == other.region && r.State == "up" {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("%s has not met %s after %v", s.region, other.region, patience)
+}
+
+func startEach(list []*site) error {
 	errs := make(chan error)
 	for _, s := range list {
 		go func() { errs <- s.start() }()

@@ -3,9 +3,12 @@ package redistest
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,10 +19,17 @@ import (
 // startTimeout bounds how long a server may take to answer.
 const startTimeout = 10 * time.Second
 
+// Ports are taken from below those that Linux gives to outgoing connections.
+const (
+	lowestPort = 12_000
+	portCount  = 20_000
+	maxTries   = 100
+)
+
 // Server is a Redis on a port of its own.
 type Server struct {
 	addr   string
-	start  func(t testing.TB)
+	start  func(addr string) error
 	kill   func()
 	client *redis.Client
 }
@@ -42,84 +52,104 @@ func (s *Server) Kill() { s.kill() }
 // Start starts a killed server, empty, where it was.
 func (s *Server) Start(t testing.TB) {
 	t.Helper()
-	s.start(t)
+	if err := s.start(s.addr); err != nil {
+		t.Fatal(err)
+	}
 }
 
-func newServer(t testing.TB, addr string) *Server {
-	s := &Server{addr: addr, client: redis.NewClient(&redis.Options{Addr: addr, Protocol: 2, DisableIdentity: true})}
-	t.Cleanup(func() {
-		s.client.Close()
-		s.kill()
-	})
-	return s
+// first finds a port on which start succeeds.
+func first(t testing.TB, start func(addr string) error) *Server {
+	t.Helper()
+	for range maxTries {
+		addr := FreeAddr(t)
+		if start(addr) != nil {
+			continue // another process was faster
+		}
+		s := &Server{addr: addr, client: redis.NewClient(&redis.Options{Addr: addr, Protocol: 2, DisableIdentity: true})}
+		t.Cleanup(func() {
+			s.client.Close()
+			s.kill()
+		})
+		return s
+	}
+	t.Fatalf("no port was free in %d tries", maxTries)
+	return nil
 }
 
 func mini(t testing.TB) *Server {
-	s := newServer(t, freeAddr(t))
 	var m *miniredis.Miniredis
-	s.start = func(t testing.TB) {
-		t.Helper()
+	start := func(addr string) error {
 		m = miniredis.NewMiniRedis()
 		m.ClockTTL(true)
-		if err := m.StartAddr(s.addr); err != nil {
-			t.Fatalf("miniredis: %v", err)
-		}
+		return m.StartAddr(addr)
 	}
-	s.kill = func() { m.Close() }
-	s.start(t)
+	s := first(t, start)
+	s.start, s.kill = start, func() { m.Close() }
 	return s
 }
 
 func real(t testing.TB) *Server {
-	s := newServer(t, freeAddr(t))
 	var cmd *exec.Cmd
-	_, port, _ := net.SplitHostPort(s.addr)
-	dir := t.TempDir()
-	s.start = func(t testing.TB) {
-		t.Helper()
-		cmd = exec.Command("redis-server", "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no", "--dir", dir)
-		cmd.Stderr = os.Stderr
-		if err := cmd.Start(); err != nil {
-			t.Fatalf("redis-server: %v", err)
-		}
-		s.await(t)
-	}
-	s.kill = func() {
+	kill := func() {
 		if cmd.ProcessState == nil {
 			_ = cmd.Process.Kill()
 			_ = cmd.Wait()
 		}
 	}
-	s.start(t)
+	dir := t.TempDir()
+	start := func(addr string) error {
+		_, port, _ := net.SplitHostPort(addr)
+		cmd = exec.Command("redis-server", "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no", "--dir", dir)
+		cmd.Stderr = os.Stderr
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		err := await(addr, cmd.Process.Pid)
+		if err != nil {
+			kill()
+		}
+		return err
+	}
+	s := first(t, start)
+	s.start, s.kill = start, kill
 	return s
 }
 
-// await polls until the server answers.
-func (s *Server) await(t testing.TB) {
-	t.Helper()
+// await polls until the server with that process id answers: another one on its port would answer too.
+func await(addr string, pid int) error {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
+	c := redis.NewClient(&redis.Options{Addr: addr, Protocol: 2, DisableIdentity: true, MaxRetries: -1})
+	defer c.Close()
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
 	for {
-		err := s.client.Ping(ctx).Err()
-		if err == nil {
-			return
+		info, err := c.Info(ctx, "server").Result()
+		if err == nil && strings.Contains(info, fmt.Sprintf("process_id:%d\r\n", pid)) {
+			return nil
 		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("redis-server does not answer: %v", err)
+			return fmt.Errorf("redis-server does not answer at %s: %w", addr, err)
 		case <-poll.C:
+		}
+		if err == nil {
+			return fmt.Errorf("another server answers at %s", addr)
 		}
 	}
 }
 
-func freeAddr(t testing.TB) string {
+// FreeAddr returns a loopback address that nobody listens on, with a port that no outgoing connection is given: it
+// stays free while a server is down.
+func FreeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range maxTries {
+		addr := fmt.Sprintf("127.0.0.1:%d", lowestPort+rand.IntN(portCount))
+		if l, err := net.Listen("tcp", addr); err == nil {
+			l.Close()
+			return addr
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatalf("no port was free in %d tries", maxTries)
+	return ""
 }
