@@ -197,7 +197,7 @@ func Since(st Store, seen Vector) []Item {
 			return true
 		})
 	}
-	return found.items(st)
+	return found.items(st, seen)
 }
 
 // touched collects what dots refer to, each once.
@@ -216,11 +216,11 @@ func (t *touched) add(ref []byte) {
 	}
 }
 
-func (t *touched) items(st Store) []Item {
+func (t *touched) items(st Store, seen Vector) []Item {
 	var items []Item
 	shown := map[string]bool{}
 	for _, ref := range t.refs {
-		for _, it := range itemsOf(st, ref) {
+		for _, it := range itemsOf(st, ref, seen) {
 			if oid := it.oid(); !shown[oid] {
 				shown[oid] = true
 				items = append(items, it)
@@ -231,26 +231,28 @@ func (t *touched) items(st Store) []Item {
 	return items
 }
 
-// itemsOf shows what a dot refers to: the op itself, and the answer slots that it touched.
-func itemsOf(st Store, ref string) []Item {
+// itemsOf shows what a dot refers to: the op itself, and the answer slots that it touched. What a holder of seen has
+// as it stands is left out: the dot is that of another copy, which does not.
+func itemsOf(st Store, ref string, seen Vector) []Item {
 	names := strings.Split(ref[1:], "\x00")
+	created := ref[0] == classIdentity
 	var items []Item
-	if ref[0] == classIdentity {
-		items = opItems(st, names[0])
+	if created {
+		items = opItems(st, names[0], seen)
 		names = names[1:]
 	}
 	for _, run := range names {
-		if s, ok := ReadSlot(st, run); ok {
+		if s, ok := ReadSlot(st, run); ok && !(created && s.F <= seen[s.By]) {
 			items = append(items, Item{Entry: s.view(st, true)})
 		}
 	}
 	return items
 }
 
-func opItems(st Store, oid string) []Item {
+func opItems(st Store, oid string, seen Vector) []Item {
 	id, ok := Lookup(st, oid)
 	switch {
-	case !ok:
+	case !ok || id.F <= seen[id.By]:
 		return nil
 	case id.Kind == KindRead:
 		return readItem(st, id, oid)

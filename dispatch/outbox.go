@@ -147,18 +147,24 @@ func (o *outbox) plan(look []string) *plan {
 		if t == nil || p.bytes > maxRoundBytes {
 			continue // it stays due
 		}
-		err := o.cfg.Commits.View(session, func(st crdt.Store) { o.planSession(p, st, session, t) })
-		if err != nil {
+		part := &plan{now: p.now}
+		var jobs map[string]*job
+		err := o.cfg.Commits.View(session, func(st crdt.Store) { jobs = o.planSession(part, st, session, t) })
+		if err != nil { // what was read is not to be trusted
 			o.cfg.Logger.Warn("session could not be read; trying again", "session", session, "err", err)
 			t.due = p.now.Add(retryAfter)
-		} else if len(t.jobs) == 0 {
+			continue
+		}
+		p.join(part)
+		if t.jobs = jobs; len(jobs) == 0 {
 			delete(o.sessions, session)
 		}
 	}
 	return p
 }
 
-func (o *outbox) planSession(p *plan, st crdt.Store, session string, t *tracked) {
+// planSession decides about a session's open answers, and returns what is remembered of those that are ours.
+func (o *outbox) planSession(p *plan, st crdt.Store, session string, t *tracked) map[string]*job {
 	slots := o.slots(st)
 	behind, jobs := queued(slots), map[string]*job{}
 	t.due = p.now.Add(maxWait)
@@ -175,7 +181,7 @@ func (o *outbox) planSession(p *plan, st crdt.Store, session string, t *tracked)
 		}
 		p.add(d, planned{session: session, track: t, job: j, slot: s}, st)
 	}
-	t.jobs = jobs
+	return jobs
 }
 
 // slots returns the open answers that are ours to bring, by place.

@@ -39,6 +39,12 @@ const (
 	closedUnserved = "unserved"
 )
 
+// join takes over what another plan does.
+func (p *plan) join(o *plan) {
+	p.bytes += o.bytes
+	p.closes, p.adds, p.checks = append(p.closes, o.closes...), append(p.adds, o.adds...), append(p.checks, o.checks...)
+}
+
 // add notes a decision.
 func (p *plan) add(d decision, a planned, st crdt.Store) {
 	switch d.do {

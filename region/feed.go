@@ -3,6 +3,7 @@ package region
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/roamsync/roam/crdt"
@@ -24,13 +25,13 @@ func (r *Region) Feed(origin crdt.Origin, partition uint8, from uint64, maxBytes
 		rs.Records = append(rs.Records, bytes.Clone(v[len(rs.Hash):]))
 		return nil
 	})
-	if err != nil && err != errEnough {
+	if err != nil && !errors.Is(err, errEnough) {
 		return rs, fmt.Errorf("read feed: %w", err)
 	}
 	return rs, nil
 }
 
-var errEnough = fmt.Errorf("enough")
+var errEnough = errors.New("enough")
 
 // Position returns the running hash of a feed at f, if that is held here.
 func (r *Region) Position(origin crdt.Origin, partition uint8, f uint64) (wire.Position, bool) {

@@ -230,6 +230,7 @@ func (a *attempt) heed(r *workpb.Reply) (outcome string) {
 			return jobDone
 		}
 	case workpb.Verdict_GAP:
+		a.rewind(r.Len)
 	case workpb.Verdict_CLOSED:
 		if a.closing {
 			return jobDone

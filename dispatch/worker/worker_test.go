@@ -473,3 +473,22 @@ func TestConfigIsChecked(t *testing.T) {
 		t.Errorf("metrics: %v %v", problems, err)
 	}
 }
+
+func TestControlStreamStartsAgain(t *testing.T) {
+	each(t, func(t *testing.T, b *bench) {
+		ctx, c := context.Background(), b.redis.Client()
+		args, err := stream.Entry(b.keys.Control(), &workpb.Reply{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		args.ID = "99999999999999-0" // by a clock that is ahead of the one that Redis has now
+		if err := c.XAdd(ctx, args).Err(); err != nil {
+			t.Fatal(err)
+		}
+		b.start(say("abc"))
+		c.Del(ctx, b.keys.Control())
+		b.begin("q")
+		b.reply(b.until(isDone), workpb.Verdict_ACCEPTED, 3)
+		b.emptied()
+	})
+}

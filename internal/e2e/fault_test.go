@@ -113,7 +113,7 @@ func TestTwoDevices(t *testing.T) {
 		must(t, err)
 	}
 	t.Logf("seed %d (E2E_SEED)", seed)
-	const session = "carl/both"
+	session := unique("carl/both")
 	var movers []*mover
 	done := make(chan error)
 	for i, name := range []string{"phone", "laptop"} {

@@ -225,7 +225,7 @@ func TestPages(t *testing.T) {
 func TestCloseAndStop(t *testing.T) {
 	t.Parallel()
 	beijing, shanghai := sharedSites(t)
-	const session = "otto/stop"
+	session := unique("otto/stop")
 	d, far := user(t, "otto", "phone"), user(t, "otto", "laptop")
 	must(t, d.connect(beijing, session))
 	must(t, far.connect(shanghai, session))

@@ -80,7 +80,7 @@ func sameEverywhere(t *testing.T, d *device, session string, list ...*site) {
 func TestMoveInMidAnswer(t *testing.T) {
 	t.Parallel()
 	beijing, shanghai := sharedSites(t)
-	const session = "anna/trip"
+	session := unique("anna/trip")
 	text := words(60)
 	d := user(t, "anna", "phone")
 	must(t, d.connect(beijing, session))
@@ -113,7 +113,7 @@ func agreeFresh(t *testing.T, d *device, session string, s *site) {
 func TestMoveToAndFro(t *testing.T) {
 	t.Parallel()
 	beijing, shanghai := sharedSites(t)
-	const session = "bao/trip"
+	session := unique("bao/trip")
 	text := words(150)
 	d := user(t, "bao", "phone")
 	must(t, d.connect(beijing, session))
@@ -146,7 +146,8 @@ func TestMoveToAndFro(t *testing.T) {
 func TestSameOIDInBothRegions(t *testing.T) {
 	t.Parallel()
 	beijing, shanghai := sharedSites(t)
-	const session, rounds = "carl/twice", 8
+	const rounds = 8
+	session := unique("carl/twice")
 	a, b := user(t, "carl", "phone"), user(t, "carl", "laptop")
 	must(t, a.connect(beijing, session))
 	must(t, b.connect(shanghai, session))
@@ -179,7 +180,7 @@ func TestSameOIDInBothRegions(t *testing.T) {
 func TestPropagation(t *testing.T) {
 	t.Parallel()
 	beijing, shanghai := sharedSites(t)
-	const session = "dora/far"
+	session := unique("dora/far")
 	a, b := user(t, "dora", "phone"), user(t, "dora", "laptop")
 	must(t, a.connect(beijing, session))
 	must(t, b.connect(shanghai, session))

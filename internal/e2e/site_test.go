@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -273,6 +274,11 @@ func sharedSites(t *testing.T) (beijing, shanghai *site) {
 	})
 	return shared.sites[0], shared.sites[1]
 }
+
+// unique makes a session's name new, so that a test can run again on the shared regions (-count).
+func unique(session string) string { return fmt.Sprintf("%s-%d", session, sessions.Add(1)) }
+
+var sessions atomic.Int64
 
 func endShared() {
 	for _, s := range shared.sites {
