@@ -32,6 +32,9 @@ type noMetrics struct{ prometheus.Registerer }
 
 func (noMetrics) MustRegister(...prometheus.Collector) {}
 
+// inFlight bounds what the child has under way.
+const inFlight = 64
+
 const crashDir = "ROAM_TEST_CRASH_DIR"
 
 // TestCrashChild is no test of its own: TestCrashes runs it in a process to kill. It prints each oid that is
@@ -45,11 +48,13 @@ func TestCrashChild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	acked := make(chan string, 1<<16)
+	acked := make(chan string, inFlight)
+	slots := make(chan struct{}, inFlight)
 	r.Watch(func(evs []wire.Event) {
 		for _, e := range evs {
 			if e.Tag != 0 {
 				acked <- e.Session + " " + e.Placed[0].OID
+				<-slots
 			}
 		}
 	})
@@ -57,6 +62,7 @@ func TestCrashChild(t *testing.T) {
 	<-r.Ready()
 	go func() {
 		for i := 0; ; i++ {
+			slots <- struct{}{}
 			op := msg(fmt.Sprintf("%016x", rand.Uint64()), strings.Repeat("x", 200))
 			op.Session = fmt.Sprintf("alice/%d", i%7)
 			r.Submit(&wire.Put{Session: op.Session, Ops: []*crdt.Op{op}, Tag: uint64(i + 1)})
@@ -77,7 +83,7 @@ func TestCrashes(t *testing.T) {
 	acked := map[string]map[string]bool{}
 	total := 0
 	for range 4 {
-		for session, oids := range crash(t, dir, 1+rng.IntN(3000)) {
+		for session, oids := range crash(t, dir, 1+rng.IntN(600)) {
 			if acked[session] == nil {
 				acked[session] = map[string]bool{}
 			}
