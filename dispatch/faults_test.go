@@ -265,7 +265,7 @@ func TestMalformedResultsArePassedOver(t *testing.T) {
 		r.work(fast)
 		last := ""
 		for _, m := range []string{"", "\xff\xfe", "\x0a\x01x", strings.Repeat("x", 1000)} {
-			last = r.addResult(map[string]any{stream.Field: m})
+			r.addResult(map[string]any{stream.Field: m})
 			last = r.addResult(map[string]any{"other": m})
 		}
 		run := r.ask("u/a", "m1", prompt, "echo")[0]
@@ -337,8 +337,7 @@ func TestJobThatIsTakenAndNotBegun(t *testing.T) {
 		if err := c.XGroupCreateMkStream(ctx, keys.Jobs("echo"), stream.Group, "0").Err(); err != nil {
 			t.Fatal(err)
 		}
-		c.Set(ctx, keys.Worker("dead"), "echo", time.Minute)
-		c.SAdd(ctx, keys.Workers(), "dead")
+		r.pretend("dead", "echo")
 		run := r.ask("u/a", "m1", prompt, "echo")[0]
 		args := &redis.XReadGroupArgs{Group: stream.Group, Consumer: "dead", Streams: []string{keys.Jobs("echo"), ">"}, Block: 5 * time.Second}
 		if got, err := c.XReadGroup(ctx, args).Result(); err != nil || len(got) != 1 {
@@ -347,4 +346,39 @@ func TestJobThatIsTakenAndNotBegun(t *testing.T) {
 		r.work(fast)
 		r.awaitAnswer("u/a", run, answer)
 	})
+}
+
+// TestExpiredAnswerIsAskedForOnce: nobody takes the job, and nothing is gained by adding it again.
+func TestExpiredAnswerIsAskedForOnce(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		lead := r.lead()
+		g := newGate(3)
+		stop := r.work(g)
+		run := r.ask("u/a", "m1", prompt, "echo")[0]
+		r.receive("the gate", g.reached)
+		r.awaitHeld("u/a", run, half)
+		stop()
+		r.pretend("busy", "echo")
+		r.advance(2 * crdt.LeaseTTL)
+		key := stream.KeysOf(regionName).Jobs("echo")
+		r.awaitEntries(key, 1)
+		for i := range 5 {
+			r.ask("u/a", fmt.Sprint("again", i), prompt, "echo") // the session is looked at
+			r.ask("u/b", fmt.Sprint("other", i), prompt, "echo")
+			r.awaitEntries(key, 2)
+		}
+		lead()
+		if n, err := r.redis.Client().XLen(context.Background(), key).Result(); n != 2 || err != nil {
+			t.Errorf("%d jobs: %v", n, err)
+		}
+	})
+}
+
+// pretend announces a worker that takes no jobs.
+func (r *rig) pretend(name, models string) {
+	r.t.Helper()
+	ctx, keys, c := context.Background(), stream.KeysOf(regionName), r.redis.Client()
+	if err := errors.Join(c.Set(ctx, keys.Worker(name), models, time.Minute).Err(), c.SAdd(ctx, keys.Workers(), name).Err()); err != nil {
+		r.t.Fatal(err)
+	}
 }

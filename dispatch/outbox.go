@@ -176,8 +176,8 @@ func (o *outbox) planSession(p *plan, st crdt.Store, session string, t *tracked)
 		jobs[s.OID] = j
 		d := o.limits.decide(p.now, s, behind[i], *j, o.force.serves(s.Asked))
 		j.unserved = d.unserved
-		if s.State == crdt.RunRunning && d.do == wait {
-			*j = job{} // it was begun, and the worker that did removed its entry
+		if s.Leased(crdt.StampAt(p.now)) {
+			*j = job{} // it was begun, and the worker that did removes its entry
 		}
 		p.add(d, planned{session: session, track: t, job: j, slot: s}, st)
 	}

@@ -6,6 +6,8 @@ import (
 	"io"
 	"log/slog"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9/logging"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/roamsync/roam/dispatch/llm"
@@ -17,7 +19,7 @@ func Worker(ctx context.Context, o WorkerOptions, stdout, stderr io.Writer) erro
 	if err := o.check(); err != nil {
 		return err
 	}
-	w, err := newWorker(o, newLogger(stderr, o.LogLevel))
+	w, err := newWorker(o, newLogger(stderr, o.LogLevel), nil)
 	if err != nil {
 		return err
 	}
@@ -34,19 +36,21 @@ func Worker(ctx context.Context, o WorkerOptions, stdout, stderr io.Writer) erro
 	return g.Wait()
 }
 
-func newWorker(o WorkerOptions, log *slog.Logger) (*worker.Worker, error) {
+func newWorker(o WorkerOptions, log *slog.Logger, reg prometheus.Registerer) (*worker.Worker, error) {
 	delay := o.TokenDelay
 	if delay == 0 {
 		delay = -1 // none; zero would be the default
 	}
 	return worker.New(worker.Config{
 		Redis: o.Redis, Region: o.Region, Models: o.Models, Concurrency: o.Concurrency,
-		LLM: llm.Echo{TokenDelay: delay}, Logger: log,
+		LLM: llm.Echo{TokenDelay: delay}, Logger: log, Registerer: reg,
 	})
 }
 
-// newLogger writes text lines; stdout is kept for what scripts read.
+// newLogger writes text lines; stdout is kept for what scripts read. It also keeps go-redis from writing to stderr
+// beside the log: what that has to say comes back as errors.
 func newLogger(w io.Writer, level string) *slog.Logger {
+	logging.Disable()
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
 		l = slog.LevelInfo

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,6 +25,7 @@ type device struct {
 	errs              []*frame         // err frames without an id
 	faults            []string
 	welcome           *frame
+	trace             []string
 }
 
 // conn is one WebSocket connection.
@@ -117,6 +120,7 @@ func (d *device) connect(s *site, sessions ...string) error {
 		return err
 	}
 	d.conn = c
+	d.trace = append(d.trace, "CONNECT "+s.region)
 	open := []obj{}
 	for _, name := range sessions {
 		open = append(open, d.opening(name))
@@ -167,6 +171,7 @@ func (d *device) send(f obj) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	d.trace = append(d.trace, "SEND "+string(b))
 	return d.lastID, d.conn.write(string(b))
 }
 
@@ -257,6 +262,7 @@ func (d *device) apply(f *frame) error {
 	for _, m := range f.missing {
 		d.faults = append(d.faults, m+": "+string(f.raw))
 	}
+	d.trace = append(d.trace, string(f.raw))
 	if f.ID != 0 {
 		d.replies[f.ID] = f
 	}
@@ -297,6 +303,9 @@ func user(t *testing.T, user, name string) *device {
 	d := newDevice(user, name)
 	t.Cleanup(func() {
 		d.drop()
+		if len(d.found()) > 0 {
+			os.WriteFile("/tmp/trace-fault-"+d.name+"-"+time.Now().Format("150405.000"), []byte(strings.Join(append(d.found(), d.trace...), "\n")), 0o600)
+		}
 		for i, f := range d.found() {
 			if i == 20 {
 				t.Errorf("%s/%s: and %d more", user, name, len(d.found())-i)

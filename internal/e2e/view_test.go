@@ -25,14 +25,17 @@ type view struct {
 	opened  bool // a snap or a delta has come since the last open
 	entries map[string]*entry
 	values  map[string]value
-	own     map[string]item // ops under way from this device, by oid
+	sets    map[string]map[string]item // by key and oid: the map ops behind values, as far as they are known
+	told    map[string]string          // by oid: the stamp that the server named last
+	own     map[string]item            // ops under way from this device, by oid
 	faults  []string
 	bytes   int                  // bytes of answers that came as tok
 	came    map[string]time.Time // when an entry came first
 }
 
 func newView(s string) *view {
-	return &view{s: s, entries: map[string]*entry{}, values: map[string]value{}, own: map[string]item{}, came: map[string]time.Time{}}
+	return &view{s: s, entries: map[string]*entry{}, values: map[string]value{},
+		sets: map[string]map[string]item{}, told: map[string]string{}, own: map[string]item{}, came: map[string]time.Time{}}
 }
 
 func (v *view) fault(format string, args ...any) {
@@ -62,7 +65,7 @@ func (v *view) apply(f *frame) {
 // snap replaces what is held; what was held may not be gone unless the server says so.
 func (v *view) snap(f *frame) {
 	held, values := v.entries, v.values
-	v.entries, v.values = map[string]*entry{}, map[string]value{}
+	v.entries, v.values, v.sets, v.told = map[string]*entry{}, map[string]value{}, map[string]map[string]item{}, map[string]string{}
 	for _, it := range f.Log {
 		if _, twice := v.entries[it.OID]; twice {
 			v.fault("a snap has %s twice", it.OID)
@@ -209,14 +212,29 @@ func (v *view) tok(f *frame) {
 	v.bytes += len(f.D)
 }
 
-// set keeps the greatest stamp per key.
+// set takes a map op: one oid keeps its smallest stamp, and per key the greatest stamp wins.
 func (v *view) set(it item) {
-	held := v.values[it.Key]
-	if held.HLC == it.HLC && string(held.V) == string(it.V) {
+	if v.told[it.OID] == it.HLC {
 		v.fault("%s came again without a change", it.OID)
 	}
-	if it.HLC > held.HLC {
-		v.values[it.Key] = value{it.V, it.HLC, it.User}
+	v.told[it.OID] = it.HLC
+	ops := v.sets[it.Key]
+	if ops == nil {
+		ops = map[string]item{}
+		v.sets[it.Key] = ops
+	}
+	if held, known := ops[it.OID]; known && held.HLC <= it.HLC {
+		return
+	}
+	lowered := ops[it.OID]
+	ops[it.OID] = it
+	if val := v.values[it.Key]; lowered.HLC != "" && val.HLC == lowered.HLC {
+		v.values[it.Key] = value{} // it may uncover another
+	}
+	for _, op := range ops {
+		if op.HLC > v.values[it.Key].HLC {
+			v.values[it.Key] = value{op.V, op.HLC, op.User}
+		}
 	}
 }
 
@@ -237,9 +255,9 @@ func (v *view) ok(f *frame) {
 			e.Seq, e.At = p.Seq, p.At
 			v.entries[p.OID] = e
 		case "set":
-			if p.HLC > v.values[op.Key].HLC {
-				v.values[op.Key] = value{op.V, p.HLC, op.User}
-			}
+			op.HLC = p.HLC
+			delete(v.told, p.OID) // an op put again is answered again
+			v.set(op)
 		}
 	}
 }

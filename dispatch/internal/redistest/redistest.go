@@ -101,6 +101,7 @@ func real(t testing.TB) *Server {
 		_, port, _ := net.SplitHostPort(addr)
 		cmd = exec.Command("redis-server", "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no", "--dir", dir)
 		cmd.Stderr = os.Stderr
+		noOrphan(cmd)
 		if err := cmd.Start(); err != nil {
 			return err
 		}
