@@ -56,7 +56,7 @@ func (c *Config) check() error {
 		}
 	}
 	if c.Token == nil {
-		errs = append(errs, errors.New("Token is required"))
+		errs = append(errs, errors.New("a Token is required"))
 	}
 	if c.MaxOutbox < 0 {
 		errs = append(errs, fmt.Errorf("MaxOutbox %d: not below 0", c.MaxOutbox))

@@ -187,20 +187,20 @@ func (r *Receipt) OID() string { return r.op.op.OID }
 
 // Stage tells how far the op is; if it is Refused, why is a *Refusal or ErrExpired.
 func (r *Receipt) Stage() (stage Stage, why error) {
-	stage, why, _ = r.look()
+	stage, _, why = r.look()
 	return stage, why
 }
 
-func (r *Receipt) look() (Stage, error, <-chan struct{}) {
+func (r *Receipt) look() (Stage, <-chan struct{}, error) {
 	r.session.client.mu.Lock()
 	defer r.session.client.mu.Unlock()
-	return r.op.stage, r.op.err, r.session.rec.changed
+	return r.op.stage, r.session.rec.changed, r.op.err
 }
 
 // Wait waits until the op is as far as stage (Sent, Stored or Safe), or refused, or ctx ends.
 func (r *Receipt) Wait(ctx context.Context, stage Stage) error {
 	for {
-		now, why, changed := r.look()
+		now, changed, why := r.look()
 		if why != nil {
 			return why
 		}

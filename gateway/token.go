@@ -16,8 +16,6 @@ type position struct {
 	floor crdt.Floor // the highest seq and stamp delivered
 }
 
-func (p *position) clone() position { return position{seen: p.seen.Clone(), floor: p.floor} }
-
 // reach raises the position.
 func (p *position) reach(seq uint64, stamp crdt.Stamp) {
 	p.floor.Seq, p.floor.Stamp = max(p.floor.Seq, seq), max(p.floor.Stamp, stamp)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -105,7 +104,6 @@ type stallWatch struct {
 	limit   time.Duration
 	fail    func(error)
 	metrics *metrics
-	slow    atomic.Bool
 }
 
 // StoreLog implements raft.LogStore.

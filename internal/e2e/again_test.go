@@ -1,6 +1,10 @@
 package e2e
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+	"time"
+)
 
 // TestPutAgainElsewhere: a client that has an ok from Shanghai moves to Beijing, which has not heard of the ops yet, and
 // puts them again, as the protocol asks for what is not safe. Beijing gives them other places; when it learns of the
@@ -14,6 +18,7 @@ func TestPutAgainElsewhere(t *testing.T) {
 	d := user(t, "hana", "phone")
 	must(t, d.connect(beijing, session))
 	must(t, d.put(session, msg("before", "x")))
+	must(t, d.until("it is safe", func() bool { return d.safe["before"] }))
 	beijing.crash()
 	d.drop()
 	must(t, d.connect(shanghai, session))
@@ -40,4 +45,27 @@ func TestPutAgainElsewhere(t *testing.T) {
 	agree(t, session, func(v *view) bool { return len(v.entries) == 5 && v.answered("q") }, d, other)
 	wants(t, d.view(session), "q", words(8))
 	sameEverywhere(t, d, session, beijing, shanghai)
+}
+
+// TestRestartHearsOfOthers: a region that was down learns what was said elsewhere meanwhile, even if its own command
+// line names no other member.
+func TestRestartHearsOfOthers(t *testing.T) {
+	t.Parallel()
+	const session = "ines/down"
+	list := sites(t, "beijing", "shanghai")
+	beijing, shanghai := list[0], list[1]
+	must(t, startAll(list))
+	d := user(t, "ines", "phone")
+	must(t, d.connect(shanghai, session))
+	for i := range 3 {
+		beijing.crash()
+		oid := fmt.Sprintf("m%d", i)
+		must(t, d.put(session, msg(oid, "while you were out")))
+		start := time.Now()
+		must(t, beijing.restart())
+		other := user(t, "ines", "laptop")
+		must(t, other.connect(beijing, session))
+		must(t, other.until(oid+" came", func() bool { return other.view(session).entries[oid] != nil }))
+		t.Logf("there %v after the start", time.Since(start))
+	}
 }

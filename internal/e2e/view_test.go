@@ -135,6 +135,12 @@ func (v *view) run(held *entry, it item) {
 	if v.entries[it.Of] == nil && !own {
 		v.fault("the answer %s came before its question %s", it.OID, it.Of)
 	}
+	if held != nil && it.Ep < held.Ep {
+		if !v.behind { // a region that is behind may not know better, and has said so
+			v.fault("the run %s went back from attempt %s to %s", it.OID, held.Ep, it.Ep)
+		}
+		return
+	}
 	e := &entry{item: it}
 	switch {
 	case it.Text != nil:
@@ -149,9 +155,6 @@ func (v *view) run(held *entry, it item) {
 		if it.Ep > held.Ep && it.State != "queued" && e.text != "" && !closed(it.State) {
 			v.fault("the run %s began the attempt %s and left the text of %s", it.OID, it.Ep, held.Ep)
 		}
-	}
-	if held != nil && it.Ep < held.Ep {
-		v.fault("the run %s went back from attempt %s to %s", it.OID, held.Ep, it.Ep)
 	}
 	v.entries[it.OID] = e
 	v.sum(e)
@@ -188,6 +191,9 @@ func (v *view) tok(f *frame) {
 		return
 	}
 	if f.Ep < e.Ep {
+		if v.behind {
+			return
+		}
 		v.fault("tok for attempt %s of %s, which is at %s", f.Ep, f.Run, e.Ep)
 		return
 	}
