@@ -2,6 +2,7 @@ package crdt
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -198,6 +199,35 @@ func Since(st Store, seen Vector) []Item {
 		})
 	}
 	return found.items(st, seen)
+}
+
+// Crossed returns what changed since base both by ops that a holder of seen had seen elsewhere and by ops that it had
+// not: where the two meet, what it was shown in between may not be what stands now.
+func Crossed(st Store, base, seen Vector) []Item {
+	h := ReadHeader(st)
+	known, fresh := map[string]bool{}, map[string]bool{}
+	for _, id := range h.Seen.IDs() {
+		lo, hi := dotKey(id, base[id]+1), dotKey(id, h.Seen[id]+1)
+		st.Scan(lo, hi, false, func(k, v []byte) bool {
+			side := fresh
+			if be64dec(k[5:]) <= seen[id] {
+				side = known
+			}
+			for name := range strings.SplitSeq(string(v[1:]), "\x00") {
+				side[name] = true
+			}
+			return true
+		})
+	}
+	var found touched
+	for _, name := range slices.Sorted(maps.Keys(known)) {
+		if _, run := ReadSlot(st, name); fresh[name] && run {
+			found.add(slotRef(name))
+		} else if fresh[name] {
+			found.add([]byte(string(classIdentity) + name))
+		}
+	}
+	return found.items(st, nil)
 }
 
 // touched collects what dots refer to, each once.

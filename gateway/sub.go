@@ -24,7 +24,8 @@ type sub struct {
 	closed bool
 	behind bool
 	pos    position
-	tok    *wire.Tok // the last frame written, if it is this session's tok: it gets the cur
+	base   crdt.Vector // while behind: what the region had when the client came
+	tok    *wire.Tok   // the last frame written, if it is this session's tok: it gets the cur
 }
 
 const (
@@ -93,12 +94,25 @@ func (s *sub) load() (frame any, err error) {
 			frame = s.snap(st)
 			return
 		}
+		s.base = h.Seen.Clone()
 		items := crdt.Since(st, s.came.seen)
 		s.pos.seen.Merge(s.came.seen)
 		s.pos.reach(s.came.floor.Seq, s.came.floor.Stamp)
 		frame = &wire.Delta{T: "delta", ID: s.id, S: s.session, Cur: s.token(), Ops: itemFrames(items), Behind: s.sayBehind()}
 	})
 	return frame, err
+}
+
+// caughtUp is what a client needs once the region has all that it had seen elsewhere: what that changed of what it was
+// shown here in between.
+func (s *sub) caughtUp() (delta *wire.Delta, err error) {
+	no := false
+	delta = &wire.Delta{T: "delta", S: s.session, Behind: &no}
+	err = s.conn.g.cfg.Backend.View(s.session, func(st crdt.Store) {
+		delta.Ops = itemFrames(crdt.Crossed(st, s.base, s.came.seen))
+	})
+	delta.Cur, s.base = s.token(), nil
+	return delta, err
 }
 
 // sayBehind is nil unless the client has to hear it.

@@ -158,8 +158,11 @@ func (c *conn) covered(s *sub, all bool) error {
 		return c.show(s)
 	case all:
 		s.behind = false
-		no := false
-		c.writeFor(s, &wire.Delta{T: "delta", S: s.session, Cur: s.token(), Ops: []any{}, Behind: &no})
+		delta, err := s.caughtUp()
+		if err != nil {
+			return err
+		}
+		c.writeFor(s, delta)
 	}
 	return nil
 }

@@ -58,6 +58,7 @@ const (
 type Pool struct {
 	cfg      PoolConfig
 	list     *memberlist.Memberlist
+	addr     string
 	matrix   *matrix
 	fatal    chan error
 	changed  chan struct{}
@@ -78,6 +79,7 @@ type peer struct {
 	Node   string
 	Addr   string // for gRPC
 	URL    string // for clients
+	Gossip string
 	Alive  bool
 }
 
@@ -116,6 +118,11 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 	if p.list, err = memberlist.Create(mc); err != nil {
 		return nil, fmt.Errorf("gossip on %s: %w", cfg.BindAddr, err)
 	}
+	// Taken once: memberlist changes its nodes while others may read them.
+	p.addr = net.JoinHostPort(mc.BindAddr, strconv.Itoa(mc.BindPort))
+	if mc.BindPort == 0 {
+		p.addr = p.list.LocalNode().Address()
+	}
 	return p, nil
 }
 
@@ -133,6 +140,7 @@ func (p *Pool) memberlistConfig() (*memberlist.Config, error) {
 	mc.AdvertisePort = mc.BindPort
 	mc.ProbeTimeout = time.Second
 	mc.TCPTimeout = 3 * time.Second
+	mc.PushPullInterval = rejoinEvery // who restarted hears soon of those who never noticed
 	mc.GossipToTheDeadTime = forgetDead
 	mc.DeadNodeReclaimTime = time.Second
 	mc.EnableCompression = false
@@ -151,7 +159,7 @@ func (p *Pool) memberlistConfig() (*memberlist.Config, error) {
 func (p *Pool) Close() error { return p.list.Shutdown() }
 
 // Addr is the gossip address, with the port that was taken.
-func (p *Pool) Addr() string { return p.list.LocalNode().Address() }
+func (p *Pool) Addr() string { return p.addr }
 
 // Run joins the seeds, and again whenever one is missing, until ctx ends or this node must not be here.
 func (p *Pool) Run(ctx context.Context) error {
@@ -189,8 +197,12 @@ func (p *Pool) Settle() error {
 		return err
 	default:
 	}
+	met := p.cfg.Roster.Peers() // the log is replayed by now: a crash may have hidden some from New
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for _, r := range met {
+		p.met[r] = struct{}{}
+	}
 	p.settled = true
 	select {
 	case p.changed <- struct{}{}: // regions met before the region could commit are recorded now
@@ -201,10 +213,12 @@ func (p *Pool) Settle() error {
 
 // join asks each seed that is no live member, one by one, so that one that is down does not hide another.
 func (p *Pool) join(first bool) {
-	live := map[string]bool{}
-	for _, m := range p.list.Members() {
-		live[m.Address()] = true
+	live := map[string]bool{p.addr: true}
+	p.mu.Lock()
+	for _, m := range p.peers {
+		live[m.Gossip] = live[m.Gossip] || m.Alive
 	}
+	p.mu.Unlock()
 	for _, seed := range p.cfg.Join {
 		if live[resolve(seed)] {
 			continue
@@ -357,7 +371,7 @@ func (p *Pool) heard(n *memberlist.Node, alive bool) {
 		return
 	}
 	p.mu.Lock()
-	p.peers[n.Name] = peer{Region: region, Node: node, Addr: m.Peer, URL: m.URL, Alive: alive}
+	p.peers[n.Name] = peer{Region: region, Node: node, Addr: m.Peer, URL: m.URL, Gossip: n.Address(), Alive: alive}
 	settled := p.settled
 	p.mu.Unlock()
 	if region == p.cfg.Region && p.cfg.Alone && alive {
