@@ -7,8 +7,8 @@ import (
 )
 
 // TestPutAgainElsewhere: a client that has an ok from Shanghai moves to Beijing, which has not heard of the ops yet, and
-// puts them again, as the protocol asks for what is not safe. Beijing gives them other places; when it learns of the
-// first ones it must say so to the client that it told otherwise.
+// puts them again, as the protocol asks for what is not safe. Beijing gives them other places until it learns of the
+// first ones, which stand, and then says so to the client that it told otherwise.
 func TestPutAgainElsewhere(t *testing.T) {
 	t.Parallel()
 	const session = "hana/again"
@@ -38,6 +38,9 @@ func TestPutAgainElsewhere(t *testing.T) {
 	if !d.view(session).behind {
 		t.Error("Beijing does not say that it is behind a client that was in Shanghai")
 	}
+	if d.safe["after"] {
+		t.Error("Beijing calls safe what it alone has")
+	}
 	shanghai.thaw()
 	must(t, d.until("it is not behind", func() bool { return !d.view(session).behind }))
 	other := user(t, "hana", "laptop")
@@ -45,6 +48,12 @@ func TestPutAgainElsewhere(t *testing.T) {
 	agree(t, session, func(v *view) bool { return len(v.entries) == 5 && v.answered("q") }, d, other)
 	wants(t, d.view(session), "q", words(8))
 	sameEverywhere(t, d, session, beijing, shanghai)
+	for oid, e := range d.view(session).entries { // a client that believes whatever it heard last must be right as well
+		if told := d.view(session).last[oid]; byPlace(told, e.item) != 0 || told.Ep != e.Ep {
+			t.Errorf("%s stands at %d %s %s; the last that Beijing said of it was %d %s %s",
+				oid, e.Seq, e.At, e.Ep, told.Seq, told.At, told.Ep)
+		}
+	}
 }
 
 // TestRestartHearsOfOthers: a region that was down learns what was said elsewhere meanwhile, even if its own command

@@ -25,7 +25,7 @@ type device struct {
 	errs              []*frame         // err frames without an id
 	faults            []string
 	welcome           *frame
-	trace             []string
+	trace             []string // what was sent and received
 }
 
 // conn is one WebSocket connection.
@@ -303,8 +303,8 @@ func user(t *testing.T, user, name string) *device {
 	d := newDevice(user, name)
 	t.Cleanup(func() {
 		d.drop()
-		if len(d.found()) > 0 {
-			os.WriteFile("/tmp/trace-fault-"+d.name+"-"+time.Now().Format("150405.000"), []byte(strings.Join(append(d.found(), d.trace...), "\n")), 0o600)
+		if t.Failed() || len(d.found()) > 0 {
+			d.saveTrace(t)
 		}
 		for i, f := range d.found() {
 			if i == 20 {
@@ -315,6 +315,18 @@ func user(t *testing.T, user, name string) *device {
 		}
 	})
 	return d
+}
+
+// saveTrace keeps what a device sent and received, to find out why a test failed.
+func (d *device) saveTrace(t *testing.T) {
+	f, err := os.CreateTemp("", "roam-trace-"+d.user+"-"+d.name+"-*")
+	if err != nil {
+		t.Log(err)
+		return
+	}
+	defer f.Close()
+	_, err = f.WriteString(strings.Join(d.trace, "\n") + "\n")
+	t.Logf("%s/%s: what it sent and received is in %s (%v)", d.user, d.name, f.Name(), err)
 }
 
 // fresh opens a session from the start, on a device of its own, and returns what it was shown.

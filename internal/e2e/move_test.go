@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -59,7 +58,6 @@ func agree(t *testing.T, session string, so func(*view) bool, devices ...*device
 		if time.Now().After(end) {
 			for _, d := range devices {
 				t.Errorf("%s/%s shows:\n%s", d.user, d.name, d.view(session))
-				os.WriteFile("/tmp/trace-"+d.name+"-"+strings.ReplaceAll(session, "/", "_"), []byte(strings.Join(d.trace, "\n")), 0o600)
 			}
 			t.Fatalf("no agreement after %v", patience)
 		}

@@ -14,7 +14,7 @@ import (
 )
 
 // patience bounds every wait for something that must happen. Only a hang reaches it.
-const patience = 90 * time.Second
+const patience = 60 * time.Second
 
 // process is a running or ended process and what it said.
 type process struct {

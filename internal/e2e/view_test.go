@@ -27,6 +27,7 @@ type view struct {
 	values  map[string]value
 	sets    map[string]map[string]item // by key and oid: the map ops behind values, as far as they are known
 	told    map[string]string          // by oid: the stamp that the server named last
+	last    map[string]item            // by oid: what the server said last of a place and an attempt
 	own     map[string]item            // ops under way from this device, by oid
 	faults  []string
 	bytes   int                  // bytes of answers that came as tok
@@ -35,7 +36,7 @@ type view struct {
 
 func newView(s string) *view {
 	return &view{s: s, entries: map[string]*entry{}, values: map[string]value{},
-		sets: map[string]map[string]item{}, told: map[string]string{}, own: map[string]item{}, came: map[string]time.Time{}}
+		sets: map[string]map[string]item{}, told: map[string]string{}, last: map[string]item{}, own: map[string]item{}, came: map[string]time.Time{}}
 }
 
 func (v *view) fault(format string, args ...any) {
@@ -112,7 +113,8 @@ func (v *view) delta(f *frame) {
 
 // entry adds an entry or replaces the one held.
 func (v *view) entry(it item, snap bool) {
-	held := v.entries[it.OID]
+	held, told := v.entries[it.OID], v.last[it.OID]
+	v.last[it.OID] = it
 	if it.K == "run" {
 		v.run(held, it)
 		return
@@ -121,7 +123,7 @@ func (v *view) entry(it item, snap bool) {
 	if it.Text != nil {
 		e.text = *it.Text
 	}
-	if held != nil && !snap && same(held.item, it) && held.text == e.text {
+	if held != nil && !snap && same(told, it) && held.text == e.text {
 		v.fault("%s came again without a change", it.OID)
 	}
 	v.entries[it.OID] = e
@@ -258,7 +260,10 @@ func (v *view) ok(f *frame) {
 			if held := v.entries[p.OID]; held != nil {
 				e = held
 			}
-			e.Seq, e.At = p.Seq, p.At
+			v.last[p.OID] = item{Seq: p.Seq, At: p.At}
+			if e.Seq == 0 || byPlace(v.last[p.OID], e.item) < 0 { // one oid stands at its first place
+				e.Seq, e.At = p.Seq, p.At
+			}
 			v.entries[p.OID] = e
 		case "set":
 			op.HLC = p.HLC
