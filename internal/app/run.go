@@ -150,7 +150,7 @@ func (n *node) drain(ctx context.Context) {
 	defer look.Stop()
 	for {
 		left := n.notElsewhere()
-		if left == 0 || time.Since(start) > drainTimeout && len(n.pool.Regions()) < 2 {
+		if left == 0 || time.Since(start) > drainTimeout {
 			n.log.Info("drained", "partitions_not_elsewhere", left, "took", time.Since(start))
 			return
 		}

@@ -15,6 +15,10 @@ const (
 	piece2   = `{"t":"tok","s":"u/x","run":"r","ep":"5","off":4,"d":"two"}`
 )
 
+func setting(oid, hlc string) string {
+	return `{"t":"delta","s":"u/x","cur":"c","ops":[{"k":"set","oid":"` + oid + `","key":"title","v":1,"user":"u","ts":1,"hlc":"` + hlc + `"}]}`
+}
+
 func ended(text, sum string) string {
 	return `{"t":"delta","s":"u/x","cur":"c2","ops":[{"k":"run","oid":"r","seq":2,"at":"b","ts":1,"of":"q","model":"","state":"done","ep":"5","len":7,"sum":"` +
 		sum + `","fin":"end"` + text + `}]}`
@@ -44,6 +48,9 @@ func TestCheckerFindsWhatIsPlanted(t *testing.T) {
 		{"a closed run without its text", []string{`{"t":"delta","s":"u/x","cur":"c","ops":[` + question + `]}`, good}, "without its text"},
 		{"an entry again", []string{begun, `{"t":"delta","s":"u/x","cur":"c","ops":[` + question + `]}`}, "again"},
 		{"an entry at another place", []string{begun, `{"t":"delta","s":"u/x","cur":"c","ops":[` + strings.Replace(question, `"at":"b"`, `"at":"a"`, 1) + `]}`}, ""},
+		{"a setting", []string{setting("s1", "1")}, ""},
+		{"a setting again", []string{setting("s1", "1"), setting("s1", "1")}, "again"},
+		{"a setting with a smaller stamp", []string{setting("s1", "2"), setting("s1", "1")}, ""},
 		{"a snap that lost", []string{begun, `{"t":"snap","s":"u/x","cur":"c","map":{},"read":{},"log":[],"more":false,"why":"resync"}`}, "lost"},
 		{"a snap with an entry twice", []string{`{"t":"snap","s":"u/x","cur":"c","map":{},"read":{},"log":[` + question + `,` + question + `],"more":false,"why":"resync"}`}, "twice"},
 		{"a snap out of order", []string{`{"t":"snap","s":"u/x","cur":"c","map":{},"read":{},"log":[` + question + `,` + strings.NewReplacer(`"seq":1`, `"seq":0`, `"q"`, `"p"`).Replace(question) + `],"more":false,"why":"resync"}`}, "order"},
@@ -79,6 +86,21 @@ func TestProcessFaultsAreFound(t *testing.T) {
 		p.errout.Write([]byte("a line\n" + said))
 		if p.faults() == nil {
 			t.Errorf("%q was overlooked", said)
+		}
+	}
+}
+
+// TestSettings: one oid keeps its smallest stamp, which may uncover another op; per key the greatest stamp wins.
+func TestSettings(t *testing.T) {
+	d := newDevice("u", "d")
+	for _, step := range []struct{ oid, hlc, wins string }{
+		{"a", "5", "5"}, {"b", "3", "5"}, {"a", "2", "3"}, {"a", "9", "3"}, {"c", "4", "4"},
+	} {
+		frames, err := parse([]byte(setting(step.oid, step.hlc)))
+		must(t, err)
+		must(t, d.apply(frames[0]))
+		if got := d.view("u/x").values["title"].HLC; got != step.wins {
+			t.Errorf("after %s at %s the title is of %s, want %s", step.oid, step.hlc, got, step.wins)
 		}
 	}
 }

@@ -98,6 +98,10 @@ func (v *view) snap(f *frame) {
 
 func (v *view) delta(f *frame) {
 	v.opened = true
+	keys := map[string]int{}
+	for _, it := range f.Ops {
+		keys[it.Key]++
+	}
 	for _, it := range f.Ops {
 		switch it.K {
 		case "msg", "run":
@@ -106,6 +110,10 @@ func (v *view) delta(f *frame) {
 			}
 			v.entry(it, false)
 		case "set":
+			// The op that decides a key may come again beside another on the same key, which it stands above.
+			if v.told[it.OID] == it.HLC && keys[it.Key] == 1 {
+				v.fault("%s came again without a change", it.OID)
+			}
 			v.set(it)
 		}
 	}
@@ -222,9 +230,6 @@ func (v *view) tok(f *frame) {
 
 // set takes a map op: one oid keeps its smallest stamp, and per key the greatest stamp wins.
 func (v *view) set(it item) {
-	if v.told[it.OID] == it.HLC {
-		v.fault("%s came again without a change", it.OID)
-	}
 	v.told[it.OID] = it.HLC
 	ops := v.sets[it.Key]
 	if ops == nil {
@@ -267,7 +272,6 @@ func (v *view) ok(f *frame) {
 			v.entries[p.OID] = e
 		case "set":
 			op.HLC = p.HLC
-			delete(v.told, p.OID) // an op put again is answered again
 			v.set(op)
 		}
 	}
