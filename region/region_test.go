@@ -108,11 +108,20 @@ func BenchmarkPut(b *testing.B) {
 			done <- struct{}{}
 		}
 	})
+	quiet := make(chan struct{})
+	drained := make(chan struct{})
 	go func() {
-		for range s.events {
+		defer close(drained)
+		for {
+			select {
+			case <-s.events:
+			case <-quiet:
+				return
+			}
 		}
 	}()
-	const inFlight = 1024
+	defer func() { close(quiet); <-drained }()
+	const waiting = 1024
 	text := string(make([]byte, 256))
 	b.ReportAllocs()
 	b.ResetTimer()
@@ -126,7 +135,7 @@ func BenchmarkPut(b *testing.B) {
 		sent++
 	}
 	for got := 0; got < b.N; got++ {
-		for sent < b.N && sent-got < inFlight {
+		for sent < b.N && sent-got < waiting {
 			send()
 		}
 		<-done
