@@ -114,7 +114,7 @@ func New(cfg Config) (*Gateway, error) {
 
 // Run brings events to the connections until ctx ends; then it closes them and waits for them.
 func (g *Gateway) Run(ctx context.Context) error {
-	defer g.cfg.Backend.Watch(g.hub.deliver)()
+	defer g.cfg.Backend.Watch(g.deliver)()
 	defer g.cfg.Peers.WatchReach(func() {
 		select {
 		case g.reached <- struct{}{}:
@@ -132,6 +132,20 @@ func (g *Gateway) Run(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// deliver is the region's watcher. A node that has taken over another's state has not told what led to it: its clients
+// come back with their tokens, which the state may or may not cover.
+func (g *Gateway) deliver(events []wire.Event) {
+	for i := range events {
+		if events[i].Reset {
+			for _, c := range g.all() {
+				c.end(wire.Errorf(wire.Unavailable, "this node had fallen behind and starts anew: come back with your cur"), wire.StatusResync)
+			}
+			return
+		}
+	}
+	g.hub.deliver(events)
 }
 
 func (g *Gateway) all() []*conn {

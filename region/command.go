@@ -21,8 +21,8 @@ type command struct {
 	session  string       // put
 	floor    crdt.Floor   // put
 	ops      []*crdt.Op   // put, answer
-	tag      uint64       // put: the caller's, on node
-	node     string       // put
+	tag      uint64       // put: the caller's, in the process that is entry
+	entry    string       // put
 	position string       // answer
 	records  wire.Records // ingest
 	lost     crdt.Origin  // renew: only if this is the current incarnation
@@ -56,7 +56,7 @@ func (c *command) encode() []byte {
 		b = appendUint(b, 3, c.floor.Seq)
 		b = appendUint(b, 4, uint64(c.floor.Stamp))
 		b = appendUint(b, 5, c.tag)
-		b = appendBytes(b, 6, []byte(c.node))
+		b = appendBytes(b, 6, []byte(c.entry))
 	case cmdAnswer:
 		b = appendBytes(b, 7, []byte(c.position))
 	case cmdIngest:
@@ -135,7 +135,7 @@ func (c *command) setBytes(num protowire.Number, v []byte) error {
 	case 2:
 		c.session = string(v)
 	case 6:
-		c.node = string(v)
+		c.entry = string(v)
 	case 7:
 		c.position = string(v)
 	case 8:

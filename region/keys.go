@@ -8,6 +8,7 @@ import (
 
 // The key space. A partition is one range per kind, so that it can be moved or dropped as a whole.
 const (
+	spaceNode    = 0x00 // name: of this node alone; all that follows is the region's
 	spaceMeta    = 0x01 // name
 	spaceSession = 0x10 // partition, session, 0, element
 	spaceFeed    = 0x20 // partition, origin id, f -> running hash, record
@@ -15,7 +16,10 @@ const (
 	spaceDeps    = 0x31 // partition -> what the own feed's last record depended on
 	spaceOpen    = 0x40 // partition, session, 0, run: answers that are not closed
 	spaceDigest  = 0x50 // partition -> sum of element hashes
+	spaceEnd     = 0xff
 )
+
+func nodeKey(name string) []byte { return append([]byte{spaceNode}, name...) }
 
 func metaKey(name string) []byte { return append([]byte{spaceMeta}, name...) }
 
@@ -39,11 +43,15 @@ func openKey(p uint8, session, run string) []byte {
 }
 
 const (
-	metaApplied  = "applied"  // Raft index, 8 bytes
-	metaIdentity = "identity" // region/node
-	metaSelf     = "self"     // current incarnation
-	metaOrigin   = "origin/"  // + id in 4 bytes -> name
-	metaPeer     = "peer/"    // + region: other regions ever met
-	metaResults  = "results"  // position in the results stream
-	metaStamp    = "stamp"    // the greatest stamp applied, 8 bytes
+	nodeIdentity = "identity" // region/node
+	nodeID       = "id"       // raft id
+)
+
+const (
+	metaApplied = "applied" // Raft index, 8 bytes
+	metaSelf    = "self"    // current incarnation
+	metaOrigin  = "origin/" // + id in 4 bytes -> name
+	metaPeer    = "peer/"   // + region: other regions ever met
+	metaResults = "results" // position in the results stream
+	metaStamp   = "stamp"   // the greatest stamp applied, 8 bytes
 )

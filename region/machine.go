@@ -19,16 +19,18 @@ import (
 type machine struct {
 	db     *pebble.DB
 	region string
-	node   string
+	entry  string // marks the puts that entered by this process
 	watch  *watchers
 	fatal  func(error) // the disk failed: stop the process rather than guess
+	// fetch replaces the state by that of another node, which has applied at least that index.
+	fetch func(index uint64) error
 
 	// owned by Raft's apply goroutine
-	names   map[crdt.OriginID]crdt.Origin
-	applied uint64
-	broken  error
+	names  map[crdt.OriginID]crdt.Origin
+	broken error
 
 	// published after each commit, read by anyone
+	applied atomic.Uint64
 	self    atomic.Pointer[crdt.Origin]
 	cursors [crdt.Partitions]atomic.Pointer[crdt.Vector]
 	stamp   atomic.Uint64
@@ -38,24 +40,31 @@ type machine struct {
 // load reads what is published and owned from the database.
 func (m *machine) load() error {
 	m.names = map[crdt.OriginID]crdt.Origin{}
-	for p := range m.cursors {
-		m.cursors[p].Store(&crdt.Vector{})
+	if m.self.Load() == nil {
+		none := crdt.Origin("")
+		m.self.Store(&none)
 	}
-	self := crdt.Origin("")
-	m.self.Store(&self)
 	if err := m.loadMeta(); err != nil {
 		return err
 	}
 	m.publishOrigins()
-	return scan(m.db, []byte{spaceCursor}, []byte{spaceCursor + 1}, func(k, v []byte) error {
-		(*m.cursors[k[1]].Load())[crdt.OriginID(binary.BigEndian.Uint32(k[2:]))] = decodePosition(v).F
+	var cursors [crdt.Partitions]crdt.Vector
+	for p := range cursors {
+		cursors[p] = crdt.Vector{}
+	}
+	err := scan(m.db, []byte{spaceCursor}, []byte{spaceCursor + 1}, func(k, v []byte) error {
+		cursors[k[1]][crdt.OriginID(binary.BigEndian.Uint32(k[2:]))] = decodePosition(v).F
 		return nil
 	})
+	for p := range cursors {
+		m.cursors[p].Store(&cursors[p])
+	}
+	return err
 }
 
 func (m *machine) loadMeta() error {
 	for name, use := range map[string]func([]byte){
-		metaApplied: func(v []byte) { m.applied = binary.BigEndian.Uint64(v) },
+		metaApplied: func(v []byte) { m.applied.Store(binary.BigEndian.Uint64(v)) },
 		metaStamp:   func(v []byte) { m.stamp.Store(binary.BigEndian.Uint64(v)) },
 		metaSelf:    func(v []byte) { self := crdt.Origin(v); m.self.Store(&self) },
 	} {
@@ -109,7 +118,7 @@ func (m *machine) Apply(l *raft.Log) any {
 	if m.broken != nil {
 		return m.broken
 	}
-	if l.Index <= m.applied {
+	if l.Index <= m.applied.Load() {
 		return nil
 	}
 	results, err := m.applyEntry(l)
@@ -150,7 +159,6 @@ func (m *machine) commit(s *step, index uint64) error {
 	if err := s.b.Commit(pebble.NoSync); err != nil {
 		return err
 	}
-	m.applied = index
 	m.stamp.Store(uint64(s.stamp))
 	if s.self != *m.self.Load() {
 		m.self.Store(&s.self)
@@ -162,6 +170,7 @@ func (m *machine) commit(s *step, index uint64) error {
 		m.publishOrigins()
 	}
 	m.watch.tell(s.events)
+	m.applied.Store(index) // after the telling: who sees the index has been told
 	return nil
 }
 
@@ -174,7 +183,7 @@ func (m *machine) publishOrigins() {
 }
 
 // Snapshot implements raft.FSM. The state is in Pebble; the snapshot only names how far it has come.
-func (m *machine) Snapshot() (raft.FSMSnapshot, error) { return reference{m.db, m.applied}, nil }
+func (m *machine) Snapshot() (raft.FSMSnapshot, error) { return reference{m.db, m.applied.Load()}, nil }
 
 // reference is a Raft snapshot: the index that Pebble holds.
 type reference struct {
@@ -196,10 +205,31 @@ func (r reference) Persist(sink raft.SnapshotSink) error {
 // Release implements raft.FSMSnapshot.
 func (reference) Release() {}
 
-// Restore implements raft.FSM. A reference cannot bring the state of another node.
+// Restore implements raft.FSM. The snapshot only names an index: the state itself is fetched from a node that has it.
 func (m *machine) Restore(r io.ReadCloser) error {
 	defer r.Close()
-	return errors.New("this node is too far behind its region's log: empty its --data directory and let it join anew")
+	index, err := readReference(r)
+	if err != nil || m.applied.Load() >= index {
+		return err
+	}
+	if err := m.fetch(index); err != nil {
+		return fmt.Errorf("fetch the state of the region: %w", err)
+	}
+	if err := m.load(); err != nil {
+		m.broken = err
+		m.fatal(err)
+		return err
+	}
+	m.watch.tell([]wire.Event{{Reset: true}})
+	return nil
+}
+
+func readReference(r io.Reader) (index uint64, err error) {
+	var b [8]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return 0, fmt.Errorf("raft snapshot: %w", err)
+	}
+	return binary.BigEndian.Uint64(b[:]), nil
 }
 
 // watchers are told of every event, in apply order.

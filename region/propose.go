@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/hashicorp/raft"
-
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/wire"
 )
@@ -45,7 +43,7 @@ func (p *proposal) end(res result) {
 // what became of it. Submit does not wait: a full queue is wire.ErrUnavailable.
 func (r *Region) Submit(p *wire.Put) error {
 	c := &command{
-		kind: cmdPut, session: p.Session, floor: p.Floor, ops: p.Ops, tag: p.Tag, node: r.cfg.Node,
+		kind: cmdPut, session: p.Session, floor: p.Floor, ops: p.Ops, tag: p.Tag, entry: r.entry,
 	}
 	select {
 	case r.queue <- &proposal{cmd: c, since: time.Now(), fail: p.Fail}:
@@ -102,8 +100,8 @@ func (r *Region) renew(ctx context.Context, lost crdt.Origin, why string) error 
 
 // do proposes a command and waits for its result.
 func (r *Region) do(ctx context.Context, c *command) (result, error) {
-	if r.raft.State() != raft.Leader {
-		return result{}, fmt.Errorf("this node does not lead its region: %w", wire.ErrUnavailable)
+	if !r.leading.Load() {
+		return result{}, errNotLeader
 	}
 	done := make(chan result, 1)
 	select {
@@ -171,7 +169,7 @@ func (p *proposal) size() (ops, bytes int) {
 func (r *Region) commit(ctx context.Context, clock *crdt.Clock, batch []*proposal) {
 	r.metrics.batch.Observe(float64(len(batch)))
 	for {
-		res, err := r.try(clock, batch)
+		res, err := r.try(ctx, clock, batch)
 		if err == nil {
 			for i, p := range batch {
 				p.end(res[i])
@@ -194,8 +192,11 @@ func (r *Region) commit(ctx context.Context, clock *crdt.Clock, batch []*proposa
 
 var errBroken = errors.New("the node has stopped applying")
 
-// try stamps a batch and takes it through Raft once.
-func (r *Region) try(clock *crdt.Clock, batch []*proposal) ([]result, error) {
+// try takes a batch through Raft once, here or at the leader.
+func (r *Region) try(ctx context.Context, clock *crdt.Clock, batch []*proposal) ([]result, error) {
+	if !r.leading.Load() {
+		return r.forward(ctx, batch)
+	}
 	clock.Observe(crdt.Stamp(r.fsm.stamp.Load()))
 	cmds := make([][]byte, len(batch))
 	for i, p := range batch {

@@ -1,11 +1,8 @@
 package region
 
 import (
-	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"time"
 
@@ -17,6 +14,8 @@ import (
 const (
 	heartbeat     = 250 * time.Millisecond
 	commitTimeout = 5 * time.Millisecond
+	// snapshotLook is how often Raft looks whether the log is to be cut.
+	snapshotLook = 10 * time.Second
 	// snapshotsKept counts references; the state they name is in Pebble.
 	snapshotsKept = 2
 	// maxPool bounds Raft's connections to a peer, raftTimeout one exchange with it.
@@ -42,19 +41,18 @@ func (r *Region) openRaft() error {
 	}
 	if r.cfg.Stream != nil {
 		r.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-			Stream: r.cfg.Stream, MaxPool: maxPool, Timeout: raftTimeout, Logger: raftLog(r.cfg.Logger),
+			Stream: r.cfg.Stream(r.id), MaxPool: maxPool, Timeout: raftTimeout, Logger: raftLog(r.cfg.Logger),
 		})
 	} else {
-		_, r.transport = raft.NewInmemTransport(raft.ServerAddress(r.cfg.Node))
+		_, r.transport = raft.NewInmemTransport(raft.ServerAddress(r.id))
 	}
 	cfg := r.raftConfig()
 	known, err := raft.HasExistingState(r.log, wal, snaps)
 	if err != nil {
 		return fmt.Errorf("raft state: %w", err)
 	}
-	if !known {
-		founders := raft.Configuration{Servers: []raft.Server{{ID: cfg.LocalID, Address: r.transport.LocalAddr()}}}
-		if err := raft.BootstrapCluster(cfg, r.log, wal, snaps, r.transport, founders); err != nil {
+	if !known && r.cfg.Expect == 1 {
+		if err := raft.BootstrapCluster(cfg, r.log, wal, snaps, r.transport, founders([]string{r.id})); err != nil {
 			return fmt.Errorf("found the region: %w", err)
 		}
 	}
@@ -64,10 +62,11 @@ func (r *Region) openRaft() error {
 
 func (r *Region) raftConfig() *raft.Config {
 	c := raft.DefaultConfig()
-	c.LocalID = raft.ServerID(r.cfg.Node)
+	c.LocalID = raft.ServerID(r.id)
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = heartbeat, heartbeat, heartbeat
 	c.CommitTimeout = commitTimeout
 	c.NoSnapshotRestoreOnStart = true
+	c.SnapshotThreshold, c.TrailingLogs, c.SnapshotInterval = r.cfg.SnapshotEntries, r.cfg.TrailingEntries, snapshotLook
 	c.Logger = raftLog(r.cfg.Logger)
 	return c
 }
@@ -86,16 +85,18 @@ func (r *Region) checkSnapshot(snaps raft.SnapshotStore) error {
 		return fmt.Errorf("raft snapshot: %w", err)
 	}
 	defer body.Close()
-	var index [8]byte
-	if _, err := io.ReadFull(body, index[:]); err != nil {
-		return fmt.Errorf("raft snapshot: %w", err)
+	want, err := readReference(body)
+	if err != nil {
+		return err
 	}
-	if want := binary.BigEndian.Uint64(index[:]); r.fsm.applied < want {
-		return fmt.Errorf("the state is at entry %d but the log begins after %d: empty the directory, and the node gets "+
-			"what it held from the other regions", r.fsm.applied, want)
+	if have := r.fsm.applied.Load(); have < want {
+		return fmt.Errorf("%w: the state is at entry %d but the log begins after %d: empty the directory, and the node gets "+
+			"what it held from the others", errTorn, have, want)
 	}
 	return nil
 }
+
+var errTorn = errors.New("state and log do not belong together")
 
 // stallWatch ends the process if the disk takes too long for a write to the log: a leader that cannot write must
 // not go on leading.
@@ -104,6 +105,19 @@ type stallWatch struct {
 	limit   time.Duration
 	fail    func(error)
 	metrics *metrics
+}
+
+// GetLog implements raft.LogStore. raft-wal still gives entries that were cut, as long as their segment has others: a
+// node that lacks them must get the state instead, whichever it is.
+func (s *stallWatch) GetLog(index uint64, l *raft.Log) error {
+	first, err := s.FirstIndex()
+	if err != nil {
+		return err
+	}
+	if index < first {
+		return raft.ErrLogNotFound
+	}
+	return s.LogStore.GetLog(index, l)
 }
 
 // StoreLog implements raft.LogStore.
@@ -126,57 +140,3 @@ func (s *stallWatch) StoreLogs(ls []*raft.Log) error {
 
 // IsMonotonic tells Raft that the log must not have gaps.
 func (s *stallWatch) IsMonotonic() bool { return true }
-
-// Lead runs fn while this node leads its region and has applied all that was committed before. fn's context ends
-// with the leadership; Lead waits for fn, and runs it again in the next term. Lead returns when ctx ends, or with
-// fn's error if fn fails while it leads.
-func (r *Region) Lead(ctx context.Context, fn func(context.Context) error) error {
-	changes := make(chan raft.Observation, 1)
-	obs := raft.NewObserver(changes, false, func(o *raft.Observation) bool {
-		_, ok := o.Data.(raft.RaftState)
-		return ok
-	})
-	r.raft.RegisterObserver(obs)
-	defer r.raft.DeregisterObserver(obs)
-	poll := time.NewTicker(heartbeat)
-	defer poll.Stop()
-	for {
-		if r.raft.State() == raft.Leader && r.raft.Barrier(r.cfg.CommitDeadline).Error() == nil {
-			if err := r.leadOnce(ctx, changes, fn); err != nil && ctx.Err() == nil {
-				return err
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-changes:
-		case <-poll.C: // the observer drops what it cannot deliver at once
-		}
-	}
-}
-
-func (r *Region) leadOnce(ctx context.Context, changes <-chan raft.Observation, fn func(context.Context) error) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	done := make(chan error, 1)
-	go func() { done <- fn(ctx) }()
-	poll := time.NewTicker(heartbeat)
-	defer poll.Stop()
-	for {
-		select {
-		case err := <-done:
-			if ctx.Err() != nil || r.raft.State() != raft.Leader {
-				return nil
-			}
-			if err == nil {
-				err = errors.New("ended while leading")
-			}
-			return err
-		case <-changes:
-		case <-poll.C:
-		}
-		if r.raft.State() != raft.Leader {
-			stop()
-		}
-	}
-}

@@ -2,11 +2,14 @@ package region
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -19,6 +22,7 @@ import (
 
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/wire"
+	"github.com/roamsync/roam/wire/peerpb"
 )
 
 // Config says what region a node is of and where it keeps its copy.
@@ -26,8 +30,13 @@ type Config struct {
 	Region string
 	Node   string // unique in the region
 	Dir    string // made if absent
-	// Stream carries Raft between nodes. Nil: in memory, for a node alone.
-	Stream  raft.StreamLayer
+	// Stream makes what carries Raft between nodes, given this node's raft id; its addresses are raft ids. Nil: in
+	// memory, for a node alone.
+	Stream func(id string) raft.StreamLayer
+	// Cluster is the other nodes of the region. Nil: there are none.
+	Cluster Cluster
+	// Expect is how many nodes found the region, and how many of them vote. 0: 1.
+	Expect  int
 	Logger  *slog.Logger          // nil discards
 	Metrics prometheus.Registerer // nil keeps them private
 	Now     func() time.Time      // nil is time.Now
@@ -39,6 +48,9 @@ type Config struct {
 	CacheBytes int64
 	// MemtableBytes is what may be unflushed, and so replayed at a start. 0: 32 MiB.
 	MemtableBytes uint64
+	// SnapshotEntries is after how many entries the log is cut, but for the last TrailingEntries, which a node that was
+	// away can still be brought up to date from. 0: 8192 and 10240.
+	SnapshotEntries, TrailingEntries uint64
 }
 
 func (c *Config) check() error {
@@ -52,6 +64,15 @@ func (c *Config) check() error {
 	def(&c.CommitDeadline, 10*time.Second)
 	def(&c.CacheBytes, 64<<20)
 	def(&c.MemtableBytes, 32<<20)
+	def(&c.SnapshotEntries, 8192)
+	def(&c.TrailingEntries, 10240)
+	def(&c.Expect, 1)
+	if c.Expect != 1 && c.Expect != 3 && c.Expect != 5 {
+		return fmt.Errorf("%d nodes cannot found a region: 1, 3 or 5 do", c.Expect)
+	}
+	if c.Expect > 1 && (c.Cluster == nil || c.Stream == nil) {
+		return errors.New("a region of several nodes needs a Cluster and a Stream")
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -73,7 +94,10 @@ func def[T comparable](v *T, d T) {
 
 // Region is this node's part in its region. See New.
 type Region struct {
+	peerpb.UnimplementedNodeServer
 	cfg       Config
+	id        string // raft id: the node's name, and what was drawn for its directory
+	entry     string // drawn for this process: what marks the puts that entered here
 	db        *pebble.DB
 	log       *stallWatch
 	wal       *raftwal.WAL
@@ -84,6 +108,10 @@ type Region struct {
 	watch     *watchers
 	queue     chan *proposal
 	ready     chan struct{}
+	leading   atomic.Bool // and all that was committed before is applied
+	leader    *leader
+	stopping  context.Context // ends what Raft waits for when the node stops
+	stop      context.CancelFunc
 	broken    chan error
 	metrics   *metrics
 }
@@ -96,8 +124,10 @@ func New(cfg Config) (*Region, error) {
 	}
 	r := &Region{
 		cfg: cfg, watch: newWatchers(), queue: make(chan *proposal, queueLength),
-		ready: make(chan struct{}), broken: make(chan error, 1), metrics: newMetrics(cfg.Metrics),
+		ready: make(chan struct{}), broken: make(chan error, 1), metrics: newMetrics(cfg.Metrics), leader: newLeader(),
+		entry: rand.Text()[:entryLength],
 	}
+	r.stopping, r.stop = context.WithCancel(context.Background())
 	if err := r.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.Dir, err), r.close())
 	}
@@ -105,7 +135,7 @@ func New(cfg Config) (*Region, error) {
 }
 
 func (r *Region) open() error {
-	for _, sub := range []string{"state", "raft"} {
+	for _, sub := range subdirs {
 		if err := os.MkdirAll(filepath.Join(r.cfg.Dir, sub), 0o755); err != nil {
 			return err
 		}
@@ -113,8 +143,33 @@ func (r *Region) open() error {
 	if err := r.openState(); err != nil {
 		return err
 	}
-	return r.openRaft()
+	err := r.openRaft()
+	if errors.Is(err, errTorn) && r.cfg.Expect > 1 {
+		return r.discard(err)
+	}
+	return err
 }
+
+// discard empties the directory of a node whose transfer of state was cut short. It joins again as a new one, which
+// has not voted and has acknowledged nothing.
+func (r *Region) discard(why error) error {
+	r.cfg.Logger.Warn("what is in the directory is not whole: the node starts empty and gets the state from the others", "why", why)
+	if err := r.release(); err != nil {
+		return err
+	}
+	r.raft, r.transport, r.wal, r.meta, r.db = nil, nil, nil, nil, nil
+	for _, sub := range subdirs {
+		if err := os.RemoveAll(filepath.Join(r.cfg.Dir, sub)); err != nil {
+			return err
+		}
+		if err := os.MkdirAll(filepath.Join(r.cfg.Dir, sub), 0o755); err != nil {
+			return err
+		}
+	}
+	return errors.Join(r.openState(), r.openRaft())
+}
+
+var subdirs = []string{"state", "raft", "staging"}
 
 func (r *Region) openState() (err error) {
 	cache := pebble.NewCache(r.cfg.CacheBytes)
@@ -132,25 +187,45 @@ func (r *Region) openState() (err error) {
 	if err := r.checkIdentity(); err != nil {
 		return err
 	}
-	r.fsm = &machine{db: r.db, region: r.cfg.Region, node: r.cfg.Node, watch: r.watch, fatal: r.fail}
+	r.fsm = &machine{db: r.db, region: r.cfg.Region, entry: r.entry, watch: r.watch, fatal: r.fail, fetch: r.fetch}
 	return r.fsm.load()
 }
 
-// checkIdentity refuses a directory that another node filled.
+// checkIdentity refuses a directory that another node filled, and draws the raft id of a new one. A directory that
+// was lost gets another id: who comes back without what it has acknowledged is not who it was.
 func (r *Region) checkIdentity() error {
 	want := r.cfg.Region + "/" + r.cfg.Node
-	v, err := get(r.db, metaKey(metaIdentity))
+	v, err := get(r.db, nodeKey(nodeIdentity))
 	if err != nil {
 		return err
 	}
 	if v == nil {
-		return errors.Join(r.db.Set(metaKey(metaIdentity), []byte(want), pebble.NoSync), r.db.Flush())
+		if r.id, err = r.formerID(); err != nil {
+			return err
+		}
+		return errors.Join(r.db.Set(nodeKey(nodeIdentity), []byte(want), pebble.NoSync),
+			r.db.Set(nodeKey(nodeID), []byte(r.id), pebble.NoSync), r.db.Flush())
 	}
 	if string(v) != want {
 		return fmt.Errorf("it belongs to node %s, not %s: give this node a directory of its own", v, want)
 	}
-	return nil
+	id, err := get(r.db, nodeKey(nodeID))
+	r.id = string(id)
+	return err
 }
+
+// formerID draws the raft id of a new directory. In one that a version before 0.3 made it is the node's name.
+func (r *Region) formerID() (string, error) {
+	const identity = "identity"
+	v, err := get(r.db, metaKey(identity))
+	if v == nil {
+		return r.cfg.Node + "." + strings.ToLower(rand.Text()[:entryLength]), err
+	}
+	return r.cfg.Node, errors.Join(err, r.db.Delete(metaKey(identity), pebble.NoSync))
+}
+
+// entryLength is how many characters of 5 random bits tell processes and directories apart.
+const entryLength = 10
 
 // fail ends Run.
 func (r *Region) fail(err error) {
@@ -161,6 +236,11 @@ func (r *Region) fail(err error) {
 }
 
 func (r *Region) close() error {
+	r.stop()
+	return r.release()
+}
+
+func (r *Region) release() error {
 	var errs []error
 	if r.raft != nil {
 		errs = append(errs, r.raft.Shutdown().Error())
@@ -196,23 +276,33 @@ func (r *Region) Run(ctx context.Context) (err error) {
 		}
 	})
 	g.Go(func() error { return r.propose(ctx) })
-	g.Go(func() error { return r.Lead(ctx, r.becomeReady) })
+	g.Go(func() error { return r.leader.follow(ctx, r.raft) })
+	g.Go(func() error { return r.Lead(ctx, r.lead) })
+	g.Go(func() error { return r.join(ctx) })
 	return g.Wait()
 }
 
 // Ready is closed when the region can serve: its log is replayed and it has an incarnation.
 func (r *Region) Ready() <-chan struct{} { return r.ready }
 
-// becomeReady gives a region that has none its first incarnation.
-func (r *Region) becomeReady(ctx context.Context) error {
+// lead is the leader's part: a region that has none gets its first incarnation, and nodes are taken into the group.
+func (r *Region) lead(ctx context.Context) error {
+	r.leading.Store(true)
+	defer r.leading.Store(false)
 	for r.Self() == "" {
 		if err := r.renew(ctx, "", "first start"); err != nil {
 			return err
 		}
 	}
-	select {
-	case <-r.ready:
-	default:
+	return r.tend(ctx)
+}
+
+// join founds the region if it is this node's turn, and makes the node ready once it has all that was acknowledged.
+func (r *Region) join(ctx context.Context) error {
+	if err := r.found(ctx); err != nil {
+		return err
+	}
+	if r.catchUp(ctx) {
 		close(r.ready)
 	}
 	<-ctx.Done()

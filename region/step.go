@@ -180,7 +180,7 @@ func (s *step) run(c *command) {
 func (s *step) put(c *command) {
 	st, p := s.session(c.session)
 	ev := wire.Event{Session: c.session}
-	if c.node == s.m.node {
+	if c.entry == s.m.entry {
 		ev.Tag = c.tag
 	}
 	if s.self == "" {

@@ -15,6 +15,9 @@ type metrics struct {
 	fsync   prometheus.Histogram
 	refused *prometheus.CounterVec
 	renewed prometheus.Counter
+
+	forwarded, forwardErrors, transfers prometheus.Counter
+	transferred                         prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -33,7 +36,16 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "roam_region_renewed_total", Help: "New incarnations because ops were lost.",
 		}),
 	}
-	reg.MustRegister(m.batch, m.fsync, m.refused, m.renewed)
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	m.forwarded = counter("roam_region_forwarded_total", "Puts that the leader committed for this node.")
+	m.forwardErrors = counter("roam_region_forward_errors_total", "Batches that the leader did not take; they are tried again.")
+	m.transfers = counter("roam_region_transfers_total", "Whole states taken from another node.")
+	m.transferred = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "roam_region_transfer_keys", Help: "Keys that have come of the state that is being taken, or was last.",
+	})
+	reg.MustRegister(m.batch, m.fsync, m.refused, m.renewed, m.forwarded, m.forwardErrors, m.transfers, m.transferred)
 	return m
 }
 

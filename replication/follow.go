@@ -52,14 +52,13 @@ func (l *Links) follow(ctx context.Context, region, addr string) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	conn, err := l.client(addr)
+	conn, err := l.conns.to(addr)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
 	silent := time.AfterFunc(2*silentAfter, func() { cancel(errSilent) })
 	defer silent.Stop()
-	stream, err := peerpb.NewPeerClient(conn).Feeds(l.credentialed(ctx))
+	stream, err := peerpb.NewPeerClient(conn).Feeds(ctx)
 	if err != nil {
 		return err
 	}
@@ -78,7 +77,7 @@ func (l *Links) follow(ctx context.Context, region, addr string) error {
 			if cause := context.Cause(ctx); cause != nil {
 				return cause
 			}
-			return err
+			return withHint(err, stream)
 		}
 		silent.Reset(silentAfter)
 		if err := k.take(have); err != nil {

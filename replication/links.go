@@ -2,11 +2,7 @@ package replication
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -16,8 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/roamsync/roam/crdt"
@@ -47,12 +41,15 @@ type LinksConfig struct {
 	Source       Source
 	Local        Local
 	Pool         *Pool
-	Ready        <-chan struct{} // closed when the region knows its own heads: before, nothing is served
-	Keys         [][]byte        // credentials between nodes: the first is shown, all are accepted
-	Dial         func(ctx context.Context, addr string) (net.Conn, error)
-	Instance     uint64
-	Logger       *slog.Logger
-	Metrics      prometheus.Registerer
+	// Leads reports whether this node leads its region and knows its heads: only then feeds are served.
+	Leads func() bool
+	// Leader is the peer address of the node that leads the region, "" if that is this one or not known.
+	Leader   func() string
+	Keys     [][]byte // credentials between nodes: the first is shown, all are accepted
+	Dial     func(ctx context.Context, addr string) (net.Conn, error)
+	Instance uint64
+	Logger   *slog.Logger
+	Metrics  prometheus.Registerer
 }
 
 const (
@@ -69,6 +66,7 @@ const (
 	keyLabel     = "roam-key"
 	regionLabel  = "roam-region"
 	nodeLabel    = "roam-node"
+	leaderLabel  = "roam-leader"
 	peersRefresh = time.Second
 )
 
@@ -78,6 +76,7 @@ type Links struct {
 	cfg     LinksConfig
 	metrics *linkMetrics
 	done    chan struct{} // closed by Close: streams end
+	conns   *conns
 
 	// guarded by mu
 	mu    sync.Mutex
@@ -93,8 +92,8 @@ type linkMetrics struct {
 
 // NewLinks prepares links and starts nothing.
 func NewLinks(cfg LinksConfig) (*Links, error) {
-	if cfg.Source == nil || cfg.Local == nil || cfg.Pool == nil || len(cfg.Keys) == 0 {
-		return nil, errors.New("links: Source, Local, Pool and Keys are needed")
+	if cfg.Source == nil || cfg.Local == nil || cfg.Pool == nil || len(cfg.Keys) == 0 || cfg.Leads == nil || cfg.Leader == nil {
+		return nil, errors.New("links: Source, Local, Pool, Keys, Leads and Leader are needed")
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -120,7 +119,7 @@ func NewLinks(cfg LinksConfig) (*Links, error) {
 	}
 	cfg.Metrics.MustRegister(m.records, m.refused, m.up)
 	return &Links{
-		cfg: cfg, metrics: m, done: make(chan struct{}), links: map[string]*link{}, forks: map[feed]time.Time{},
+		cfg: cfg, metrics: m, done: make(chan struct{}), conns: newConns(cfg), links: map[string]*link{}, forks: map[feed]time.Time{},
 	}, nil
 }
 
@@ -146,66 +145,9 @@ func (l *Links) ServerOptions() []grpc.ServerOption {
 // Register adds the service to a server.
 func (l *Links) Register(s grpc.ServiceRegistrar) { peerpb.RegisterPeerServer(s, l) }
 
-// Close ends the streams that are served.
-func (l *Links) Close() { close(l.done) }
-
-// proof shows that a node knows the secret. It goes in clear, so the network between nodes must be private.
-func proof(key []byte, region, node string) string {
-	mac := hmac.New(sha256.New, key)
-	fmt.Fprintf(mac, "%s/%s", region, node)
-	return hex.EncodeToString(mac.Sum(nil))
-}
-
-func first(md metadata.MD, k string) string {
-	if v := md.Get(k); len(v) > 0 {
-		return v[0]
-	}
-	return ""
-}
-
-var errSecret = status.Error(codes.Unauthenticated, "different --secret-file: it must be the same in every region")
-
-func (l *Links) admit(ctx context.Context) error {
-	md, _ := metadata.FromIncomingContext(ctx)
-	region, node, shown := first(md, regionLabel), first(md, nodeLabel), first(md, keyLabel)
-	for _, key := range l.cfg.Keys {
-		if hmac.Equal([]byte(shown), []byte(proof(key, region, node))) {
-			return nil
-		}
-	}
-	l.metrics.refused.WithLabelValues("secret").Inc()
-	l.cfg.Logger.Error("a node was refused: it has another --secret-file", "peer", region+"/"+node)
-	return errSecret
-}
-
-// credentialed adds this node's name and proof to a call.
-func (l *Links) credentialed(ctx context.Context) context.Context {
-	return metadata.AppendToOutgoingContext(ctx, regionLabel, l.cfg.Region, nodeLabel, l.cfg.Node,
-		keyLabel, proof(l.cfg.Keys[0], l.cfg.Region, l.cfg.Node))
-}
-
-func (l *Links) client(addr string) (*grpc.ClientConn, error) {
-	return grpc.NewClient("passthrough:///"+addr,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(l.cfg.Dial),
-		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)))
-}
-
 // Identify implements peerpb.PeerServer.
 func (l *Links) Identify(context.Context, *peerpb.IdentifyRequest) (*peerpb.IdentifyReply, error) {
 	return &peerpb.IdentifyReply{Region: l.cfg.Region, Node: l.cfg.Node, Instance: l.cfg.Instance}, nil
-}
-
-// Ask identifies who answers at an address.
-func (l *Links) Ask(ctx context.Context, addr string) (instance uint64, err error) {
-	conn, err := l.client(addr)
-	if err != nil {
-		return 0, err
-	}
-	defer conn.Close()
-	reply, err := peerpb.NewPeerClient(conn).Identify(l.credentialed(ctx), &peerpb.IdentifyRequest{})
-	return reply.GetInstance(), err
 }
 
 // Run follows the feeds of all other regions until ctx ends. It runs on the node that leads its region.
@@ -230,19 +172,26 @@ func (l *Links) Run(ctx context.Context) error {
 	}
 }
 
-// keep follows one region for ever: a link that ends is dialed again, on another of the region's nodes if there is
-// one, at addresses that membership may have forgotten.
+// keep follows one region for ever: a link that ends is dialed again, at the node that leads there if that is known, else
+// on one of the region's nodes after the other, at addresses that membership may have forgotten.
 func (l *Links) keep(ctx context.Context, region string) {
-	pause, said := redialMin, false
+	pause, said, hint := redialMin, false, ""
 	for try := 0; ctx.Err() == nil; try++ {
-		addr := l.address(region, try)
+		addr, hinted := l.address(region, try), hint != ""
+		if hinted {
+			addr = hint
+		}
 		start := time.Now()
 		err := l.follow(ctx, region, addr)
 		if ctx.Err() != nil {
 			return
 		}
+		hint = leaderHint(err)
 		if time.Since(start) > silentAfter {
 			pause, said = redialMin, false
+		}
+		if hint != "" && hint != addr && !hinted {
+			continue
 		}
 		if !said {
 			l.cfg.Logger.Warn("link down; it is dialed again for ever", "peer", region, "addr", addr, "err", err)

@@ -32,6 +32,7 @@ type PoolConfig struct {
 	Region, Node string
 	BindAddr     string   // host:port for gossip, TCP and UDP; port 0 takes a free one
 	PeerAddr     string   // where other nodes reach this one for Raft and gRPC
+	ID           string   // raft id
 	ClientURL    string   // where clients reach this region
 	Join         []string // gossip addresses of others
 	Keys         [][]byte // encrypt gossip: the first is used, all are accepted
@@ -77,6 +78,7 @@ type Pool struct {
 type peer struct {
 	Region string
 	Node   string
+	ID     string // raft id
 	Addr   string // for gRPC
 	URL    string // for clients
 	Gossip string
@@ -85,6 +87,7 @@ type peer struct {
 
 // meta is what a member says of itself: JSON, well under memberlist's 512 bytes.
 type meta struct {
+	ID   string `json:"i"`
 	Peer string `json:"p"`
 	URL  string `json:"u"`
 }
@@ -292,28 +295,55 @@ func (p *Pool) WatchReach(fn func()) (stop func()) { return p.matrix.watch(fn) }
 
 // Regions implements gateway.Peers: this one, and every other that was heard of.
 func (p *Pool) Regions() []wire.RegionInfo {
-	all := []wire.RegionInfo{{Name: p.cfg.Region, URL: p.cfg.ClientURL, State: "up"}}
-	for _, m := range p.others() {
+	own := peer{Region: p.cfg.Region, URL: p.cfg.ClientURL, Alive: true}
+	var all []wire.RegionInfo
+	for _, m := range append([]peer{own}, p.known(func(peer) bool { return true })...) {
 		i := slices.IndexFunc(all, func(r wire.RegionInfo) bool { return r.Name == m.Region })
 		if i < 0 {
 			all = append(all, wire.RegionInfo{Name: m.Region, URL: m.URL, State: "down"})
 			i = len(all) - 1
 		}
-		if m.Alive && all[i].State == "down" {
-			all[i].State, all[i].URL = "up", m.URL
+		if m.Alive { // the live come first
+			all[i].State = "up"
+			if !slices.Contains(all[i].URLs, m.URL) {
+				all[i].URLs = append(all[i].URLs, m.URL)
+			}
+		}
+	}
+	for i := range all {
+		if len(all[i].URLs) < 2 {
+			all[i].URLs = nil
 		}
 	}
 	slices.SortFunc(all, func(a, b wire.RegionInfo) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
 
+// Members are the nodes of this region, this one included.
+func (p *Pool) Members() []wire.Member {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := []wire.Member{{Node: p.cfg.Node, ID: p.cfg.ID, Addr: p.cfg.PeerAddr, Alive: true}}
+	for _, m := range p.peers {
+		if m.Region == p.cfg.Region {
+			all = append(all, wire.Member{Node: m.Node, ID: m.ID, Addr: m.Addr, Alive: m.Alive})
+		}
+	}
+	return all
+}
+
 // others returns the nodes of other regions, the live first.
 func (p *Pool) others() []peer {
+	return p.known(func(m peer) bool { return m.Region != p.cfg.Region })
+}
+
+// known returns the other nodes that were heard of and fit, the live first.
+func (p *Pool) known(fits func(peer) bool) []peer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var all []peer
 	for _, m := range p.peers {
-		if m.Region != p.cfg.Region {
+		if fits(m) {
 			all = append(all, m)
 		}
 	}
@@ -331,7 +361,7 @@ func (p *Pool) others() []peer {
 
 // NodeMeta implements memberlist.Delegate.
 func (p *Pool) NodeMeta(limit int) []byte {
-	b, err := json.Marshal(meta{Peer: p.cfg.PeerAddr, URL: p.cfg.ClientURL})
+	b, err := json.Marshal(meta{ID: p.cfg.ID, Peer: p.cfg.PeerAddr, URL: p.cfg.ClientURL})
 	if err != nil || len(b) > limit {
 		p.fail(fmt.Errorf("--advertise-url is too long for gossip: at most some 400 bytes"))
 		return nil
@@ -371,7 +401,7 @@ func (p *Pool) heard(n *memberlist.Node, alive bool) {
 		return
 	}
 	p.mu.Lock()
-	p.peers[n.Name] = peer{Region: region, Node: node, Addr: m.Peer, URL: m.URL, Gossip: n.Address(), Alive: alive}
+	p.peers[n.Name] = peer{Region: region, Node: node, ID: m.ID, Addr: m.Peer, URL: m.URL, Gossip: n.Address(), Alive: alive}
 	settled := p.settled
 	p.mu.Unlock()
 	if region == p.cfg.Region && p.cfg.Alone && alive {

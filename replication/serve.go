@@ -51,10 +51,8 @@ func (l *Links) Feeds(stream peerpb.Peer_FeedsServer) error {
 	if !crdt.ValidRegion(region) || region == l.cfg.Region {
 		return status.Errorf(codes.InvalidArgument, "region %q does not follow region %q", region, l.cfg.Region)
 	}
-	select {
-	case <-l.cfg.Ready:
-	default:
-		return status.Error(codes.Unavailable, "the region does not know its heads yet")
+	if !l.cfg.Leads() {
+		return l.notLeader(stream)
 	}
 	s := &server{l: l, stream: stream, region: region, wake: make(chan struct{}, 1), subs: map[feed]*subscription{}}
 	defer l.cfg.Source.Watch(s.committed)()
@@ -68,6 +66,9 @@ func (l *Links) Feeds(stream peerpb.Peer_FeedsServer) error {
 func (s *server) committed(events []wire.Event) {
 	s.mu.Lock()
 	for i := range events {
+		for p := range s.dirty {
+			s.dirty[p] = s.dirty[p] || events[i].Reset
+		}
 		for _, ch := range events[i].Changes {
 			s.dirty[ch.Dot.Partition] = true
 		}
@@ -199,6 +200,9 @@ func (s *server) send(ctx context.Context, gone <-chan error) error {
 		case <-s.l.done:
 			return status.Error(codes.Unavailable, "the node is going away")
 		case <-beat.C:
+			if !s.l.cfg.Leads() {
+				return s.l.notLeader(s.stream)
+			}
 			if err := s.stream.Send(&peerpb.Have{Heads: s.l.heads()}); err != nil {
 				return err
 			}

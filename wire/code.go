@@ -33,6 +33,7 @@ const (
 	StatusTooSlow   Status = 4002
 	StatusExpired   Status = 4003
 	StatusSilent    Status = 4004
+	StatusResync    Status = 4005
 	StatusBadToken  Status = 4500
 	StatusBadFrames Status = 4501
 )

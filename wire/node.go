@@ -55,6 +55,9 @@ type Event struct {
 	Placed []Placed
 	// Refused is why the put changed nothing: it wraps one of crdt's reasons.
 	Refused error
+	// Reset is set in an event of its own: the node has taken over another's state, and events that led to it were not
+	// told here. Whoever shows or derives anything starts anew.
+	Reset bool
 }
 
 // OpenRun names an answer that is not closed.
@@ -68,10 +71,20 @@ type RegionInfo struct {
 	Name  string `json:"name"`
 	URL   string `json:"url"`
 	State string `json:"state"` // "up", "draining" or "down"
+	// URLs are those of all its live nodes, URL first, if there are several.
+	URLs []string `json:"urls,omitempty"`
 }
 
 // Reach says where an op is by what peers have acknowledged.
 type Reach struct {
 	Regions int  // other regions known to have it
 	Safe    bool // that is enough
+}
+
+// Member is a node of the own region, as membership knows it.
+type Member struct {
+	Node  string
+	ID    string // raft id
+	Addr  string // for Raft and gRPC
+	Alive bool
 }

@@ -33,6 +33,7 @@ type node struct {
 	client, admin, peer net.Listener
 
 	port     *peerport.Port
+	cluster  cluster
 	region   *region.Region
 	pool     *replication.Pool
 	links    *replication.Links

@@ -6,20 +6,24 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
+	"github.com/hashicorp/raft"
 
 	"github.com/roamsync/roam/dispatch"
 	"github.com/roamsync/roam/gateway"
 	"github.com/roamsync/roam/region"
 	"github.com/roamsync/roam/replication"
+	"github.com/roamsync/roam/wire"
+	"github.com/roamsync/roam/wire/peerpb"
 )
 
 func (n *node) openRegion(KeyRing) (err error) {
 	n.region, err = region.New(region.Config{
-		Region: n.opts.Region, Node: n.opts.Node, Dir: n.opts.Data,
-		Stream: n.port.Raft(), Logger: n.log, Metrics: n.reg, Now: n.now,
+		Region: n.opts.Region, Node: n.opts.Node, Dir: n.opts.Data, Expect: n.opts.BootstrapExpect, Cluster: &n.cluster,
+		Stream: func(id string) raft.StreamLayer { return n.port.Raft(id, n.cluster.resolve) }, Logger: n.log, Metrics: n.reg, Now: n.now,
 	})
 	if err != nil {
 		return fmt.Errorf("--data: %w", err)
@@ -34,7 +38,7 @@ func (n *node) openReplication(ring KeyRing) error {
 	}
 	instance := rand.Uint64()
 	n.pool, err = replication.NewPool(replication.PoolConfig{
-		Region: n.opts.Region, Node: n.opts.Node, BindAddr: n.opts.ClusterAddr, PeerAddr: n.opts.PeerAddr,
+		Region: n.opts.Region, Node: n.opts.Node, BindAddr: n.opts.ClusterAddr, PeerAddr: n.opts.PeerAddr, ID: n.region.ID(),
 		ClientURL: n.opts.AdvertiseURL, Join: n.opts.Join, Keys: ring.derive("gossip"), Roster: n.region,
 		Alone: n.opts.BootstrapExpect == 1, Transport: transport, Logger: n.log, Metrics: n.reg, Instance: instance,
 		Identify: n.identify,
@@ -47,10 +51,43 @@ func (n *node) openReplication(ring KeyRing) error {
 		n.wan.Place(n.opts.Region, n.opts.ClusterAddr)
 	}
 	n.links, err = replication.NewLinks(replication.LinksConfig{
-		Region: n.opts.Region, Node: n.opts.Node, Source: n.region, Local: n.region, Pool: n.pool, Ready: n.region.Ready(),
+		Region: n.opts.Region, Node: n.opts.Node, Source: n.region, Local: n.region, Pool: n.pool, Leads: n.region.Leads, Leader: n.region.Leader,
 		Keys: ring.derive("link"), Dial: n.dial(), Instance: instance, Logger: n.log, Metrics: n.reg,
 	})
+	n.cluster.pool.Store(n.pool)
+	n.cluster.links.Store(n.links)
 	return err
+}
+
+// cluster is what the region asks of membership and links, which are there a little later than it is.
+type cluster struct {
+	pool  atomic.Pointer[replication.Pool]
+	links atomic.Pointer[replication.Links]
+}
+
+// Members implements region.Cluster.
+func (c *cluster) Members() []wire.Member {
+	if p := c.pool.Load(); p != nil {
+		return p.Members()
+	}
+	return nil
+}
+
+// Node implements region.Cluster.
+func (c *cluster) Node(addr string) (peerpb.NodeClient, error) {
+	if l := c.links.Load(); l != nil {
+		return l.Node(addr)
+	}
+	return nil, errors.New("the node is starting")
+}
+
+func (c *cluster) resolve(id string) (addr string, err error) {
+	for _, m := range c.Members() {
+		if m.ID == id {
+			return m.Addr, nil
+		}
+	}
+	return "", fmt.Errorf("membership does not know node %s", id)
 }
 
 // gossip is memberlist's transport over an emulated network; nil is the machine's own.
@@ -133,6 +170,9 @@ func (n *node) close() error {
 	}
 	if n.pool != nil {
 		errs = append(errs, n.pool.Close())
+	}
+	if n.links != nil {
+		errs = append(errs, n.links.Close())
 	}
 	if n.region != nil {
 		errs = append(errs, n.region.Close())

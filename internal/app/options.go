@@ -24,7 +24,7 @@ type ServeOptions struct {
 	ClusterAddr     string   `default:"127.0.0.1:7946" placeholder:"H:P" help:"Address for membership (memberlist, TCP and UDP)."`
 	PeerAddr        string   `default:"127.0.0.1:7947" placeholder:"H:P" help:"Address for other nodes (Raft and gRPC, TCP)."`
 	Join            []string `placeholder:"H:P,..." help:"Cluster addresses of other members, of any region."`
-	BootstrapExpect int      `default:"1" help:"Data nodes that found the region. This version runs one."`
+	BootstrapExpect int      `default:"1" placeholder:"1|3|5" help:"Data nodes that found the region, and vote in it: 1, 3 or 5."`
 
 	Redis  string `default:"redis://127.0.0.1:6379" placeholder:"URL" help:"Redis of this region, or 'embedded' for one inside this process (nothing durable is kept in Redis)."`
 	Worker string `enum:",echo" default:"" placeholder:"KIND" help:"Run a worker inside this process: echo."`
@@ -50,8 +50,11 @@ func (o *ServeOptions) checkNames() error {
 	if !crdt.ValidRegion(o.Node) {
 		errs = append(errs, fmt.Errorf("--node %q: 1 to 32 of a-z, 0-9 and -", o.Node))
 	}
-	if o.BootstrapExpect != 1 {
-		errs = append(errs, fmt.Errorf("--bootstrap-expect %d: this version runs regions of one node", o.BootstrapExpect))
+	if o.BootstrapExpect != 1 && o.BootstrapExpect != 3 && o.BootstrapExpect != 5 {
+		errs = append(errs, fmt.Errorf("--bootstrap-expect %d: 1, 3 or 5 nodes found a region", o.BootstrapExpect))
+	}
+	if o.BootstrapExpect > 1 && len(o.Join) == 0 {
+		errs = append(errs, fmt.Errorf("--bootstrap-expect %d: --join must name the region's other nodes", o.BootstrapExpect))
 	}
 	return errors.Join(errs...)
 }
@@ -106,6 +109,9 @@ func loopback(addr string) bool {
 
 func (o *ServeOptions) checkRedis() error {
 	if o.Redis == embedded {
+		if o.BootstrapExpect > 1 {
+			return fmt.Errorf("--redis %s is inside one process: a region of %d nodes needs a Redis that all of them reach", embedded, o.BootstrapExpect)
+		}
 		return nil
 	}
 	if u, err := url.Parse(o.Redis); err != nil || !strings.HasPrefix(u.Scheme, "redis") || u.Host == "" {

@@ -80,6 +80,7 @@ func (n *node) goBack(g *errgroup.Group, ctx context.Context) {
 	g.Go(func() error {
 		return serveHTTP(ctx, &http.Server{Handler: n.adminHandler(), ReadHeaderTimeout: headerTimeout}, n.admin)
 	})
+	g.Go(func() error { return n.links.Mirror(ctx) })
 	g.Go(func() error {
 		select {
 		case <-n.region.Ready():
@@ -104,10 +105,16 @@ func (n *node) lead(ctx context.Context) error {
 func (n *node) servePeers(ctx context.Context) error {
 	srv := grpc.NewServer(n.links.ServerOptions()...)
 	n.links.Register(srv)
-	defer context.AfterFunc(ctx, func() {
-		n.links.Close()
+	n.region.Register(srv)
+	stopped := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		if err := n.links.Close(); err != nil {
+			n.log.Debug("close links", "err", err)
+		}
 		srv.Stop()
-	})()
+	})
+	defer func() { <-stopped }()
 	if err := srv.Serve(n.port.GRPC()); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("--peer-addr: %w", err)
 	}
@@ -143,8 +150,15 @@ func (n *node) serveClients(ctx context.Context, ready func()) error {
 	return g.Wait()
 }
 
-// drain waits until other regions have all that this one has issued, and says how that went.
+// drain hands the lead to another node of the region, which has all that this one has. The last node waits instead
+// until other regions have all that this one has issued, and says how that went.
 func (n *node) drain(ctx context.Context) {
+	if n.opts.BootstrapExpect > 1 {
+		if err := n.region.StepDown(); err != nil {
+			n.log.Warn("nobody takes the lead of the region", "err", err)
+		}
+		return
+	}
 	start := time.Now()
 	look := time.NewTicker(drainLook)
 	defer look.Stop()

@@ -1,6 +1,7 @@
 // Package peerport shares one TCP port between a region's Raft traffic and gRPC. A Raft connection starts with a
-// preamble that proves knowledge of the cluster's secret; whatever starts otherwise goes to gRPC, which has its own
-// credentials. The package knows nothing of either protocol beyond that first word.
+// preamble that names the raft id that it is meant for and proves knowledge of the cluster's secret; whatever starts
+// otherwise goes to gRPC, which has its own credentials. A connection meant for another id is refused: who has lost its
+// disk is not who it was, even at the same address. The package knows nothing of either protocol beyond that first word.
 package peerport
 
 import (
@@ -13,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -20,6 +22,7 @@ import (
 
 const (
 	magic = "ROAMRAFT" // gRPC's first byte is P
+	maxID = 64         // bytes of a raft id
 	// helloTimeout bounds how long a connection may take to say what it is.
 	helloTimeout = 5 * time.Second
 	// maxUnsorted bounds the connections that have not yet said so; more are closed at once.
@@ -41,6 +44,41 @@ type Port struct {
 	cfg        Config
 	raft, grpc *queue
 	unsorted   chan struct{}
+	id         atomic.Pointer[string] // this node's raft id, once there is one
+
+	// guarded by mu
+	mu   sync.Mutex
+	open map[*tracked]struct{} // Raft's connections: it does not close those that it accepted
+}
+
+// tracked is a connection that ends with the port.
+type tracked struct {
+	net.Conn
+	port *Port
+}
+
+// Close implements net.Conn.
+func (c *tracked) Close() error {
+	c.port.mu.Lock()
+	delete(c.port.open, c)
+	c.port.mu.Unlock()
+	return c.Conn.Close()
+}
+
+func (p *Port) track(conn net.Conn) net.Conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := &tracked{conn, p}
+	p.open[c] = struct{}{}
+	return c
+}
+
+func (p *Port) closeTracked() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.open {
+		c.Conn.Close()
+	}
 }
 
 // New prepares a port and starts nothing.
@@ -57,18 +95,25 @@ func New(cfg Config) (*Port, error) {
 		}
 	}
 	addr := cfg.Listener.Addr()
-	return &Port{cfg: cfg, raft: newQueue(addr), grpc: newQueue(addr), unsorted: make(chan struct{}, maxUnsorted)}, nil
+	return &Port{cfg: cfg, raft: newQueue(addr), grpc: newQueue(addr), unsorted: make(chan struct{}, maxUnsorted),
+		open: map[*tracked]struct{}{},
+	}, nil
 }
 
 // GRPC is the listener for gRPC's connections.
 func (p *Port) GRPC() net.Listener { return p.grpc }
 
-// Raft is the stream layer for Raft's connections.
-func (p *Port) Raft() raft.StreamLayer { return streamLayer{p.raft, p} }
+// Raft is the stream layer for Raft's connections of the node with that raft id. Its addresses are raft ids; resolve
+// tells where one listens.
+func (p *Port) Raft(id string, resolve func(id string) (addr string, err error)) raft.StreamLayer {
+	p.id.Store(&id)
+	return streamLayer{p.raft, p, raftAddr(id), resolve}
+}
 
 // Run sorts connections until ctx ends, then closes the listener and waits for what it started.
 func (p *Port) Run(ctx context.Context) error {
 	var sorting sync.WaitGroup
+	defer p.closeTracked()
 	defer sorting.Wait()
 	defer p.raft.Close()
 	defer p.grpc.Close()
@@ -98,7 +143,7 @@ func (p *Port) sort(ctx context.Context, conn net.Conn) {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	conn.SetReadDeadline(time.Now().Add(helloTimeout))
-	head := make([]byte, len(magic)+sha256.Size)
+	head := make([]byte, len(magic)+1+sha256.Size)
 	if _, err := io.ReadFull(conn, head[:1]); err != nil {
 		conn.Close()
 		return
@@ -108,24 +153,49 @@ func (p *Port) sort(ctx context.Context, conn net.Conn) {
 		p.grpc.put(&prefixed{Conn: conn, head: head[:1]})
 		return
 	}
-	if _, err := io.ReadFull(conn, head[1:]); err != nil || !p.known(head) {
-		p.cfg.Logger.Error("Raft connection refused: the peer has another --secret-file", "remote", conn.RemoteAddr())
+	if _, err := io.ReadFull(conn, head[1:]); err != nil {
+		conn.Close()
+		return
+	}
+	if err := p.check(conn, head); err != nil {
+		p.cfg.Logger.Error("Raft connection refused", "remote", conn.RemoteAddr(), "err", err)
 		conn.Close()
 		return
 	}
 	conn.SetReadDeadline(time.Time{})
-	p.raft.put(conn)
+	p.raft.put(p.track(conn))
 }
 
-func preamble(key []byte) []byte {
+// preamble is the magic word, the length of the id, a proof over both and the id, and the id.
+func preamble(key []byte, id string) []byte {
+	head := append([]byte(magic), byte(len(id)))
 	mac := hmac.New(sha256.New, key)
-	mac.Write([]byte(magic))
-	return mac.Sum([]byte(magic))
+	mac.Write(head)
+	io.WriteString(mac, id)
+	return append(mac.Sum(head), id...)
 }
 
-func (p *Port) known(head []byte) bool {
+func (p *Port) check(conn net.Conn, head []byte) error {
+	size := int(head[len(magic)])
+	if string(head[:len(magic)]) != magic || size > maxID {
+		return errors.New("this is no Raft of this version")
+	}
+	id := make([]byte, size)
+	if _, err := io.ReadFull(conn, id); err != nil {
+		return err
+	}
+	if !p.known(append(head, id...), string(id)) {
+		return errors.New("the peer has another --secret-file")
+	}
+	if own := p.id.Load(); own == nil || *own != string(id) {
+		return fmt.Errorf("it is meant for %s, who was at this address before", id)
+	}
+	return nil
+}
+
+func (p *Port) known(shown []byte, id string) bool {
 	for _, key := range p.cfg.Keys {
-		if hmac.Equal(head, preamble(key)) {
+		if hmac.Equal(shown, preamble(key, id)) {
 			return true
 		}
 	}
@@ -186,21 +256,39 @@ func (q *queue) Close() error {
 // Addr implements net.Listener.
 func (q *queue) Addr() net.Addr { return q.addr }
 
+// raftAddr is a raft id, as an address.
+type raftAddr string
+
+// Network implements net.Addr.
+func (raftAddr) Network() string { return "raft" }
+
+// String implements net.Addr.
+func (a raftAddr) String() string { return string(a) }
+
 type streamLayer struct {
 	net.Listener
-	port *Port
+	port    *Port
+	addr    raftAddr
+	resolve func(string) (string, error)
 }
 
+// Addr implements net.Listener.
+func (s streamLayer) Addr() net.Addr { return s.addr }
+
 // Dial implements raft.StreamLayer.
-func (s streamLayer) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+func (s streamLayer) Dial(id raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	conn, err := s.port.cfg.Dial(ctx, string(addr))
+	addr, err := s.resolve(string(id))
+	if err != nil {
+		return nil, err
+	}
+	conn, err := s.port.cfg.Dial(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
 	conn.SetWriteDeadline(time.Now().Add(timeout))
-	if _, err := conn.Write(preamble(s.port.cfg.Keys[0])); err != nil {
+	if _, err := conn.Write(preamble(s.port.cfg.Keys[0], string(id))); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("raft preamble to %s: %w", addr, err)
 	}

@@ -85,9 +85,9 @@ func TestConnectionsGoWhereTheyBelong(t *testing.T) {
 	oldKey, newKey := []byte("old"), []byte("new")
 	server := start(t, io.Discard, newKey, oldKey)
 	client := start(t, io.Discard, oldKey)
-	go echo(t, server.Raft())
+	go echo(t, server.Raft("n1.aaa", nil))
 	go echo(t, server.GRPC())
-	conn, err := client.Raft().Dial(raft.ServerAddress(server.GRPC().Addr().String()), time.Minute)
+	conn, err := dialRaft(client, server, "n1.aaa")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,19 +103,32 @@ func TestConnectionsGoWhereTheyBelong(t *testing.T) {
 	}
 }
 
-func TestAnotherSecretIsRefused(t *testing.T) {
-	var log lines
-	server := start(t, &log, []byte("ours"))
-	client := start(t, io.Discard, []byte("theirs"))
-	conn, err := client.Raft().Dial(raft.ServerAddress(server.Raft().Addr().String()), time.Minute)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := conn.Read(make([]byte, 1)); err == nil {
-		t.Error("the connection was taken")
-	}
-	if !strings.Contains(log.String(), "--secret-file") {
-		t.Errorf("the log does not say why: %s", log.String())
+// dialRaft connects to what listens at the server's address, as Raft does to the node with that id.
+func dialRaft(client, server *Port, id string) (net.Conn, error) {
+	layer := client.Raft("n2.bbb", func(string) (string, error) { return server.GRPC().Addr().String(), nil })
+	return layer.Dial(raft.ServerAddress(id), time.Minute)
+}
+
+// TestRefused: whoever has another secret, or means someone who was at this address before, is not let in, and the
+// log says why.
+func TestRefused(t *testing.T) {
+	for _, c := range []struct{ key, id, says string }{
+		{"theirs", "n1.aaa", "--secret-file"},
+		{"ours", "n1.old", "meant for n1.old"},
+	} {
+		var log lines
+		server := start(t, &log, []byte("ours"))
+		server.Raft("n1.aaa", nil)
+		conn, err := dialRaft(start(t, io.Discard, []byte(c.key)), server, c.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Read(make([]byte, 1)); err == nil {
+			t.Errorf("%s, %s: the connection was taken", c.key, c.id)
+		}
+		conn.Close()
+		if !strings.Contains(log.String(), c.says) {
+			t.Errorf("the log does not say %q: %s", c.says, log.String())
+		}
 	}
 }

@@ -1,0 +1,127 @@
+package region
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/roamsync/roam/wire"
+	"github.com/roamsync/roam/wire/peerpb"
+)
+
+var (
+	errNotLeader = fmt.Errorf("this node does not lead its region: %w", wire.ErrUnavailable)
+	errNoLeader  = fmt.Errorf("the region has no leader that this node can reach: %w", wire.ErrUnavailable)
+)
+
+// forward has the leader commit a batch. Its puts become events here when they are applied here. Everything else is
+// the business of a leader, and of nobody who has ceased to be one.
+func (r *Region) forward(ctx context.Context, batch []*proposal) ([]result, error) {
+	results := make([]result, len(batch))
+	req := &peerpb.ProposeRequest{}
+	for i, p := range batch {
+		if p.cmd.kind == cmdPut {
+			req.Commands = append(req.Commands, p.cmd.encode())
+		} else {
+			results[i].err = errNotLeader
+		}
+	}
+	if len(req.Commands) == 0 {
+		return results, nil
+	}
+	id, changed := r.leader.now()
+	client, err := r.node(id)
+	if err != nil {
+		return nil, err
+	}
+	req.To = id
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.CommitDeadline)
+	defer cancel()
+	go func() { // a leader that hangs is not waited for once there is another; ends with this call
+		select {
+		case <-changed:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	if _, err := client.Propose(ctx, req); err != nil {
+		r.metrics.forwardErrors.Inc()
+		return nil, fmt.Errorf("forward to %s: %w", id, err)
+	}
+	r.metrics.forwarded.Add(float64(len(req.Commands)))
+	return results, nil
+}
+
+// node reaches another node of the region by its raft id.
+func (r *Region) node(id string) (peerpb.NodeClient, error) {
+	if id == "" || id == r.id || r.cfg.Cluster == nil {
+		return nil, errNoLeader
+	}
+	for _, m := range r.cfg.Cluster.Members() {
+		if m.ID == id {
+			return r.cfg.Cluster.Node(m.Addr)
+		}
+	}
+	return nil, fmt.Errorf("membership does not know node %s: %w", id, wire.ErrUnavailable)
+}
+
+// Propose implements peerpb.NodeServer: it commits what entered by another node.
+func (r *Region) Propose(ctx context.Context, req *peerpb.ProposeRequest) (*peerpb.ProposeReply, error) {
+	if err := r.meant(req.To); err != nil {
+		return nil, err
+	}
+	if !r.leading.Load() {
+		return nil, status.Error(codes.Unavailable, "this node does not lead its region")
+	}
+	if len(req.Commands) > batchOps {
+		return nil, status.Errorf(codes.InvalidArgument, "%d commands: at most %d", len(req.Commands), batchOps)
+	}
+	done := make(chan result, len(req.Commands))
+	for _, b := range req.Commands {
+		c, err := decodeCommand(b)
+		if err != nil || c.kind != cmdPut {
+			return nil, status.Errorf(codes.InvalidArgument, "not a put: %v", err)
+		}
+		select {
+		case r.queue <- &proposal{cmd: c, since: time.Now(), done: done}:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	var errs error
+	for range req.Commands {
+		select {
+		case res := <-done:
+			errs = errors.Join(errs, res.err)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	if errs != nil {
+		return nil, status.Error(codes.Unavailable, errs.Error())
+	}
+	return &peerpb.ProposeReply{}, nil
+}
+
+// meant refuses what was meant for whoever had this node's name or address before.
+func (r *Region) meant(to string) error {
+	if to != r.id {
+		return status.Errorf(codes.FailedPrecondition, "this is node %s, not %s", r.id, to)
+	}
+	return nil
+}
+
+// Frontier implements peerpb.NodeServer.
+func (r *Region) Frontier(_ context.Context, req *peerpb.FrontierRequest) (*peerpb.FrontierReply, error) {
+	if err := r.meant(req.To); err != nil {
+		return nil, err
+	}
+	if !r.leading.Load() || r.raft.VerifyLeader().Error() != nil || r.Self() == "" {
+		return nil, status.Error(codes.Unavailable, "this node does not lead its region")
+	}
+	return &peerpb.FrontierReply{Applied: r.fsm.applied.Load()}, nil
+}

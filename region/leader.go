@@ -1,0 +1,114 @@
+package region
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// leader is who leads the region, as this node knows it.
+type leader struct {
+	mu      sync.Mutex
+	id      string
+	changed chan struct{} // closed when id changes
+}
+
+func newLeader() *leader { return &leader{changed: make(chan struct{})} }
+
+// now returns the leader's raft id, "" for none, and what is closed when that changes.
+func (l *leader) now() (id string, changed <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.id, l.changed
+}
+
+func (l *leader) set(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.id == id {
+		return
+	}
+	l.id = id
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// follow keeps up with Raft until ctx ends. The observer drops what it cannot deliver at once, so it is asked as well.
+func (l *leader) follow(ctx context.Context, r *raft.Raft) error {
+	changes := make(chan raft.Observation, 1)
+	obs := raft.NewObserver(changes, false, func(o *raft.Observation) bool {
+		_, ok := o.Data.(raft.LeaderObservation)
+		return ok
+	})
+	r.RegisterObserver(obs)
+	defer r.DeregisterObserver(obs)
+	poll := time.NewTicker(heartbeat)
+	defer poll.Stop()
+	for {
+		_, id := r.LeaderWithID()
+		l.set(string(id))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changes:
+		case <-poll.C:
+		}
+	}
+}
+
+// Lead runs fn while this node leads its region and has applied all that was committed before. fn's context ends
+// with the leadership; Lead waits for fn, and runs it again in the next term. Lead returns when ctx ends, or with
+// fn's error if fn fails while it leads.
+func (r *Region) Lead(ctx context.Context, fn func(context.Context) error) error {
+	changes := make(chan raft.Observation, 1)
+	obs := raft.NewObserver(changes, false, func(o *raft.Observation) bool {
+		_, ok := o.Data.(raft.RaftState)
+		return ok
+	})
+	r.raft.RegisterObserver(obs)
+	defer r.raft.DeregisterObserver(obs)
+	poll := time.NewTicker(heartbeat)
+	defer poll.Stop()
+	for {
+		if r.raft.State() == raft.Leader && r.raft.Barrier(r.cfg.CommitDeadline).Error() == nil {
+			if err := r.leadOnce(ctx, changes, fn); err != nil && ctx.Err() == nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changes:
+		case <-poll.C: // the observer drops what it cannot deliver at once
+		}
+	}
+}
+
+func (r *Region) leadOnce(ctx context.Context, changes <-chan raft.Observation, fn func(context.Context) error) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	done := make(chan error, 1)
+	go func() { done <- fn(ctx) }()
+	poll := time.NewTicker(heartbeat)
+	defer poll.Stop()
+	for {
+		select {
+		case err := <-done:
+			if ctx.Err() != nil || r.raft.State() != raft.Leader {
+				return nil
+			}
+			if err == nil {
+				err = errors.New("ended while leading")
+			}
+			return err
+		case <-changes:
+		case <-poll.C:
+		}
+		if r.raft.State() != raft.Leader {
+			stop()
+		}
+	}
+}

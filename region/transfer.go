@@ -1,0 +1,230 @@
+package region
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/roamsync/roam/wire"
+	"github.com/roamsync/roam/wire/peerpb"
+)
+
+const (
+	partBytes  = 256 << 10 // of keys and values in one message
+	tableBytes = 64 << 20  // of keys and values in one staged table
+	fetchPause = 200 * time.Millisecond
+)
+
+// checksum is over all keys and values of a state, in order.
+type checksum struct {
+	hash  hash.Hash
+	count uint64
+}
+
+func newChecksum() *checksum { return &checksum{hash: sha256.New()} }
+
+func (c *checksum) add(k, v []byte) {
+	var n [8]byte
+	binary.BigEndian.PutUint32(n[:4], uint32(len(k)))
+	binary.BigEndian.PutUint32(n[4:], uint32(len(v)))
+	c.hash.Write(n[:])
+	c.hash.Write(k)
+	c.hash.Write(v)
+	c.count++
+}
+
+// State implements peerpb.NodeServer. It reads from a snapshot of the database: writes go on.
+func (r *Region) State(req *peerpb.StateRequest, stream grpc.ServerStreamingServer[peerpb.StatePart]) error {
+	if err := r.meant(req.To); err != nil {
+		return err
+	}
+	snap := r.db.NewSnapshot()
+	defer snap.Close()
+	v, err := get(snap, metaKey(metaApplied))
+	if err != nil || v == nil || binary.BigEndian.Uint64(v) < req.AtLeast {
+		return status.Errorf(codes.Unavailable, "entry %d is not applied here: %v", req.AtLeast, err)
+	}
+	applied := binary.BigEndian.Uint64(v)
+	r.cfg.Logger.Info("a node takes the state", "entry", applied)
+	sum, size, part := newChecksum(), 0, &peerpb.StatePart{Applied: applied}
+	err = scan(snap, []byte{spaceMeta}, []byte{spaceEnd}, func(k, v []byte) error {
+		sum.add(k, v)
+		part.Keys, part.Values = append(part.Keys, bytes.Clone(k)), append(part.Values, bytes.Clone(v))
+		if size += len(k) + len(v); size < partBytes {
+			return nil
+		}
+		full := part
+		size, part = 0, &peerpb.StatePart{}
+		return stream.Send(full)
+	})
+	if err != nil {
+		return err
+	}
+	if len(part.Keys) > 0 {
+		if err := stream.Send(part); err != nil {
+			return err
+		}
+	}
+	return stream.Send(&peerpb.StatePart{Applied: applied, Last: true, Count: sum.count, Sum: sum.hash.Sum(nil)})
+}
+
+// fetch replaces this node's state by another's that has applied at least index. It tries until that is done or the
+// node stops, and runs on Raft's apply goroutine.
+func (r *Region) fetch(index uint64) error {
+	for {
+		for _, m := range r.sources() {
+			start := time.Now()
+			count, err := r.pull(r.stopping, m, index)
+			if err == nil {
+				r.metrics.transfers.Inc()
+				r.cfg.Logger.Info("took the state of another node", "from", m.ID, "keys", count, "took", time.Since(start))
+				return nil
+			}
+			r.cfg.Logger.Warn("state of another node", "from", m.ID, "err", err)
+		}
+		select {
+		case <-r.stopping.Done():
+			return r.stopping.Err()
+		case <-time.After(fetchPause):
+		}
+	}
+}
+
+// sources are the other nodes, the leader first.
+func (r *Region) sources() []wire.Member {
+	lead, _ := r.leader.now()
+	all := slices.DeleteFunc(r.alive(), func(m wire.Member) bool { return m.ID == r.id })
+	slices.SortStableFunc(all, func(a, b wire.Member) int {
+		switch lead {
+		case a.ID:
+			return -1
+		case b.ID:
+			return 1
+		}
+		return 0
+	})
+	return all
+}
+
+// pull stages a node's state in tables beside the database, and then swaps them in, all at once: with the state its
+// applied index, cursors and digests.
+func (r *Region) pull(ctx context.Context, from wire.Member, index uint64) (count uint64, err error) {
+	client, err := r.cfg.Cluster.Node(from.Addr)
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := client.State(ctx, &peerpb.StateRequest{To: from.ID, AtLeast: index})
+	if err != nil {
+		return 0, err
+	}
+	st := &staging{dir: filepath.Join(r.cfg.Dir, "staging"), db: r.db, sum: newChecksum()}
+	if err := st.clear(); err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, st.clear()) }()
+	for !st.complete {
+		part, err := stream.Recv()
+		if err != nil {
+			return 0, fmt.Errorf("cut short after %d keys: %w", st.sum.count, err)
+		}
+		if err := st.add(part); err != nil {
+			return 0, err
+		}
+		r.metrics.transferred.Set(float64(st.sum.count))
+	}
+	_, err = r.db.IngestAndExcise(ctx, st.tables, nil, nil, pebble.KeyRange{Start: []byte{spaceMeta}, End: []byte{spaceEnd}})
+	return st.sum.count, err
+}
+
+// staging is a state on its way in.
+type staging struct {
+	dir      string
+	db       *pebble.DB
+	sum      *checksum
+	last     []byte // key
+	tables   []string
+	writer   *sstable.Writer
+	size     int // of the table that is being written
+	complete bool
+}
+
+// clear removes what is staged.
+func (s *staging) clear() error {
+	if s.writer != nil {
+		s.writer.Close() // of an attempt that is given up
+		s.writer = nil
+	}
+	if err := os.RemoveAll(s.dir); err != nil {
+		return err
+	}
+	return os.MkdirAll(s.dir, 0o755)
+}
+
+var errState = errors.New("bad state from another node")
+
+func (s *staging) add(part *peerpb.StatePart) error {
+	if len(part.Keys) != len(part.Values) {
+		return fmt.Errorf("%w: %d keys, %d values", errState, len(part.Keys), len(part.Values))
+	}
+	for i, k := range part.Keys {
+		if bytes.Compare(k, s.last) <= 0 || k[0] < spaceMeta || k[0] >= spaceEnd {
+			return fmt.Errorf("%w: keys are not in order", errState)
+		}
+		s.last = k
+		if err := s.set(k, part.Values[i]); err != nil {
+			return err
+		}
+	}
+	if !part.Last {
+		return nil
+	}
+	if part.Count != s.sum.count || !bytes.Equal(part.Sum, s.sum.hash.Sum(nil)) {
+		return fmt.Errorf("%w: %d keys came, %d were sent, or their sums differ", errState, s.sum.count, part.Count)
+	}
+	s.complete = true
+	return s.finish()
+}
+
+func (s *staging) set(k, v []byte) error {
+	s.sum.add(k, v)
+	if s.writer == nil {
+		path := filepath.Join(s.dir, fmt.Sprintf("%06d.sst", len(s.tables)))
+		f, err := vfs.Default.Create(path, vfs.WriteCategoryUnspecified)
+		if err != nil {
+			return err
+		}
+		s.tables, s.size = append(s.tables, path), 0
+		s.writer = sstable.NewWriter(objstorageprovider.NewFileWritable(f), sstable.WriterOptions{TableFormat: s.db.TableFormat()})
+	}
+	if s.size += len(k) + len(v); s.size > tableBytes {
+		return errors.Join(s.writer.Set(k, v), s.finish())
+	}
+	return s.writer.Set(k, v)
+}
+
+func (s *staging) finish() error {
+	if s.writer == nil {
+		return nil
+	}
+	err := s.writer.Close()
+	s.writer = nil
+	return err
+}

@@ -1,0 +1,174 @@
+package replication
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/roamsync/roam/wire/peerpb"
+)
+
+// conns are this node's connections to others, one an address, kept until Close. There are as many as addresses that
+// membership has told.
+type conns struct {
+	opts []grpc.DialOption
+
+	mu     sync.Mutex
+	byAddr map[string]*grpc.ClientConn
+	closed bool
+}
+
+func newConns(cfg LinksConfig) *conns {
+	return &conns{byAddr: map[string]*grpc.ClientConn{}, opts: []grpc.DialOption{
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithPerRPCCredentials(credentials{
+			regionLabel: cfg.Region, nodeLabel: cfg.Node, keyLabel: proof(cfg.Keys[0], cfg.Region, cfg.Node),
+		}),
+		grpc.WithContextDialer(cfg.Dial),
+		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: redialMin / 2, Multiplier: 2, Jitter: 0.2, MaxDelay: redialMax / 2},
+			MinConnectTimeout: silentAfter,
+		}),
+	}}
+}
+
+func (c *conns) to(addr string) (*grpc.ClientConn, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, errors.New("the node is stopping")
+	}
+	if conn := c.byAddr[addr]; conn != nil {
+		return conn, nil
+	}
+	conn, err := grpc.NewClient("passthrough:///"+addr, c.opts...)
+	if err == nil {
+		c.byAddr[addr] = conn
+	}
+	return conn, err
+}
+
+func (c *conns) close() (err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	for _, conn := range c.byAddr {
+		err = errors.Join(err, conn.Close())
+	}
+	c.byAddr = nil
+	return err
+}
+
+// Close ends the streams that are served, and the connections to others.
+func (l *Links) Close() error {
+	close(l.done)
+	return l.conns.close()
+}
+
+// Node implements region.Cluster's way to another node of the region.
+func (l *Links) Node(addr string) (peerpb.NodeClient, error) {
+	conn, err := l.conns.to(addr)
+	if err != nil {
+		return nil, err
+	}
+	return peerpb.NewNodeClient(conn), nil
+}
+
+// Ask identifies who answers at an address.
+func (l *Links) Ask(ctx context.Context, addr string) (instance uint64, err error) {
+	conn, err := l.conns.to(addr)
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	reply, err := peerpb.NewPeerClient(conn).Identify(ctx, &peerpb.IdentifyRequest{})
+	return reply.GetInstance(), err
+}
+
+// credentials are a node's name and its proof of the secret. They go in clear, so the network between nodes must be
+// private.
+type credentials map[string]string
+
+// GetRequestMetadata implements grpc's PerRPCCredentials.
+func (c credentials) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return c, nil
+}
+
+// RequireTransportSecurity implements grpc's PerRPCCredentials.
+func (credentials) RequireTransportSecurity() bool { return false }
+
+// proof shows that a node knows the secret.
+func proof(key []byte, region, node string) string {
+	mac := hmac.New(sha256.New, key)
+	fmt.Fprintf(mac, "%s/%s", region, node)
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+func first(md metadata.MD, k string) string {
+	if v := md.Get(k); len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+var errSecret = status.Error(codes.Unauthenticated, "different --secret-file: it must be the same in every region")
+
+func (l *Links) admit(ctx context.Context) error {
+	md, _ := metadata.FromIncomingContext(ctx)
+	region, node, shown := first(md, regionLabel), first(md, nodeLabel), first(md, keyLabel)
+	for _, key := range l.cfg.Keys {
+		if hmac.Equal([]byte(shown), []byte(proof(key, region, node))) {
+			return nil
+		}
+	}
+	l.metrics.refused.WithLabelValues("secret").Inc()
+	l.cfg.Logger.Error("a node was refused: it has another --secret-file", "peer", region+"/"+node)
+	return errSecret
+}
+
+// notLeader is what a stream that only the leader serves ends with on any other node: the trailer says who leads.
+func (l *Links) notLeader(stream grpc.ServerStream) error {
+	if addr := l.cfg.Leader(); addr != "" {
+		stream.SetTrailer(metadata.Pairs(leaderLabel, addr))
+	}
+	return status.Error(codes.Unavailable, "this node does not lead its region")
+}
+
+// moved is the end of a stream whose server does not lead, and who does.
+type moved struct {
+	error
+	leader string
+}
+
+// Unwrap returns the stream's error.
+func (m moved) Unwrap() error { return m.error }
+
+// withHint adds what the trailer of a stream that has ended says of the leader.
+func withHint(err error, stream grpc.ClientStream) error {
+	if leader := first(stream.Trailer(), leaderLabel); leader != "" {
+		return moved{err, leader}
+	}
+	return err
+}
+
+func leaderHint(err error) string {
+	var m moved
+	if errors.As(err, &m) {
+		return m.leader
+	}
+	return ""
+}
