@@ -226,6 +226,21 @@ func TestRegionMoves(t *testing.T) {
 	})
 }
 
+// TestRouteTriesTheNodesOfARegion: after the end of a connection, however long it lived, the region's next node is tried,
+// and after two failures another region.
+func TestRouteTriesTheNodesOfARegion(t *testing.T) {
+	r := newRoute([]Region{{Name: "a", URL: "a1"}, {Name: "b", URL: "b1"}})
+	r.learn([]Region{{Name: "a", URL: "a1", URLs: []string{"a1", "a2", "a3"}}})
+	var got []string
+	for _, lived := range []time.Duration{time.Hour, 0, 0, 0} {
+		got = append(got, r.current().URL)
+		r.ended(r.current().Name, lived)
+	}
+	if want := []string{"a1", "a2", "a3", "b1"}; !slices.Equal(got, want) {
+		t.Errorf("tried %v, want %v", got, want)
+	}
+}
+
 func TestBackoffGrowsWithJitter(t *testing.T) {
 	r := newRoute([]Region{{Name: "a"}, {Name: "b", State: "down"}, {Name: "c"}})
 	var at []string

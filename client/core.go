@@ -147,12 +147,15 @@ func (c *core) receive(f *frame, now time.Time) error {
 func (c *core) welcome(f *frame, now time.Time) error {
 	c.link.up, c.link.user, c.link.region, c.link.conn = true, f.User, f.Region, f.Conn
 	c.link.news, c.link.exp, c.link.max, c.link.rate = true, f.Exp, f.Max, newBucket(f.Max.Rate, now)
-	var regions []struct{ Name, URL, State string }
+	var regions []struct {
+		Name, URL, State string
+		URLs             []string
+	}
 	if err := json.Unmarshal(f.Regions, &regions); len(f.Regions) > 0 && err != nil {
 		return fmt.Errorf("welcome: regions: %w", err)
 	}
 	for _, r := range regions {
-		c.link.regions = append(c.link.regions, Region{Name: r.Name, URL: r.URL, State: r.State})
+		c.link.regions = append(c.link.regions, Region{Name: r.Name, URL: r.URL, State: r.State, URLs: r.URLs[:min(len(r.URLs), maxRegions)]})
 	}
 	for _, s := range c.order {
 		s.region = f.Region

@@ -11,6 +11,8 @@ type Region struct {
 	URL  string // ws:// or wss://, path included
 	// State is "up", "draining" or "down" as a region last said; empty counts as up.
 	State string
+	// URLs are those of its nodes, if there are several. They are tried in turn.
+	URLs []string
 }
 
 const (
@@ -29,6 +31,7 @@ type route struct {
 	given   []Region // by the configuration
 	regions []Region // in use
 	at      int      // index of the current one
+	node    int      // of the current one's URLs
 	fails   int      // in the current one
 	tries   int      // in a row, in all
 }
@@ -37,7 +40,13 @@ func newRoute(given []Region) route {
 	return route{given: slices.Clone(given), regions: slices.Clone(given)}
 }
 
-func (r *route) current() Region { return r.regions[r.at] }
+func (r *route) current() Region {
+	g := r.regions[r.at]
+	if len(g.URLs) > 0 {
+		g.URL = g.URLs[r.node%len(g.URLs)]
+	}
+	return g
+}
 
 // learn takes the list that a region gave. Regions of the configuration that it leaves out stay, at the end: a region
 // that has just started knows of no other yet. The current region stays current.
@@ -50,7 +59,7 @@ func (r *route) learn(list []Region) {
 		}
 	}
 	name := r.current().Name
-	r.regions, r.at = list, 0
+	r.regions, r.at, r.node = list, 0, 0
 	r.prefer(name)
 }
 
@@ -61,7 +70,7 @@ func (r *route) prefer(name string) bool {
 		return false
 	}
 	if i != r.at {
-		r.at, r.fails = i, 0
+		r.at, r.node, r.fails = i, 0, 0
 	}
 	return true
 }
@@ -81,8 +90,11 @@ func (r *route) target(to moveTarget) Region {
 }
 
 // ended takes the end of a connection to a region, or of the try to make one, that had lived so long. It counts
-// against the region only if that still is the current one.
+// against the region only if that still is the current one. The region's next node is tried before another region.
 func (r *route) ended(from string, lived time.Duration) {
+	if r.current().Name == from {
+		r.node++
+	}
 	if lived >= stableAfter {
 		r.fails, r.tries = 0, 0
 		return
@@ -92,8 +104,7 @@ func (r *route) ended(from string, lived time.Duration) {
 		return
 	}
 	if r.fails++; r.fails >= failuresPerRegion {
-		r.fails = 0
-		r.at = r.next()
+		r.at, r.node, r.fails = r.next(), 0, 0
 	}
 }
 
