@@ -118,7 +118,7 @@ func (m *machine) Apply(l *raft.Log) any {
 	if m.broken != nil {
 		return m.broken
 	}
-	if l.Index <= m.applied.Load() {
+	if l.Index <= m.applied.Load() || len(l.Data) == 0 { // applied, or a nudge
 		return nil
 	}
 	results, err := m.applyEntry(l)

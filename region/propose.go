@@ -174,6 +174,7 @@ func (r *Region) commit(ctx context.Context, clock *crdt.Clock, batch []*proposa
 			for i, p := range batch {
 				p.end(res[i])
 			}
+			r.nudge()
 			return
 		}
 		if ctx.Err() != nil || time.Since(batch[0].since) > r.cfg.CommitDeadline || errors.Is(err, errBroken) {
@@ -187,6 +188,14 @@ func (r *Region) commit(ctx context.Context, clock *crdt.Clock, batch []*proposa
 		case <-time.After(retryPause):
 		case <-ctx.Done():
 		}
+	}
+}
+
+// nudge tells the other nodes at once that the last entry is committed. Raft says so with the next entry, or else after
+// commitTimeout: if nothing waits to be the next one, an empty one is.
+func (r *Region) nudge() {
+	if r.cfg.Expect > 1 && r.leading.Load() && len(r.queue) == 0 {
+		r.raft.Apply(nil, r.cfg.CommitDeadline)
 	}
 }
 

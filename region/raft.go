@@ -12,8 +12,10 @@ import (
 )
 
 const (
-	heartbeat     = 250 * time.Millisecond
-	commitTimeout = 5 * time.Millisecond
+	heartbeat = 250 * time.Millisecond
+	// commitTimeout is when the others learn of a commit that neither an entry nor a nudge has told them of. It also is
+	// how often an idle leader sends to each of them.
+	commitTimeout = 25 * time.Millisecond
 	// snapshotLook is how often Raft looks whether the log is to be cut.
 	snapshotLook = 10 * time.Second
 	// snapshotsKept counts references; the state they name is in Pebble.

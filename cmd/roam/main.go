@@ -21,6 +21,7 @@ type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Run a node of a region."`
 	Worker  workerCmd  `cmd:"" help:"Run a worker that answers a region's questions."`
 	Dev     devCmd     `cmd:"" help:"Run whole regions in this process, with a WAN delay between them, an echo worker and a page to try."`
+	Status  statusCmd  `cmd:"" help:"Show a node's region, its nodes, and what is where."`
 	Keygen  keygenCmd  `cmd:"" help:"Print a new key ring for --secret-file."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
@@ -36,6 +37,10 @@ func (c *workerCmd) Run(e env) error { return app.Worker(e.ctx, c.WorkerOptions,
 type devCmd struct{ app.DevOptions }
 
 func (c *devCmd) Run(e env) error { return app.Dev(e.ctx, c.DevOptions, e.stdout, e.stderr) }
+
+type statusCmd struct{ app.StatusOptions }
+
+func (c *statusCmd) Run(e env) error { return app.Status(e.ctx, c.StatusOptions, e.stdout) }
 
 type keygenCmd struct{}
 

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/region"
 	"github.com/roamsync/roam/replication"
 )
 
@@ -29,7 +31,7 @@ func (n *node) adminHandler() http.Handler {
 
 func (n *node) serveReady(w http.ResponseWriter, _ *http.Request) {
 	if !n.serving.Load() {
-		http.Error(w, "not ready: the region has no leader yet, or the node is going away", http.StatusServiceUnavailable)
+		http.Error(w, "not ready: the region has no leader yet, or this node is still catching up with it, or is going away", http.StatusServiceUnavailable)
 		return
 	}
 	w.Write([]byte("ready\n"))
@@ -40,6 +42,7 @@ type status struct {
 	Region      string             `json:"region"`
 	Node        string             `json:"node"`
 	Ready       bool               `json:"ready"`
+	Raft        region.Status      `json:"raft"`
 	Origin      crdt.Origin        `json:"origin"`
 	Origins     map[string]string  `json:"origins"` // id in hex -> name
 	Peers       []string           `json:"peers"`   // other regions ever met
@@ -47,9 +50,9 @@ type status struct {
 	Replication replication.Status `json:"replication"`
 }
 
-func (n *node) status() status {
+func (n *node) status(ctx context.Context) status {
 	s := status{
-		Region: n.opts.Region, Node: n.opts.Node, Ready: n.serving.Load(), Origin: n.region.Self(),
+		Region: n.opts.Region, Node: n.opts.Node, Ready: n.serving.Load(), Raft: n.region.Status(ctx), Origin: n.region.Self(),
 		Origins: map[string]string{}, Peers: n.region.Peers(), Replication: n.links.Status(),
 	}
 	for _, o := range n.region.Origins() {
@@ -77,11 +80,11 @@ type partitionStatus struct {
 	Digest  string            `json:"digest"`  // of the state: equal cursors mean equal digests
 }
 
-func (n *node) serveStatus(w http.ResponseWriter, _ *http.Request) {
+func (n *node) serveStatus(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
-	if err := enc.Encode(n.status()); err != nil {
+	if err := enc.Encode(n.status(r.Context())); err != nil {
 		n.log.Debug("status not sent", "err", err)
 	}
 }

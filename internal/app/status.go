@@ -1,0 +1,146 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/roamsync/roam/crdt"
+)
+
+// StatusOptions is what `roam status` is told.
+type StatusOptions struct {
+	Admin   string        `default:"127.0.0.1:8081" placeholder:"H:P" help:"Admin address of any node of the region."`
+	JSON    bool          `name:"json" help:"Print all of it as JSON, by partition."`
+	Timeout time.Duration `default:"5s" help:"How long to wait for the node's answer."`
+}
+
+// maxStatus bounds what is read of an answer.
+const maxStatus = 64 << 20
+
+// Status asks a node how things are and prints that.
+func Status(ctx context.Context, o StatusOptions, stdout io.Writer) error {
+	if err := checkAddr("--admin", o.Admin); err != nil {
+		return err
+	}
+	if o.Timeout <= 0 {
+		return fmt.Errorf("--timeout %s: above 0", o.Timeout)
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+o.Admin+"/v1/status", nil)
+	if err != nil {
+		return fmt.Errorf("--admin %s: %w", o.Admin, err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("--admin %s does not answer (is it the --admin-addr of a node that runs?): %w", o.Admin, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxStatus))
+	if err != nil {
+		return fmt.Errorf("--admin %s: %w", o.Admin, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("--admin %s answers %s: it is no admin address of roam", o.Admin, resp.Status)
+	}
+	if o.JSON {
+		_, err := stdout.Write(body)
+		return err
+	}
+	var s status
+	if err := json.Unmarshal(body, &s); err != nil {
+		return fmt.Errorf("--admin %s: not a status: %w", o.Admin, err)
+	}
+	return s.print(stdout)
+}
+
+func (s *status) print(w io.Writer) error {
+	ready := "ready"
+	if !s.Ready {
+		ready = "not ready"
+	}
+	fmt.Fprintf(w, "region %s, node %s: %s. Issues as %s, entry %d of term %d, log from %d to %d.\n",
+		s.Region, s.Node, ready, cmp.Or(string(s.Origin), "nobody yet"), s.Raft.Applied, s.Raft.Term, s.Raft.FirstLog, s.Raft.LastLog)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "\nNODE\tROLE\tMEMBERSHIP\tAPPLIED\tLEVEL\tADDRESS")
+	for _, n := range s.Raft.Nodes {
+		alive, applied, level := "alive", fmt.Sprint(n.Applied), fmt.Sprint(n.Level)
+		if !n.Alive {
+			alive = "gone"
+		}
+		if n.Error != "" {
+			applied, level = "-", "-"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", n.ID, n.Role, alive, applied, level, cmp.Or(n.Addr, "-"))
+	}
+	s.printRegions(t)
+	s.printMatrix(t)
+	err := t.Flush()
+	for _, n := range s.Raft.Nodes {
+		if n.Error != "" {
+			fmt.Fprintf(w, "\n%s: %s\n", n.ID, n.Error)
+		}
+	}
+	return errors.Join(err)
+}
+
+func (s *status) printRegions(t io.Writer) {
+	fmt.Fprintln(t, "\nREGION\tSTATE\tFOLLOWED\tCLIENTS CONNECT TO")
+	for _, r := range s.Replication.Regions {
+		followed := "no"
+		switch {
+		case r.Name == s.Region:
+			followed = "-"
+		case slices.Contains(s.Replication.Links, r.Name):
+			followed = "yes"
+		case !s.Raft.Leads:
+			followed = "by the leader"
+		}
+		urls := r.URLs
+		if len(urls) == 0 {
+			urls = []string{r.URL}
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", r.Name, r.State, followed, strings.Join(urls, " "))
+	}
+}
+
+// printMatrix shows how many ops of each origin are where.
+func (s *status) printMatrix(t io.Writer) {
+	regions := slices.Sorted(maps.Keys(s.Replication.Elsewhere))
+	fmt.Fprintf(t, "\nOPS OF\tHERE")
+	for _, r := range regions {
+		fmt.Fprintf(t, "\t%s", strings.ToUpper(r))
+	}
+	fmt.Fprintln(t)
+	for _, id := range slices.SortedFunc(maps.Keys(s.Origins), func(a, b string) int { return cmp.Compare(s.Origins[a], s.Origins[b]) }) {
+		here := uint64(0)
+		for _, p := range s.Partitions {
+			here += p.Cursors[id]
+		}
+		fmt.Fprintf(t, "%s\t%d", s.Origins[id], here)
+		for _, r := range regions {
+			there := uint64(0)
+			for _, f := range s.Replication.Elsewhere[r][id] {
+				there += f
+			}
+			if crdt.Origin(s.Origins[id]).Region() == r {
+				there = max(there, here)
+			}
+			fmt.Fprintf(t, "\t%d", there)
+			if there < here {
+				fmt.Fprintf(t, " (%d to go)", here-there)
+			}
+		}
+		fmt.Fprintln(t)
+	}
+}

@@ -1,0 +1,298 @@
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// nodesOf returns the nodes of one region: they share a Redis, and each is told to join all others.
+func nodesOf(t *testing.T, region string, n int) []*site {
+	t.Helper()
+	dir := t.TempDir()
+	var regions []string
+	for i := range n {
+		regions = append(regions, fmt.Sprintf("%s%d", region, i+1))
+	}
+	list, err := makeSites(dir, regions...)
+	must(t, err)
+	var all []string
+	for _, s := range list {
+		all = append(all, s.cluster)
+	}
+	for i, s := range list {
+		s.region, s.node = region, fmt.Sprintf("n%d", i+1)
+		s.join, s.redisURL = strings.Join(all, ","), list[0].redisURL
+		s.extra = append(s.extra, "--bootstrap-expect", strconv.Itoa(n))
+	}
+	t.Cleanup(func() { endSites(t, list) })
+	return list
+}
+
+// startNodes starts a region: its Redis, its nodes, and a worker.
+func startNodes(list []*site) error {
+	errs := []error{list[0].startRedis(), list[0].startWorker()}
+	for _, s := range list {
+		errs = append(errs, s.startServe())
+	}
+	for _, s := range list {
+		errs = append(errs, s.ready())
+	}
+	return errors.Join(errs...)
+}
+
+// nodeStatus is what a test reads of /v1/status.
+type nodeStatus struct {
+	Raft struct {
+		Leads bool
+		Nodes []struct{ ID, Node, Role string }
+	}
+	Partitions []struct {
+		Cursors map[string]uint64
+		Digest  string
+	}
+}
+
+func (s *site) status() (st nodeStatus, err error) {
+	client := http.Client{Timeout: patience}
+	resp, err := client.Get("http://" + s.admin + "/v1/status")
+	if err != nil {
+		return st, err
+	}
+	defer resp.Body.Close()
+	return st, json.NewDecoder(resp.Body).Decode(&st)
+}
+
+// leaderOf waits until one of the nodes leads, and returns it.
+func leaderOf(list []*site) (*site, error) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); time.Now().Before(end); <-tick.C {
+		for _, s := range list {
+			if st, err := s.status(); err == nil && st.Raft.Leads {
+				return s, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("none of %d nodes leads after %v", len(list), patience)
+}
+
+// sameState waits until all nodes have the same cursors, and then holds their digests together.
+func sameState(list []*site) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); time.Now().Before(end); <-tick.C {
+		var cursors, digests []string
+		for _, s := range list {
+			st, err := s.status()
+			if err != nil {
+				return err
+			}
+			c, d := "", ""
+			for _, p := range st.Partitions {
+				c, d = c+fmt.Sprint(p.Cursors), d+p.Digest+" "
+			}
+			cursors, digests = append(cursors, c), append(digests, d)
+		}
+		same := true
+		for i := range list {
+			same = same && cursors[i] == cursors[0]
+			if same && digests[i] != digests[0] {
+				return fmt.Errorf("%s and %s: equal cursors, digests\n%s\n%s", list[0].node, list[i].node, digests[0], digests[i])
+			}
+		}
+		if same {
+			return nil
+		}
+	}
+	return fmt.Errorf("the nodes have not come to the same cursors after %v", patience)
+}
+
+// talker is a client that says one thing after the other, at whichever node answers, and never forgets what it has not
+// been told is stored.
+type talker struct {
+	*device
+	session string
+	nodes   []*site
+	at      int
+	rnd     *rand.Rand
+	said    int
+	pause   time.Duration // the longest time between two oks
+	last    time.Time
+}
+
+// talk goes on until stop is closed. What is under way then is still brought to its ok.
+func (k *talker) talk(stop <-chan struct{}) error {
+	k.last = time.Now()
+	for {
+		select {
+		case <-stop:
+			return nil
+		default:
+		}
+		if err := k.say(fmt.Sprintf("%s-%d", k.name, k.said)); err != nil {
+			return err
+		}
+		k.said++
+	}
+}
+
+func (k *talker) say(oid string) error {
+	deadline := time.Now().Add(patience)
+	for {
+		err := k.try(oid)
+		if err == nil {
+			k.pause, k.last = max(k.pause, time.Since(k.last)), time.Now()
+			return nil
+		}
+		if c := code(err); c != "" && c != "unavailable" || time.Now().After(deadline) {
+			return fmt.Errorf("%s: %w", oid, err)
+		}
+		k.drop()
+		k.at++
+		<-time.After(time.Duration(k.rnd.Int64N(int64(100 * time.Millisecond)))) // backs off, as clients do
+	}
+}
+
+func (k *talker) try(oid string) error {
+	if k.conn == nil {
+		if err := k.connect(k.nodes[k.at%len(k.nodes)], k.session); err != nil {
+			return err
+		}
+	}
+	return k.put(k.session, msg(oid, "said by "+k.name))
+}
+
+// kills is how many leaders TestLeaderKilled kills.
+func kills(t *testing.T) int {
+	t.Helper()
+	s := os.Getenv("E2E_KILLS")
+	if s == "" {
+		return 3
+	}
+	n, err := strconv.Atoi(s)
+	must(t, err)
+	return n
+}
+
+// TestLeaderKilled kills the leader of a region of three, again and again, while clients of all nodes talk and an answer
+// is on its way, and looks for everything that was acknowledged, once, on every node.
+func TestLeaderKilled(t *testing.T) {
+	t.Parallel()
+	list := nodesOf(t, "beijing", 3)
+	must(t, startNodes(list))
+	asker := user(t, "dora", "asker")
+	must(t, asker.connect(list[1], "dora/answer"))
+	text := words(40 * kills(t))
+	must(t, asker.put("dora/answer", ask("q", text)))
+
+	var talkers []*talker
+	stop, done := make(chan struct{}), make(chan error)
+	for i := range 9 {
+		k := &talker{
+			device: user(t, "dora", fmt.Sprintf("t%d", i)), session: fmt.Sprintf("dora/talk-%d", i/3), nodes: list, at: i,
+			rnd: rand.New(rand.NewPCG(1, uint64(i))),
+		}
+		talkers = append(talkers, k)
+		go func() { done <- k.talk(stop) }()
+	}
+	var killing error
+	for n := 0; n < kills(t) && killing == nil; n++ {
+		killing = killLeader(list)
+	}
+	close(stop)
+	for range talkers {
+		killing = errors.Join(killing, <-done)
+	}
+	must(t, killing)
+
+	var slowest time.Duration
+	said := map[string]int{}
+	for _, k := range talkers {
+		slowest = max(slowest, k.pause)
+		said[k.session] += k.said
+	}
+	for session, n := range said {
+		for _, s := range list {
+			if got := len(fresh(t, s, "dora", session).entries); got != n {
+				t.Errorf("%s: %d entries at %s, %d were acknowledged", session, got, s.node, n)
+			}
+		}
+	}
+	if asker.finished("dora/answer", "q") != nil { // its node may be one of those that died
+		asker.drop()
+		must(t, asker.connect(list[0], "dora/answer"))
+		must(t, asker.finished("dora/answer", "q"))
+	}
+	wants(t, asker.view("dora/answer"), "q", text)
+	must(t, sameState(list))
+	t.Logf("%d leaders killed, %v messages acknowledged, the longest pause of any client was %v", kills(t), said, slowest)
+}
+
+func killLeader(list []*site) error {
+	lead, err := leaderOf(list)
+	if err != nil {
+		return err
+	}
+	lead.crash()
+	var rest []*site
+	for _, s := range list {
+		if s != lead {
+			rest = append(rest, s)
+		}
+	}
+	if _, err := leaderOf(rest); err != nil {
+		return err
+	}
+	return lead.restart()
+}
+
+// TestNodeReplaced loses a node's disk and starts it again: it becomes one of three anew, and the region goes on all the
+// time. A node that was told the same name but lives elsewhere is refused.
+func TestNodeReplaced(t *testing.T) {
+	t.Parallel()
+	list := nodesOf(t, "beijing", 3)
+	must(t, startNodes(list))
+	d := user(t, "emil", "phone")
+	must(t, d.connect(list[0], "emil/x"))
+	for i := range 50 {
+		must(t, d.put("emil/x", msg(fmt.Sprintf("m%d", i), "kept")))
+	}
+	lost := list[2]
+	lost.crash()
+	must(t, os.RemoveAll(lost.data))
+	must(t, d.put("emil/x", msg("meanwhile", "kept")))
+	must(t, lost.restart())
+	must(t, sameState(list))
+	if got := len(fresh(t, lost, "emil", "emil/x").entries); got != 51 {
+		t.Errorf("%d entries, want 51", got)
+	}
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); ; <-tick.C {
+		st, err := list[0].status()
+		must(t, err)
+		votes := 0
+		for _, n := range st.Raft.Nodes {
+			if n.Role == "leader" || n.Role == "voter" {
+				votes++
+			}
+		}
+		if votes == 3 && len(st.Raft.Nodes) == 3 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("after %v the nodes are %+v", patience, st.Raft.Nodes)
+		}
+	}
+	list[0].crash() // the new one's vote counts
+	must(t, d.connect(list[1], "emil/x"))
+	must(t, d.put("emil/x", msg("after", "kept")))
+}
