@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -52,7 +53,7 @@ func (s *session) serve(ctx context.Context, d *delivery) {
 	}
 	a.box.arrived = make(chan struct{}, 1)
 	if a.model == "" {
-		a.model = s.cfg.Models[0]
+		a.model = s.preferred(d.job)
 	}
 	s.mu.Lock()
 	s.attempts[a.nonce] = a
@@ -64,6 +65,15 @@ func (s *session) serve(ctx context.Context, d *delivery) {
 	s.mu.Lock()
 	delete(s.attempts, a.nonce)
 	s.mu.Unlock()
+}
+
+// preferred is the model for who asks for none: the one that the session's settings name, if it is served here.
+func (s *session) preferred(job *workpb.Job) string {
+	var name string
+	if json.Unmarshal(job.Settings["model"], &name) == nil && slices.Contains(s.cfg.Models, name) {
+		return name
+	}
+	return s.cfg.Models[0]
 }
 
 // run asks for the slot, then has the model answer and reports it. The job's entry goes as soon as the region has

@@ -121,7 +121,8 @@ func (n *node) openDispatch(KeyRing) (err error) {
 	}
 	if n.opts.Worker != "" {
 		n.worker, err = newWorker(WorkerOptions{
-			Redis: n.opts.Redis, Region: n.opts.Region, Models: []string{"echo"}, Concurrency: 64, TokenDelay: 20 * time.Millisecond,
+			Redis: n.opts.Redis, Region: n.opts.Region, LLM: n.opts.Worker, Concurrency: 64, TokenDelay: 20 * time.Millisecond,
+			ModelOptions: n.opts.ModelOptions,
 		}, n.log, n.reg)
 		if err != nil {
 			return fmt.Errorf("--worker: %w", err)

@@ -27,7 +27,9 @@ type ServeOptions struct {
 	BootstrapExpect int      `default:"1" placeholder:"1|3|5" help:"Data nodes that found the region, and vote in it: 1, 3 or 5."`
 
 	Redis  string `default:"redis://127.0.0.1:6379" placeholder:"URL" help:"Redis of this region, or 'embedded' for one inside this process (nothing durable is kept in Redis)."`
-	Worker string `enum:",echo" default:"" placeholder:"KIND" help:"Run a worker inside this process: echo."`
+	Worker string `enum:",echo,openai" default:"" placeholder:"KIND" help:"Run a worker inside this process: echo or openai."`
+
+	ModelOptions
 
 	Auth          string        `enum:",dev" default:"" placeholder:"dev" help:"'dev' accepts the token dev:NAME; for loopback only."`
 	AuthHS256File string        `name:"auth-hs256-file" placeholder:"FILE" help:"File with the HS256 key of client tokens (a trailing newline is trimmed)."`
@@ -139,11 +141,12 @@ func hs256Key(path string) ([]byte, error) {
 type WorkerOptions struct {
 	Redis       string        `default:"redis://127.0.0.1:6379" placeholder:"URL" help:"Redis of the region."`
 	Region      string        `required:"" placeholder:"NAME" help:"Region to work for."`
-	LLM         string        `name:"llm" enum:"echo" default:"echo" help:"What answers: echo gives the prompt's words back."`
+	LLM         string        `name:"llm" enum:"echo,openai" default:"echo" help:"What answers: echo gives the prompt's words back, openai asks a server of models."`
 	TokenDelay  time.Duration `default:"20ms" help:"Time between the words of echo."`
-	Models      []string      `default:"echo" placeholder:"NAME,..." help:"Models that this worker serves; the first answers who asks for none."`
 	Concurrency int           `default:"64" help:"Answers at once."`
 	LogLevel    string        `enum:"debug,info,warn,error" default:"info" help:"Least level that is logged: debug, info, warn, error."`
+
+	ModelOptions
 }
 
 func (o *WorkerOptions) check() error {

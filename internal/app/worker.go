@@ -10,7 +10,6 @@ import (
 	"github.com/redis/go-redis/v9/logging"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/roamsync/roam/dispatch/llm"
 	"github.com/roamsync/roam/dispatch/worker"
 )
 
@@ -37,13 +36,12 @@ func Worker(ctx context.Context, o WorkerOptions, stdout, stderr io.Writer) erro
 }
 
 func newWorker(o WorkerOptions, log *slog.Logger, reg prometheus.Registerer) (*worker.Worker, error) {
-	delay := o.TokenDelay
-	if delay == 0 {
-		delay = -1 // none; zero would be the default
+	model, names, err := o.answering(o.LLM, o.TokenDelay, log, reg)
+	if err != nil {
+		return nil, err
 	}
 	return worker.New(worker.Config{
-		Redis: o.Redis, Region: o.Region, Models: o.Models, Concurrency: o.Concurrency,
-		LLM: llm.Echo{TokenDelay: delay}, Logger: log, Registerer: reg,
+		Redis: o.Redis, Region: o.Region, Models: names, Concurrency: o.Concurrency, LLM: model, Logger: log, Registerer: reg,
 	})
 }
 
