@@ -193,9 +193,11 @@ func TestContextGoesWithTheQuestion(t *testing.T) {
 		r.work(seen)
 		r.put("u/a", crdt.Op{Kind: crdt.KindSet, OID: "k1", Key: "system", Value: []byte(`"be brief"`)})
 		r.awaitClosed("u/a", r.ask("u/a", "m1", "first", "echo")[0])
-		r.put("u/a", crdt.Op{Kind: crdt.KindMsg, OID: "gone", Text: "never mind"}, crdt.Op{Kind: crdt.KindDel, OID: "d", Of: "gone"})
+		r.awaitClosed("u/a", r.ask("u/a", "gone", "never mind", "echo")[0])
+		r.put("u/a", crdt.Op{Kind: crdt.KindDel, OID: "d", Of: "gone"})
 		r.put("u/a", crdt.Op{Kind: crdt.KindMsg, OID: "m2", Text: "secnod"}, crdt.Op{Kind: crdt.KindEdit, OID: "e", Of: "m2", Text: "second"})
 		r.awaitClosed("u/a", r.ask("u/a", "m3", "third", "echo")[0])
+		<-seen.jobs
 		<-seen.jobs
 		j := <-seen.jobs
 		var said []string

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"encoding/json"
 	"slices"
 
 	"github.com/roamsync/roam/crdt"
@@ -21,9 +22,17 @@ func jobMessage(st crdt.Store, session string, s *crdt.Slot) *workpb.Job {
 	}
 	if q, ok := crdt.View(st, s.Of); ok && q.Msg != nil {
 		j.Prompt = q.Msg.Text
-		j.Messages = conversation(st, q, s.Asked)
+		j.Messages = conversation(st, q, askedModel(s.Asked, j.Settings))
 	}
 	return j
+}
+
+// askedModel is the model that an answer is asked of; without one it is the session's, which workers that serve it take.
+func askedModel(asked string, settings map[string][]byte) string {
+	if asked == "" {
+		_ = json.Unmarshal(settings["model"], &asked) // what is no text names no model
+	}
+	return asked
 }
 
 // conversation returns the log up to a question and with it, oldest first. What does not fit is left out from the
@@ -32,10 +41,14 @@ func conversation(st crdt.Store, q *crdt.Entry, model string) []*workpb.Message 
 	log, _ := crdt.Page(st, q.Seq+1, maxContextEntries)
 	log = slices.DeleteFunc(log, func(e *crdt.Entry) bool { return e.Place.Compare(q.Place) > 0 })
 	answers := shownAnswers(log, model)
+	gone := map[string]bool{}
+	for _, e := range log {
+		gone[e.OID] = e.Msg != nil && e.Msg.Deleted
+	}
 	var turns []*workpb.Message
 	room := maxContextBytes
 	for _, e := range slices.Backward(log) {
-		if e.Run != nil && answers[e.Run.Of] != e {
+		if e.Run != nil && (answers[e.Run.Of] != e || gone[e.Run.Of]) {
 			continue
 		}
 		m := turn(e)
@@ -51,18 +64,28 @@ func conversation(st crdt.Store, q *crdt.Entry, model string) []*workpb.Message 
 	return turns
 }
 
-// shownAnswers picks one closed answer to each question: that of the model that is asked now, else the first.
+// shownAnswers picks one closed answer to each question. An answer that failed is not picked if another did not; then
+// the model that is asked now has the preference, with its last answer: the user had it made again. Of other models it
+// is the first.
 func shownAnswers(log []*crdt.Entry, model string) map[string]*crdt.Entry {
 	picked := map[string]*crdt.Entry{}
 	for _, e := range log {
 		if e.Run == nil || !e.Run.State.Closed() {
 			continue
 		}
-		if had := picked[e.Run.Of]; had == nil || (had.Run.Model != model && e.Run.Model == model) {
+		if had := picked[e.Run.Of]; had == nil || betterAnswer(e.Run, had.Run, model) {
 			picked[e.Run.Of] = e
 		}
 	}
 	return picked
+}
+
+// betterAnswer reports whether an answer is picked rather than one that stands before it.
+func betterAnswer(later, earlier *crdt.Run, model string) bool {
+	if failed := later.State == crdt.RunFailed; failed != (earlier.State == crdt.RunFailed) {
+		return !failed
+	}
+	return later.Model == model
 }
 
 // turn is an entry as a model reads it; nil if there is nothing to read.
