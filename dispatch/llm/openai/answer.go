@@ -20,12 +20,12 @@ var (
 
 // Answer implements llm.LLM. A request that brought no text may be made again; once there was text it is not: another try
 // would be another text, and what clients have of the first cannot be taken back.
-func (m *Model) Answer(ctx context.Context, job llm.Job, emit func(string) error) (llm.Result, error) {
+func (m *Model) Answer(caller context.Context, job llm.Job, emit func(string) error) (llm.Result, error) {
 	req, err := m.request(job)
 	if err != nil {
 		return llm.Result{}, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, m.cfg.Total, errTotal)
+	ctx, cancel := context.WithTimeoutCause(caller, m.cfg.Total, errTotal)
 	defer cancel()
 	for tries := 1; ; tries++ {
 		res, said, err := m.try(ctx, req, emit)
@@ -41,7 +41,10 @@ func (m *Model) Answer(ctx context.Context, job llm.Job, emit func(string) error
 		if said || !fail.again || tries > m.cfg.Retries {
 			return llm.Result{}, m.report(job, fail, tries)
 		}
-		if err := pause(ctx, m.delay(tries, fail.after)); err != nil {
+		if !pause(ctx, m.delay(tries, fail.after)) {
+			if caller.Err() != nil {
+				return llm.Result{}, caller.Err()
+			}
 			return llm.Result{}, m.report(job, fail, tries)
 		}
 	}
@@ -123,14 +126,15 @@ func (m *Model) delay(tries int, after time.Duration) time.Duration {
 	return after + rand.N(bound+1)
 }
 
-func pause(ctx context.Context, d time.Duration) error {
+// pause waits, and reports whether ctx still lasts.
+func pause(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return false
 	case <-t.C:
-		return nil
+		return true
 	}
 }
 

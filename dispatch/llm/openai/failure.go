@@ -97,7 +97,7 @@ func (f *failure) explain(model string, said upstreamError) {
 	case s == http.StatusTooManyRequests && slices.Contains([]string{said.code(), said.Type}, "insufficient_quota"):
 		f.reason, f.text = reasonDenied, "the quota of the key is used up (429): see its plan and billing"
 	case s == http.StatusTooManyRequests:
-		f.reason, f.again, f.text = reasonBusy, true, "the model's server takes no more requests for now (429): lower --concurrency, or have its limit raised"
+		f.reason, f.again, f.text = reasonBusy, true, "the model's server takes no more requests (429): lower --concurrency, or have its limit raised"
 	case s >= 500:
 		f.reason, f.again, f.text = reasonUpstream, s != http.StatusNotImplemented, fmt.Sprintf("the model's server failed (%d): see its log", s)
 	default:

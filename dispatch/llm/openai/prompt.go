@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/roamsync/roam/dispatch/llm"
@@ -43,7 +44,7 @@ func (m *Model) prompt(system string, job llm.Job) ([]message, error) {
 	}
 	kept := newest(turns, room-cost(question))
 	m.met.left.WithLabelValues(leftMessage).Add(float64(len(turns) - len(kept)))
-	return append(head, merge(append(kept, message{"user", question}))...), nil
+	return merge(slices.Concat(head, kept, []message{{"user", question}})), nil
 }
 
 // conversation is what was said before the question, and the question.
@@ -101,7 +102,7 @@ func newest(turns []message, room int) []message {
 	for from < len(turns) && turns[from].Role == "assistant" {
 		from++
 	}
-	return append([]message(nil), turns[from:]...)
+	return turns[from:]
 }
 
 // merge joins neighbours of one role, as they are when an answer failed or a question went to nobody: many chat templates
