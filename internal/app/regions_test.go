@@ -63,7 +63,12 @@ func (w *world) options(name, dir string) ServeOptions {
 // start runs a node until the test ends, or stop.
 func (w *world) start(name, dir string, ring KeyRing) (stop func()) {
 	w.t.Helper()
-	n, err := newNode(w.options(name, dir), ring, w.net, newLogger(w.t.Output(), "warn"))
+	return w.startWith(name, w.options(name, dir), ring)
+}
+
+func (w *world) startWith(name string, o ServeOptions, ring KeyRing) (stop func()) {
+	w.t.Helper()
+	n, err := newNode(o, ring, w.net, newLogger(w.t.Output(), "warn"))
 	if err != nil {
 		w.t.Fatal(err)
 	}
