@@ -116,6 +116,9 @@ const maxKey = 16 << 10
 // key is the server's key; empty if there is none.
 func (o *ModelOptions) key() (string, error) {
 	if o.APIKeyFile == "" {
+		if err := openai.CheckKey(o.APIKey); err != nil {
+			return "", fmt.Errorf("OPENAI_API_KEY: %w", err)
+		}
 		return o.APIKey, nil
 	}
 	f, err := os.Open(o.APIKeyFile)
@@ -130,6 +133,9 @@ func (o *ModelOptions) key() (string, error) {
 	key := strings.TrimSpace(string(b))
 	if key == "" || len(b) == maxKey {
 		return "", fmt.Errorf("--api-key-file %s: it is empty, or too long for a key", o.APIKeyFile)
+	}
+	if err := openai.CheckKey(key); err != nil {
+		return "", fmt.Errorf("--api-key-file %s: %w", o.APIKeyFile, err)
 	}
 	return key, nil
 }

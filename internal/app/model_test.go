@@ -90,24 +90,28 @@ func TestWorkerSaysThatItIsReady(t *testing.T) {
 
 func TestModelOptionsAreChecked(t *testing.T) {
 	dir := t.TempDir()
-	empty := filepath.Join(dir, "empty")
-	if err := os.WriteFile(empty, []byte("\n"), 0o600); err != nil {
-		t.Fatal(err)
+	empty, spaced := filepath.Join(dir, "empty"), filepath.Join(dir, "spaced")
+	for file, key := range map[string]string{empty: "\n", spaced: "a b\n"} {
+		if err := os.WriteFile(file, []byte(key), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for want, change := range map[string]func(*WorkerOptions){
-		"--models is required":                func(o *WorkerOptions) { o.Models = nil },
-		`--models "=x"`:                       func(o *WorkerOptions) { o.Models = []string{"=x"} },
-		`--models "x="`:                       func(o *WorkerOptions) { o.Models = []string{"x="} },
-		`"twice" is empty, too long`:          func(o *WorkerOptions) { o.Models = []string{"twice", "twice=x"} },
-		"--base-url chat.example":             func(o *WorkerOptions) { o.BaseURL = "chat.example" },
-		"--api-key-file: open":                func(o *WorkerOptions) { o.APIKeyFile = filepath.Join(dir, "none") },
-		"--api-key-file " + empty + ": it is": func(o *WorkerOptions) { o.APIKeyFile = empty },
-		"--context-tokens 255":                func(o *WorkerOptions) { o.ContextTokens = 255 },
-		"--first-token-timeout 0s":            func(o *WorkerOptions) { o.FirstTokenTimeout = 0 },
-		"--idle-timeout -1s":                  func(o *WorkerOptions) { o.IdleTimeout = -time.Second },
-		"--answer-timeout 0s":                 func(o *WorkerOptions) { o.AnswerTimeout = 0 },
-		"--retries 11":                        func(o *WorkerOptions) { o.Retries = 11 },
-		"--concurrency 0":                     func(o *WorkerOptions) { o.Concurrency = 0 },
+		"--models is required":                   func(o *WorkerOptions) { o.Models = nil },
+		`--models "=x"`:                          func(o *WorkerOptions) { o.Models = []string{"=x"} },
+		`--models "x="`:                          func(o *WorkerOptions) { o.Models = []string{"x="} },
+		`"twice" is empty, too long`:             func(o *WorkerOptions) { o.Models = []string{"twice", "twice=x"} },
+		"--base-url chat.example":                func(o *WorkerOptions) { o.BaseURL = "chat.example" },
+		"--api-key-file: open":                   func(o *WorkerOptions) { o.APIKeyFile = filepath.Join(dir, "none") },
+		"--api-key-file " + empty + ": it is":    func(o *WorkerOptions) { o.APIKeyFile = empty },
+		"--api-key-file " + spaced + ": API key": func(o *WorkerOptions) { o.APIKeyFile = spaced },
+		"OPENAI_API_KEY: API key":                func(o *WorkerOptions) { o.APIKey = "a b" },
+		"--context-tokens 255":                   func(o *WorkerOptions) { o.ContextTokens = 255 },
+		"--first-token-timeout 0s":               func(o *WorkerOptions) { o.FirstTokenTimeout = 0 },
+		"--idle-timeout -1s":                     func(o *WorkerOptions) { o.IdleTimeout = -time.Second },
+		"--answer-timeout 0s":                    func(o *WorkerOptions) { o.AnswerTimeout = 0 },
+		"--retries 11":                           func(o *WorkerOptions) { o.Retries = 11 },
+		"--concurrency 0":                        func(o *WorkerOptions) { o.Concurrency = 0 },
 	} {
 		o := WorkerOptions{
 			Redis: "redis://127.0.0.1:1", Region: "beijing", LLM: openaiWorker, Concurrency: 1, ModelOptions: modelOptions("http://127.0.0.1:1/v1", "m"),

@@ -56,9 +56,7 @@ func (c *Config) check() error {
 	} else if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		errs = append(errs, errors.New("base URL: a user, query or fragment is not sent; a key belongs into its file"))
 	}
-	if strings.ContainsFunc(c.APIKey, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		errs = append(errs, errors.New("API key: it has spaces, line breaks or other characters that a header cannot carry"))
-	}
+	errs = append(errs, CheckKey(c.APIKey))
 	if c.ContextTokens != 0 && (c.ContextTokens < MinContextTokens || c.ContextTokens > MaxContextTokens) {
 		errs = append(errs, fmt.Errorf("context tokens %d: %d to %d", c.ContextTokens, MinContextTokens, MaxContextTokens))
 	}
@@ -69,6 +67,14 @@ func (c *Config) check() error {
 		errs = append(errs, fmt.Errorf("retries %d: at most %d", c.Retries, MaxRetries))
 	}
 	return errors.Join(errs...)
+}
+
+// CheckKey refuses a key that a header cannot carry.
+func CheckKey(key string) error {
+	if strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return errors.New("API key: it has spaces, line breaks or other characters that a header cannot carry")
+	}
+	return nil
 }
 
 func (c *Config) defaults() {

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/roamsync/roam/dispatch/llm"
@@ -183,4 +185,21 @@ func TestListenersErrorComesBack(t *testing.T) {
 	a := u.askIn(t.Context(), asked("hi"), func(string) error { return want })
 	errorsIs(t, a.err, want)
 	u.awaitGone()
+}
+
+func TestManyAnswersAtOnce(t *testing.T) {
+	u := serve(t, streaming(says("a"), finish("stop"), usage))
+	m := u.model(t.Output(), prometheus.NewRegistry())
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() {
+			if res, err := m.Answer(t.Context(), asked("hi"), func(string) error { return nil }); err != nil || res.Fin != "end" {
+				t.Errorf("%+v, %v", res, err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := testutil.ToFloat64(m.met.requests.WithLabelValues(outcomeAnswered)); n != 100 {
+		t.Errorf("%v answers counted", n)
+	}
 }
