@@ -34,7 +34,7 @@ func (m *Model) Answer(caller context.Context, job llm.Job, emit func(string) er
 			m.learn(req, err)
 			return res, err
 		}
-		if !said && m.adapt(req, fail) {
+		if m.adapt(req, fail) {
 			tries-- // each adaptation happens once
 			continue
 		}

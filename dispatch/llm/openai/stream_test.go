@@ -43,6 +43,7 @@ func TestWhatServersSendIsRead(t *testing.T) {
 		"reasoning":           {event(`{"reasoning_content":"let me"}`) + event(`{"reasoning":"see"}`) + says("a") + finish("stop"), "a", "end", ""},
 		"parts":               {event(`{"content":[{"type":"thinking","thinking":[{"type":"text","text":"hm"}]},{"type":"text","text":"a"}]}`) + finish("stop"), "a", "end", ""},
 		"second choice":       {says("a") + `data: {"choices":[{"index":1,"delta":{"content":"b"},"finish_reason":"length"}]}` + "\n\n" + finish("stop"), "a", "end", ""},
+		"text after the end":  {says("a") + finish("stop") + says("b") + finish("length"), "a", "end", ""},
 		"length":              {says("a") + finish("length"), "a", "length", ""},
 		"filter":              {says("a") + finish("content_filter"), "a", "filter", ""},
 		"refusal":             {event(`{"refusal":"no"}`) + finish("stop"), "no", "filter", ""},
@@ -105,7 +106,7 @@ func TestBrokenConnections(t *testing.T) {
 }
 
 func TestTimeouts(t *testing.T) {
-	const short = 50 * time.Millisecond
+	const short = 500 * time.Millisecond // a machine under load is to get the request through in it
 	for name, c := range map[string]struct {
 		server         behaviour
 		change         func(*Config)
@@ -123,7 +124,7 @@ func TestTimeouts(t *testing.T) {
 		"none after thoughts": {hanging(event(`{"reasoning_content":"hm"}`)), func(c *Config) { c.Idle = short }, "", "", "--idle-timeout"},
 		"endless with text":   {hanging(says("a")), func(c *Config) { c.Total = 3 * time.Second }, "a", "length", ""},
 		"endless without":     {hanging(), func(c *Config) { c.Total = short }, "", "", "--answer-timeout"},
-		"no end after finish": {hanging(says("a"), finish("stop")), func(*Config) {}, "a", "end", ""},
+		"no end after finish": {hanging(says("a"), finish("stop")), func(c *Config) { c.FirstToken, c.Idle, c.Total = time.Hour, time.Hour, time.Hour }, "a", "end", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
