@@ -90,7 +90,7 @@ func applyCopy(st Store, op *Op, id, old Identity, known bool) []Item {
 // stored is the form of an op inside its own session.
 func stored(op *Op) []byte {
 	c := *op
-	c.Session = ""
+	c.Session, c.Trace = "", nil
 	return c.Encode()
 }
 

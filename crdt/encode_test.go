@@ -23,6 +23,7 @@ func full() *Op {
 		Key: "title", Value: []byte(`"x"`), Of: "01H", Models: []string{"", "echo"}, Busy: BusyReject, On: true, ReadSeq: 5,
 		Runs: []string{"run-1"}, Run: "run-2", Attempt: Attempt{1, "beijing", 2}, Off: 9, Nonce: "n", Model: "m",
 		State: RunFailed, Len: 11, Sum: "00ff", Fin: "error", Usage: []byte(`{}`), Err: "no",
+		Trace:   &Trace{ID: [16]byte{1, 15: 16}, Span: [8]byte{17, 7: 24}, Flags: 1},
 		Unknown: []byte{0xa2, 0x06, 1, 'z'},
 	}
 }
@@ -46,7 +47,10 @@ func golden(t *testing.T, name string, got []byte) {
 
 func TestGoldenBytes(t *testing.T) {
 	op := full()
-	golden(t, "op", op.Encode())
+	golden(t, "op-traced", op.Encode())
+	untraced := *op
+	untraced.Trace = nil
+	golden(t, "op", untraced.Encode())
 	golden(t, "vector", EncodeVector(Vector{7: 1, 0xfffffffe: 300}))
 	hash := op.ContentHash()
 	golden(t, "content-hash", hash[:])

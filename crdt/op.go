@@ -84,6 +84,10 @@ type Op struct {
 	Usage   json.RawMessage
 	Err     string
 
+	// Trace is nil but for ops whose journey is watched. It is carried with the op and shared by its copies, so it is
+	// never changed; content hash and state leave it out.
+	Trace *Trace
+
 	// Unknown holds fields of later versions: kept, hashed and passed on, never read.
 	Unknown []byte
 }
@@ -130,7 +134,7 @@ func (op *Op) lastSeq() uint64 {
 // another hash is a conflict, not a retry. The device is left out, since a user may retry from another one.
 func (op *Op) ContentHash() [16]byte {
 	c := *op
-	c.Session, c.OID, c.Device, c.Seq, c.Stamp, c.TS, c.Runs = "", "", "", 0, 0, 0, nil
+	c.Session, c.OID, c.Device, c.Seq, c.Stamp, c.TS, c.Runs, c.Trace = "", "", "", 0, 0, 0, nil, nil
 	sum := sha256.Sum256(c.Encode())
 	return [16]byte(sum[:16])
 }
@@ -178,6 +182,7 @@ func (op *Op) encodeAnswer(e *enc) {
 	e.str(29, op.Fin)
 	e.bytes(30, op.Usage)
 	e.str(31, op.Err)
+	e.bytes(32, op.Trace.encode())
 }
 
 // DecodeOp is the inverse of Encode. The result shares b.
@@ -267,6 +272,8 @@ func (op *Op) decodeAnswer(d *dec) {
 		op.Usage = d.bytes()
 	case 31:
 		op.Err = d.str()
+	case 32:
+		op.Trace = decodeTrace(d)
 	default:
 		op.Unknown = d.unknown()
 	}

@@ -12,6 +12,7 @@ import (
 type world struct {
 	t       *rapid.T
 	regions []*replica
+	traces  byte // drawn so far
 }
 
 type replica struct {
@@ -140,7 +141,7 @@ func (w *world) clientOp(r *replica) Op {
 	t := w.t
 	n := rapid.IntRange(0, 5).Draw(t, "n")
 	of := fmt.Sprintf("m%d", rapid.IntRange(0, 5).Draw(t, "of"))
-	op := Op{User: "u", Device: r.name, Role: "user"}
+	op := Op{User: "u", Device: r.name, Role: "user", Trace: w.trace()}
 	switch rapid.IntRange(0, 7).Draw(t, "kind") {
 	case 0, 1:
 		op.Kind, op.OID, op.Text = KindMsg, fmt.Sprintf("m%d", n), fmt.Sprintf("text %d", n)
@@ -173,6 +174,15 @@ func (w *world) clientOp(r *replica) Op {
 	return op
 }
 
+// trace draws whether an op is watched. It is another for each copy, as it is for retries.
+func (w *world) trace() *Trace {
+	if !rapid.Bool().Draw(w.t, "traced") {
+		return nil
+	}
+	w.traces++
+	return &Trace{ID: [16]byte{15: w.traces}, Span: [8]byte{7: 1}, Flags: 1}
+}
+
 // workerOp draws a report on one of the region's answers.
 func (w *world) workerOp(r *replica) (Op, bool) {
 	t := w.t
@@ -182,7 +192,7 @@ func (w *world) workerOp(r *replica) (Op, bool) {
 	}
 	run := rapid.SampledFrom(runs).Draw(t, "run")
 	s, _ := ReadSlot(r.st, run)
-	op := Op{Run: run, Nonce: s.Nonce}
+	op := Op{Run: run, Nonce: s.Nonce, Trace: w.trace()}
 	switch rapid.IntRange(0, 4).Draw(t, "report") {
 	case 0:
 		op.Kind, op.Nonce, op.Model = KindBegin, fmt.Sprintf("%s%d", r.name, rapid.IntRange(0, 3).Draw(t, "nonce")), "echo"
