@@ -11,7 +11,7 @@ FUZZTIME ?= 20s
 CUT      ?= 2m
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build deps lint generate bench soak-cut fuzz clean
+.PHONY: help demo test build collector deps lint generate bench soak-cut fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,11 +19,15 @@ help: ## List the targets
 demo: deps build ## Two regions and a conversation that moves between them, then a page to try; DEMO_ONCE=1 ends after the conversation
 	bin/roam dev --demo $(if $(filter-out 0,$(DEMO_ONCE)),--once) $(FLAGS)
 
-test: deps lint ## Everything that is checked: lint, and all tests under -race with real processes and a real Redis
+test: deps lint collector ## Everything that is checked: lint, and all tests under -race with real processes and a real Redis
 	$(GO) test -race ./...
 
 build: ## Build bin/roam
 	$(GO) build -o bin/roam ./cmd/roam
+
+# A module of its own: what a collector is made of stays out of the product. Built again only if its source changed.
+collector: ## Build bin/collector, the OpenTelemetry collector of the tests
+	cd tools/collector && $(GO) build -o "$(CURDIR)/bin/collector" .
 
 deps: ## Install what the tests need and is missing: redis-server, and gcc for -race
 	@missing=""; \

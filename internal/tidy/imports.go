@@ -43,6 +43,7 @@ var layers = []layer{
 	{dir: "internal/sim", may: append([]string{"region", "replication", "dispatch", "gateway", "client", "internal/peerport"}, append(below, transports...)...), why: whyUpward},
 	{dir: "internal/app", may: append([]string{"region", "replication", "dispatch", "gateway", "client", "internal/peerport", "internal/demo"}, append(below, transports...)...), why: whyUpward},
 	{dir: "internal/e2e", why: whyOutside},
+	{dir: "tools/collector", why: "a tool of the tests: it takes what the product sends, so it shares nothing with it"},
 	{dir: "cmd/roam", may: []string{"internal/app"}, why: whyCommand},
 }
 
