@@ -1,6 +1,10 @@
 package crdt
 
-import "encoding/hex"
+import (
+	"bytes"
+	"encoding/hex"
+	"strconv"
+)
 
 // Trace says where in a trace an op was put, for the few ops whose journey is watched. It has the form of W3C Trace
 // Context. It is not part of what the op means: neither its content hash nor any state depends on it.
@@ -80,4 +84,24 @@ func decodeTrace(d *dec) *Trace {
 		return nil
 	}
 	return t
+}
+
+// traceTag is how a trace begins in an encoded op: number and type of its field, and its length.
+var traceTag = []byte{0x82, 0x02, traceSize}
+
+// MayBeTraced reports whether encoded bytes may hold an op with a trace. It is far cheaper than decoding, and errs
+// only on the side of yes.
+func MayBeTraced(b []byte) bool { return bytes.Contains(b, traceTag) }
+
+var kindNames = map[Kind]string{
+	KindMsg: "msg", KindRun: "run", KindStop: "stop", KindSet: "set", KindEdit: "edit", KindDel: "del",
+	KindReact: "react", KindRead: "read", KindBegin: "begin", KindChunk: "chunk", KindDone: "done",
+}
+
+// String returns the kind's name in the protocol.
+func (k Kind) String() string {
+	if s, ok := kindNames[k]; ok {
+		return s
+	}
+	return "kind " + strconv.Itoa(int(k))
 }

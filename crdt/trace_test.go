@@ -20,6 +20,9 @@ func TestTraceMeansNothing(t *testing.T) {
 			if op.ContentHash() != rec.op.ContentHash() {
 				t.Fatalf("the content hash of %v depends on its trace", rec.dot)
 			}
+			if rec.op.Trace != nil && !MayBeTraced(rec.op.Encode()) {
+				t.Fatalf("the trace of %v is not seen", rec.dot)
+			}
 			if rec.op.Trace != nil && bytes.Equal(op.Encode(), rec.op.Encode()) {
 				t.Fatalf("%v does not carry its trace", rec.dot)
 			}

@@ -113,6 +113,9 @@ func TestRegionsConverge(t *testing.T) {
 				op.Models = []string{"echo"}
 				op.OID = "q" + op.OID
 			}
+			if rng.IntN(2) == 0 {
+				op.Trace = &crdt.Trace{ID: [16]byte{byte(i), 1}, Span: [8]byte{1}, Flags: 1}
+			}
 			s.put(t, op.Session, op)
 		}
 	}
@@ -134,7 +137,8 @@ func (s *started) work(t *testing.T) {
 			{Kind: crdt.KindBegin, Session: r.Session, Run: r.Run, Nonce: nonce, Model: "echo"},
 			{Kind: crdt.KindChunk, Session: r.Session, Run: r.Run, Nonce: nonce, Text: "hello"},
 			{Kind: crdt.KindChunk, Session: r.Session, Run: r.Run, Nonce: nonce, Off: 5, Text: " world"},
-			{Kind: crdt.KindDone, Session: r.Session, Run: r.Run, Nonce: nonce, Off: 11, State: crdt.RunDone, Fin: "end"},
+			{Kind: crdt.KindDone, Session: r.Session, Run: r.Run, Nonce: nonce, Off: 11, State: crdt.RunDone, Fin: "end",
+				Trace: &crdt.Trace{ID: [16]byte{1}, Span: [8]byte{1}}},
 		}
 		if _, err := s.Answer(t.Context(), ops, ""); err != nil {
 			t.Fatal(err)

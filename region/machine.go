@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/hashicorp/raft"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/wire"
@@ -24,6 +25,8 @@ type machine struct {
 	fatal  func(error) // the disk failed: stop the process rather than guess
 	// fetch replaces the state by that of another node, which has applied at least that index.
 	fetch func(index uint64) error
+	tracer trace.Tracer
+	held   uint64 // the last entry in the log when the node started: up to it, entries are replayed
 
 	// owned by Raft's apply goroutine
 	names  map[crdt.OriginID]crdt.Origin
@@ -136,7 +139,7 @@ func (m *machine) applyEntry(l *raft.Log) ([]result, error) {
 		return nil, err
 	}
 	s := &step{
-		m: m, b: m.db.NewIndexedBatch(), self: *m.self.Load(), stamp: crdt.Stamp(m.stamp.Load()),
+		m: m, b: m.db.NewIndexedBatch(), self: *m.self.Load(), stamp: crdt.Stamp(m.stamp.Load()), replayed: l.Index <= m.held,
 		cursors: map[uint8]crdt.Vector{}, heads: map[feed]wire.Position{}, digests: map[uint8]*uint64{},
 	}
 	defer s.b.Close()
@@ -169,6 +172,7 @@ func (m *machine) commit(s *step, index uint64) error {
 	if len(m.names) != len(*m.origins.Load()) {
 		m.publishOrigins()
 	}
+	s.spans.end(nil)
 	m.watch.tell(s.events)
 	m.applied.Store(index) // after the telling: who sees the index has been told
 	return nil

@@ -28,9 +28,11 @@ type proposal struct {
 	since time.Time
 	done  chan<- result // nil for puts
 	fail  func(error)   // puts only
+	spans spans
 }
 
 func (p *proposal) end(res result) {
+	p.spans.end(res.err)
 	switch {
 	case p.done != nil:
 		p.done <- res
@@ -45,10 +47,12 @@ func (r *Region) Submit(p *wire.Put) error {
 	c := &command{
 		kind: cmdPut, session: p.Session, floor: p.Floor, ops: p.Ops, tag: p.Tag, entry: r.entry,
 	}
+	next := &proposal{cmd: c, since: time.Now(), fail: p.Fail, spans: r.proposing(p.Ops)}
 	select {
-	case r.queue <- &proposal{cmd: c, since: time.Now(), fail: p.Fail}:
+	case r.queue <- next:
 		return nil
 	default:
+		next.spans.end(wire.ErrUnavailable)
 		r.metrics.refused.WithLabelValues("queue_full").Inc()
 		return fmt.Errorf("%d puts wait already: %w", queueLength, wire.ErrUnavailable)
 	}
@@ -104,9 +108,11 @@ func (r *Region) do(ctx context.Context, c *command) (result, error) {
 		return result{}, errNotLeader
 	}
 	done := make(chan result, 1)
+	next := &proposal{cmd: c, since: time.Now(), done: done, spans: r.proposing(c.ops)}
 	select {
-	case r.queue <- &proposal{cmd: c, since: time.Now(), done: done}:
+	case r.queue <- next:
 	case <-ctx.Done():
+		next.spans.end(ctx.Err())
 		return result{}, ctx.Err()
 	}
 	select {

@@ -58,6 +58,9 @@ func (r *Region) openRaft() error {
 			return fmt.Errorf("found the region: %w", err)
 		}
 	}
+	if r.fsm.held, err = r.log.LastIndex(); err != nil {
+		return fmt.Errorf("raft log: %w", err)
+	}
 	r.raft, err = raft.NewRaft(cfg, r.fsm, r.log, wal, snaps, r.transport)
 	return err
 }

@@ -18,6 +18,7 @@ import (
 	raftwal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/roamsync/roam/crdt"
@@ -40,6 +41,7 @@ type Config struct {
 	Logger  *slog.Logger          // nil discards
 	Metrics prometheus.Registerer // nil keeps them private
 	Now     func() time.Time      // nil is time.Now
+	Tracer  trace.Tracer          // nil: no spans
 	// StallLimit is how long the disk may take for one write to the log before the process gives up. 0: 2 s.
 	StallLimit time.Duration
 	// CommitDeadline is how long a proposal is tried. 0: 10 s.
@@ -187,7 +189,9 @@ func (r *Region) openState() (err error) {
 	if err := r.checkIdentity(); err != nil {
 		return err
 	}
-	r.fsm = &machine{db: r.db, region: r.cfg.Region, entry: r.entry, watch: r.watch, fatal: r.fail, fetch: r.fetch}
+	r.fsm = &machine{
+		db: r.db, region: r.cfg.Region, entry: r.entry, watch: r.watch, fatal: r.fail, fetch: r.fetch, tracer: r.cfg.Tracer,
+	}
 	return r.fsm.load()
 }
 

@@ -26,7 +26,12 @@ type started struct {
 
 func start(t testing.TB, region, dir string) *started {
 	t.Helper()
-	r, err := New(Config{Region: region, Node: "n1", Dir: dir})
+	return startWith(t, Config{Region: region, Node: "n1", Dir: dir})
+}
+
+func startWith(t testing.TB, cfg Config) *started {
+	t.Helper()
+	r, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,10 @@ type step struct {
 	self    crdt.Origin
 	events  []wire.Event
 	results []result
-	err     error // of the disk: nothing of the step may be used
+	spans   spans // of what is applied
+	// replayed: this node has applied the entry before, in an earlier life.
+	replayed bool
+	err      error // of the disk: nothing of the step may be used
 }
 
 // feed names one origin's feed of a partition.
@@ -140,6 +143,9 @@ func (s *step) newDeps(p uint8, self crdt.OriginID) crdt.Vector {
 }
 
 func (s *step) apply(st *sessionStore, p uint8, op *crdt.Op, dot crdt.Dot) wire.Change {
+	if op.Trace != nil {
+		s.applying(op, dot)
+	}
 	items := crdt.Apply(st, op, dot)
 	s.fail(st.err)
 	s.stamp = max(s.stamp, op.Stamp)
