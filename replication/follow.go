@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -36,11 +37,17 @@ type link struct {
 // follower is one feed on its way in: what has arrived, in order, and is not yet committed.
 type follower struct {
 	frontier wire.Position // after the last of queue; before it, the cursor
-	queue    []wire.Records
+	queue    []batch
 	busy     bool // a goroutine takes from queue
 	stale    int  // heads in a row that showed more than the frontier, which did not move
 	seen     uint64
 	changed  chan struct{}
+}
+
+// batch is some records that have arrived, and the spans of those that are watched.
+type batch struct {
+	wire.Records
+	crossing []crossing
 }
 
 var errSilent = errors.New("no heads were heard in time")
@@ -136,6 +143,7 @@ func (k *link) takeHeads(h *peerpb.Heads) error {
 			return err
 		}
 	}
+	k.l.lag.heard(k.region, time.Now())
 	return nil
 }
 
@@ -282,7 +290,7 @@ func (k *link) takeRecords(r *peerpb.Records) error {
 		return fmt.Errorf("%s partition %d: records do not hash to what was announced: %w", f.origin, f.p, wire.ErrFork)
 	}
 	fw.frontier = wire.Position{F: rs.Last(), Hash: hash}
-	fw.queue = append(fw.queue, rs)
+	fw.queue = append(fw.queue, batch{rs, k.l.crossings("receive", trace.SpanKindConsumer, k.region, &rs)})
 	if !fw.busy {
 		fw.busy = true
 		k.running.Go(func() { k.drain(f, fw) })
@@ -300,27 +308,30 @@ func (k *link) drain(f feed, fw *follower) {
 			k.mu.Unlock()
 			return
 		}
-		rs := fw.queue[0]
+		next := fw.queue[0]
 		fw.queue = fw.queue[1:]
 		k.mu.Unlock()
-		if err := k.commit(f, fw, rs); err != nil && k.ctx.Err() == nil {
+		err := k.commit(f, fw, &next)
+		end(next.crossing, err)
+		if err != nil && k.ctx.Err() == nil {
 			k.again(f, err)
 		}
 	}
 }
 
 // commit takes one run of records in, waiting for causes that are not here yet.
-func (k *link) commit(f feed, fw *follower, rs wire.Records) error {
+func (k *link) commit(f feed, fw *follower, b *batch) error {
 	for {
-		cursor, err := k.l.cfg.Local.Ingest(k.ctx, rs)
+		cursor, err := k.l.cfg.Local.Ingest(k.ctx, b.Records)
 		if err != nil {
 			return err
 		}
+		b.crossing = arrived(b.crossing, cursor)
 		if err := k.send(&peerpb.Want{Ack: []*peerpb.Ack{{Origin: string(f.origin), Partition: uint32(f.p), F: cursor}}}); err != nil {
 			return err
 		}
-		if cursor >= rs.Last() {
-			k.l.metrics.records.WithLabelValues(k.region).Add(float64(len(rs.Records)))
+		if cursor >= b.Last() {
+			k.l.metrics.records.WithLabelValues(k.region).Add(float64(len(b.Records.Records)))
 			return nil
 		}
 		select {

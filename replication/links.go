@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -50,6 +51,7 @@ type LinksConfig struct {
 	Instance uint64
 	Logger   *slog.Logger
 	Metrics  prometheus.Registerer
+	Tracer   trace.Tracer // nil: no spans
 }
 
 const (
@@ -75,6 +77,7 @@ type Links struct {
 	peerpb.UnimplementedPeerServer
 	cfg     LinksConfig
 	metrics *linkMetrics
+	lag     *lag
 	done    chan struct{} // closed by Close: streams end
 	conns   *conns
 
@@ -117,9 +120,11 @@ func NewLinks(cfg LinksConfig) (*Links, error) {
 			Name: "roam_replication_link_up", Help: "1 while a region's feeds are followed.",
 		}, []string{"region"}),
 	}
-	cfg.Metrics.MustRegister(m.records, m.refused, m.up)
+	lag := newLag(cfg.Local, cfg.Pool.matrix)
+	cfg.Metrics.MustRegister(m.records, m.refused, m.up, lag)
 	return &Links{
-		cfg: cfg, metrics: m, done: make(chan struct{}), conns: newConns(cfg), links: map[string]*link{}, forks: map[feed]time.Time{},
+		cfg: cfg, metrics: m, lag: lag, done: make(chan struct{}), conns: newConns(cfg), links: map[string]*link{},
+		forks: map[feed]time.Time{},
 	}, nil
 }
 
@@ -152,6 +157,7 @@ func (l *Links) Identify(context.Context, *peerpb.IdentifyRequest) (*peerpb.Iden
 
 // Run follows the feeds of all other regions until ctx ends. It runs on the node that leads its region.
 func (l *Links) Run(ctx context.Context) error {
+	defer l.lag.forget()
 	var running sync.WaitGroup
 	defer running.Wait()
 	followed := map[string]bool{}

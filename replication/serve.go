@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -305,7 +306,10 @@ func (s *server) sendBatch(f feed) (more bool, err error) {
 		s.dirty[f.p] = true
 	}
 	s.mu.Unlock()
-	return sub.next <= head, s.stream.Send(&peerpb.Have{Records: &peerpb.Records{
+	crossing := s.l.crossings("send", trace.SpanKindProducer, s.region, &rs)
+	err = s.stream.Send(&peerpb.Have{Records: &peerpb.Records{
 		Origin: string(f.origin), Partition: uint32(f.p), From: rs.From, Records: rs.Records, Hash: rs.Hash[:],
 	}})
+	end(crossing, err)
+	return sub.next <= head, err
 }
