@@ -29,6 +29,7 @@ const (
 	itemCovered                 // sub's client has nothing any more that the region lacks
 	itemLate                    // sub has waited long enough for that
 	itemClose                   // answer a close of sub
+	itemTraced                  // frame is the span of delivering the event before it
 	itemRecheck                 // peers have acknowledged more, or a wait for them is over
 	itemEnd                     // close the connection
 )
@@ -162,8 +163,11 @@ type bucket struct {
 
 func newBucket(now time.Time) bucket { return bucket{tokens: 2 * wire.MaxRate, last: now} }
 
-func (b *bucket) take(now time.Time) bool {
-	b.tokens = min(2*wire.MaxRate, b.tokens+now.Sub(b.last).Seconds()*wire.MaxRate)
+func (b *bucket) take(now time.Time) bool { return b.takeOf(now, wire.MaxRate, 2*wire.MaxRate) }
+
+// takeOf takes one of rate a second, of burst at once.
+func (b *bucket) takeOf(now time.Time, rate, burst float64) bool {
+	b.tokens = min(burst, b.tokens+now.Sub(b.last).Seconds()*rate)
 	b.last = now
 	if b.tokens < 1 {
 		return false

@@ -153,7 +153,15 @@ var testKeys = [][]byte{[]byte("0123456789abcdef0123456789abcdef")}
 // serve runs a gateway over f until the test ends, and returns its URL.
 func serve(t *testing.T, f *fake) (*Gateway, string) {
 	t.Helper()
-	g, err := New(Config{Region: "beijing", Node: "b1", Backend: f, Peers: f, Auth: Dev{}, Keys: testKeys, BehindAfter: time.Millisecond})
+	return serveWith(t, f, Config{})
+}
+
+// serveWith is serve with what the configuration says besides.
+func serveWith(t *testing.T, f *fake, cfg Config) (*Gateway, string) {
+	t.Helper()
+	cfg.Region, cfg.Node, cfg.Backend, cfg.Peers, cfg.Auth, cfg.Keys = "beijing", "b1", f, f, Dev{}, testKeys
+	cfg.BehindAfter = time.Millisecond
+	g, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

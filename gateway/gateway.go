@@ -14,6 +14,7 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/wire"
@@ -47,6 +48,10 @@ type Config struct {
 	Logger       *slog.Logger
 	Metrics      prometheus.Registerer
 	Now          func() time.Time
+	// Tracer begins the spans of messages that are watched. Nil: none are.
+	Tracer trace.Tracer
+	// TraceSample is the share of puts that are watched, 0 to 1; those that clients ask for come on top. 0: only those.
+	TraceSample float64
 	// BehindAfter is how long an open waits for what its client has seen elsewhere. 0: 400 ms.
 	BehindAfter time.Duration
 	// MaxConns bounds the connections; more are refused with 503. 0: 15,000.
@@ -92,6 +97,8 @@ type Gateway struct {
 	hub     *hub
 	tokens  tokens
 	metrics *metrics
+	traces  *tracing
+	started time.Time
 	reached chan struct{} // some peer has acknowledged more
 	nextID  atomic.Uint64
 
@@ -106,9 +113,11 @@ func New(cfg Config) (*Gateway, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
+	m := newMetrics(cfg.Metrics)
+	traces := newTracing(&cfg, m)
 	return &Gateway{
-		cfg: cfg, hub: newHub(cfg.Backend.Cursors), tokens: tokens{cfg.Keys}, metrics: newMetrics(cfg.Metrics),
-		reached: make(chan struct{}, 1), conns: map[*conn]struct{}{},
+		cfg: cfg, hub: newHub(cfg.Backend.Cursors, traces, m.open), tokens: tokens{cfg.Keys}, metrics: m,
+		traces: traces, started: time.Now(), reached: make(chan struct{}, 1), conns: map[*conn]struct{}{},
 	}, nil
 }
 
@@ -235,27 +244,4 @@ func (g *Gateway) drop(c *conn) {
 	defer g.mu.Unlock()
 	delete(g.conns, c)
 	g.metrics.conns.Set(float64(len(g.conns)))
-}
-
-type metrics struct {
-	conns   prometheus.Gauge
-	frames  *prometheus.CounterVec
-	refused *prometheus.CounterVec
-	closed  *prometheus.CounterVec
-	dropped *prometheus.CounterVec
-}
-
-func newMetrics(reg prometheus.Registerer) *metrics {
-	counter := func(name, help, label string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
-	}
-	m := &metrics{
-		conns:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "roam_gateway_connections", Help: "Open connections."}),
-		frames:  counter("roam_gateway_frames_total", "Frames from clients, by type.", "type"),
-		refused: counter("roam_gateway_refused_total", "Connections and frames refused, by reason.", "reason"),
-		closed:  counter("roam_gateway_closed_total", "Connections closed by the server, by close code.", "code"),
-		dropped: counter("roam_gateway_dropped_total", "What was not delivered, by reason.", "reason"),
-	}
-	reg.MustRegister(m.conns, m.frames, m.refused, m.closed, m.dropped)
-	return m
 }

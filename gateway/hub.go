@@ -2,6 +2,10 @@ package gateway
 
 import (
 	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/wire"
@@ -11,6 +15,9 @@ import (
 // append to bounded queues: deliver runs on the region's apply goroutine.
 type hub struct {
 	cursors func(uint8) crdt.Vector
+	traces  *tracing
+	watched watching
+	open    prometheus.Gauge
 	shards  [crdt.Partitions]shard
 
 	mu      sync.Mutex
@@ -30,10 +37,15 @@ type ticket struct {
 	conn    *conn
 	id      int64
 	regions int
+	since   time.Duration // since the gateway was made
+	watched bool          // it has a span
 }
 
-func newHub(cursors func(uint8) crdt.Vector) *hub {
-	h := &hub{cursors: cursors, tags: map[uint64]ticket{}}
+func newHub(cursors func(uint8) crdt.Vector, traces *tracing, open prometheus.Gauge) *hub {
+	h := &hub{
+		cursors: cursors, traces: traces, watched: watching{spans: map[uint64]trace.Span{}}, open: open,
+		tags: map[uint64]ticket{},
+	}
 	for i := range h.shards {
 		h.shards[i].subs = map[string]map[*sub]struct{}{}
 		h.shards[i].waiting = map[*sub]crdt.Vector{}
@@ -49,12 +61,16 @@ func (h *hub) add(s *sub) {
 		sh.subs[s.session] = map[*sub]struct{}{}
 	}
 	sh.subs[s.session][s] = struct{}{}
+	h.open.Inc()
 }
 
 func (h *hub) remove(s *sub) {
 	sh := &h.shards[s.partition]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	if _, there := sh.subs[s.session][s]; there {
+		h.open.Dec()
+	}
 	delete(sh.subs[s.session], s)
 	if len(sh.subs[s.session]) == 0 {
 		delete(sh.subs, s.session)
@@ -116,6 +132,9 @@ func (h *hub) deliver(events []wire.Event) {
 		p := crdt.PartitionOf(e.Session)
 		touched[p] = true
 		own, ok := h.redeem(e.Tag)
+		if ok && own.watched {
+			h.watched.end(e.Tag, e.Refused)
+		}
 		told := h.tell(p, e, own)
 		if ok && !told {
 			own.conn.send(item{kind: itemOutcome, event: e, ticket: own})
@@ -133,6 +152,7 @@ func (h *hub) tell(p uint8, e *wire.Event, own ticket) (told bool) {
 	sh := &h.shards[p]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	op, deliveries := tracedOp(e), 0
 	for s := range sh.subs[e.Session] {
 		it := item{kind: itemEvent, sub: s, event: e}
 		if s.conn == own.conn {
@@ -140,6 +160,10 @@ func (h *hub) tell(p uint8, e *wire.Event, own ticket) (told bool) {
 		}
 		if told && s.conn == own.conn || len(e.Changes) > 0 {
 			s.conn.send(it)
+			if op != nil && h.traces.tracer != nil && deliveries < maxDeliveries {
+				deliveries++
+				s.conn.send(item{kind: itemTraced, sub: s, frame: h.traces.deliver(op, s, len(sh.subs[e.Session]))})
+			}
 		}
 	}
 	return told

@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/internal/telemetry"
 	"github.com/roamsync/roam/wire"
 )
 
@@ -243,7 +245,17 @@ func (c *conn) closeSession(f *wire.ClientFrame) {
 	c.send(item{kind: itemFrame, frame: &wire.Ok{T: "ok", ID: *f.ID, S: f.S}})
 }
 
+// put takes a put, and decides whether its journey is watched.
 func (c *conn) put(f *wire.ClientFrame) error {
+	span := c.g.traces.begin(c, f)
+	err := c.submit(f, span)
+	if err != nil && span != nil {
+		telemetry.End(span, err)
+	}
+	return err
+}
+
+func (c *conn) submit(f *wire.ClientFrame, span trace.Span) error {
 	if err := c.allow(f.S, true); err != nil {
 		return err
 	}
@@ -264,15 +276,21 @@ func (c *conn) put(f *wire.ClientFrame) error {
 		}
 	}
 	id := *f.ID
-	tag := c.g.hub.ticket(ticket{conn: c, id: id, regions: f.Regions})
+	tag := c.g.hub.ticket(ticket{conn: c, id: id, regions: f.Regions, since: time.Since(c.g.started), watched: span != nil})
+	if span != nil {
+		mark(span, ops)
+		c.g.hub.watched.add(tag, span)
+	}
 	session := f.S
 	err = c.g.cfg.Backend.Submit(&wire.Put{Session: session, Ops: ops, Floor: floor, Tag: tag, Fail: func(err error) {
 		if t, ok := c.g.hub.redeem(tag); ok {
+			t.conn.g.hub.watched.end(tag, err)
 			t.conn.fail(&id, session, err)
 		}
 	}})
 	if err != nil {
 		c.g.hub.redeem(tag)
+		c.g.hub.watched.drop(tag)
 	}
 	return err
 }

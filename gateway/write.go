@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/wire"
@@ -20,7 +22,8 @@ const flushBytes = 256 << 10
 // outbox collects frames for one WebSocket message.
 type outbox struct {
 	frames []any
-	toks   []*sub // whose tok is the last of its session so far
+	toks   []*sub       // whose tok is the last of its session so far
+	spans  []trace.Span // of deliveries that are watched
 }
 
 // unsafePut is what a client put and does not yet know to be elsewhere.
@@ -105,6 +108,10 @@ func (c *conn) do(it *item) error {
 		return c.covered(it.sub, it.kind == itemCovered)
 	case itemClose:
 		it.sub.closed = true
+	case itemTraced:
+		if it.sub.open && !it.sub.closed {
+			c.out.spans = append(c.out.spans, it.frame.(trace.Span))
+		}
 	case itemRecheck:
 		c.mu.Lock()
 		c.checked = false
@@ -237,11 +244,13 @@ func (c *conn) tok(s *sub, t *crdt.Tok) {
 func (c *conn) outcome(s *sub, e *wire.Event, t ticket) {
 	if e.Refused != nil {
 		err := wire.ErrorOf(e.Refused)
+		c.took(t, c.g.metrics.putBad)
 		c.g.metrics.refused.WithLabelValues(string(err.Code)).Inc()
 		c.write(errFrame(&t.id, e.Session, err))
 		return
 	}
 	ok := &wire.Ok{T: "ok", ID: t.id, S: e.Session}
+	c.took(t, c.g.metrics.putOk)
 	for _, p := range e.Placed {
 		at := wire.At{OID: p.OID, Seq: p.Place.Seq, At: p.Place.At}
 		if p.Place.Seq == 0 {
@@ -257,6 +266,11 @@ func (c *conn) outcome(s *sub, e *wire.Event, t ticket) {
 		return
 	}
 	c.writeOk(ok, s, e.Placed, reach)
+}
+
+// took measures a put up to here.
+func (c *conn) took(t ticket, as prometheus.Observer) {
+	as.Observe((time.Since(c.g.started) - t.since).Seconds())
 }
 
 func (c *conn) writeOk(ok *wire.Ok, s *sub, placed []wire.Placed, reach wire.Reach) {
@@ -319,6 +333,14 @@ func (c *conn) reach() {
 // flush sends what was written as one message, one frame a line. The last tok of each session gets its cur: all that
 // it covers stands before it.
 func (c *conn) flush(ctx context.Context) error {
+	err := c.flushFrames(ctx)
+	if len(c.out.spans) > 0 {
+		c.out.delivered(err)
+	}
+	return err
+}
+
+func (c *conn) flushFrames(ctx context.Context) error {
 	for _, s := range c.out.toks {
 		if s.tok != nil {
 			s.tok.Cur = s.token()

@@ -30,7 +30,7 @@ const (
 //	hello  id, token, device, agent, open  welcome, then per session snap or delta
 //	open   id, s, cur, tail                snap or delta
 //	close  id, s                           ok
-//	put    id, s, ops, cur, regions        ok
+//	put    id, s, ops, cur, regions, ext   ok
 //	page   id, s, before, limit            page
 //	sig    s, k, v                         none
 //	auth   id, token                       ok
@@ -51,6 +51,7 @@ type ClientFrame struct {
 	Limit   *int            `json:"limit"`
 	K       string          `json:"k"`
 	V       json.RawMessage `json:"v"`
+	Ext     json.RawMessage `json:"ext"` // of put: traceparent
 }
 
 // OpenRequest is a session that hello opens.

@@ -18,7 +18,8 @@ const (
 	KeyVerdict   = attribute.Key("roam.verdict")
 	KeyOutcome   = attribute.Key("roam.outcome")
 	KeyConn      = attribute.Key("roam.conn")
-	KeySessions  = attribute.Key("roam.fanout")
+	KeyFanout    = attribute.Key("roam.fanout") // connections that an op is shown to on this node
+	KeyCount     = attribute.Key("messaging.batch.message_count")
 )
 
 // Message says which op of which session a span is about. id is the op's oid, or the answer that it is a part of.
