@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/dispatch/internal/stream"
@@ -40,6 +41,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Registerer gets the metrics; nil keeps them private.
 	Registerer prometheus.Registerer
+	// Tracer begins the spans of answers that are watched; nil: none.
+	Tracer trace.Tracer
 	// Now is the clock that leases are measured by: the region's. nil is time.Now.
 	Now func() time.Time
 

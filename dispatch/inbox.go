@@ -19,9 +19,13 @@ type inbox struct {
 	dirty    map[string]struct{}
 	overflow bool
 	force    *workforce // news of the workers, if any
+
+	traced *traced
 }
 
-func newInbox() *inbox { return &inbox{wake: make(chan struct{}, 1), dirty: map[string]struct{}{}} }
+func newInbox() *inbox {
+	return &inbox{wake: make(chan struct{}, 1), dirty: map[string]struct{}{}, traced: newTraced()}
+}
 
 func (b *inbox) poke() {
 	select {
@@ -33,6 +37,11 @@ func (b *inbox) poke() {
 // watch is called by the region after commits.
 func (b *inbox) watch(events []wire.Event) {
 	for _, e := range events {
+		for i := range e.Changes {
+			if c := &e.Changes[i]; c.Op.Trace != nil {
+				b.traced.watch(c)
+			}
+		}
 		for _, c := range e.Changes {
 			if concerns(c.Op) {
 				b.add(e.Session)

@@ -9,6 +9,8 @@ import (
 // metrics count what dispatch does; their label values are the constants below.
 type metrics struct {
 	tracked   prometheus.Gauge       // sessions with open answers that are watched
+	open      prometheus.Gauge       // answers to bring
+	oldest    prometheus.Gauge       // age of the oldest of them
 	jobs      *prometheus.CounterVec // reason: why a job was added
 	closed    *prometheus.CounterVec // reason: why the leader closed an answer
 	reports   *prometheus.CounterVec // verdict
@@ -39,6 +41,10 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		tracked: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "roam_dispatch_tracked_sessions", Help: "Sessions with open answers that this leader brings."}),
+		open: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "roam_dispatch_open_answers", Help: "Answers that this leader brings and that are not closed."}),
+		oldest: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "roam_dispatch_oldest_answer_seconds", Help: "Time since the oldest of the open answers was asked for."}),
 		jobs:     counter("jobs_total", "Jobs added to Redis, by why.", "reason"),
 		closed:   counter("closed_total", "Answers that the leader closed itself, by why.", "reason"),
 		reports:  counter("reports_total", "Workers' reports, by verdict.", "verdict"),
@@ -50,8 +56,15 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "roam_dispatch_rewinds_total", Help: "Times that the results stream was found to have started again."}),
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.tracked, m.jobs, m.closed, m.reports, m.failures, m.deferred, m.malformed, m.rewinds} {
+	for _, c := range []prometheus.Collector{m.tracked, m.open, m.oldest, m.jobs, m.closed, m.reports, m.failures, m.deferred, m.malformed, m.rewinds} {
 		errs = append(errs, reg.Register(c))
 	}
 	return m, errors.Join(errs...)
+}
+
+// none is for a node that no longer leads: others bring its answers.
+func (m *metrics) none() {
+	for _, g := range []prometheus.Gauge{m.tracked, m.open, m.oldest} {
+		g.Set(0)
+	}
 }

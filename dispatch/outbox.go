@@ -24,8 +24,9 @@ const (
 
 // tracked is a session with answers to bring.
 type tracked struct {
-	due  time.Time // when to look at it without an event
-	jobs map[string]*job
+	due    time.Time // when to look at it without an event
+	jobs   map[string]*job
+	oldest crdt.Stamp // of the ops that asked for them
 }
 
 func (t *tracked) by(at time.Time) {
@@ -53,12 +54,14 @@ type outbox struct {
 func (o *outbox) run(ctx context.Context) error {
 	tick := time.NewTicker(o.cfg.Tick)
 	defer tick.Stop()
+	defer o.met.none()
 	for all := true; ; {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 			all = true
+			o.measure()
 		case <-o.inbox.wake:
 		}
 		look := o.absorb(all)
@@ -71,6 +74,23 @@ func (o *outbox) run(ctx context.Context) error {
 		}
 		o.met.tracked.Set(float64(len(o.sessions)))
 	}
+}
+
+// measure shows how many answers are open, and since when.
+func (o *outbox) measure() {
+	open, oldest := 0, crdt.Stamp(0)
+	for _, t := range o.sessions {
+		open += len(t.jobs)
+		if t.oldest > 0 && (oldest == 0 || t.oldest < oldest) {
+			oldest = t.oldest
+		}
+	}
+	o.met.open.Set(float64(open))
+	age := time.Duration(0)
+	if oldest > 0 {
+		age = max(0, o.cfg.Now().Sub(time.UnixMilli(oldest.Wall())))
+	}
+	o.met.oldest.Set(age.Seconds())
 }
 
 // absorb takes what is new, and returns the sessions to look at now: those that changed, or all that are due.
@@ -167,8 +187,11 @@ func (o *outbox) plan(look []string) *plan {
 func (o *outbox) planSession(p *plan, st crdt.Store, session string, t *tracked) map[string]*job {
 	slots := o.slots(st)
 	behind, jobs := queued(slots), map[string]*job{}
-	t.due = p.now.Add(maxWait)
+	t.due, t.oldest = p.now.Add(maxWait), 0
 	for i, s := range slots {
+		if t.oldest == 0 || s.Born < t.oldest {
+			t.oldest = s.Born
+		}
 		j := t.jobs[s.OID]
 		if j == nil {
 			j = &job{}

@@ -131,7 +131,9 @@ func (o *outbox) enqueue(ctx context.Context, p *plan) {
 	for i, a := range p.adds {
 		msgs[i] = a.msg
 	}
+	spans := o.enqueueing(p.adds)
 	at, err := o.jobs.add(ctx, msgs)
+	endSpans(spans, err)
 	if err != nil {
 		o.failed(ctx, "enqueue", err)
 	}

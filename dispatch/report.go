@@ -22,7 +22,7 @@ func op(r *workpb.Report) (*crdt.Op, error) {
 	if r.Session == "" || r.Run == "" || r.Nonce == "" || max(len(r.Session), len(r.Run), len(r.Nonce)) > maxName {
 		return nil, fmt.Errorf("%w: a name is missing or too long", stream.ErrMalformed)
 	}
-	o := &crdt.Op{Session: r.Session, Run: r.Run, Nonce: r.Nonce}
+	o := &crdt.Op{Session: r.Session, Run: r.Run, Nonce: r.Nonce, Trace: traceOf(r)}
 	switch what := r.What.(type) {
 	case *workpb.Report_Begin:
 		o.Kind, o.Model = crdt.KindBegin, what.Begin.GetModel()

@@ -41,6 +41,7 @@ type attempt struct {
 	due     time.Time // when to speak without a reason
 	resend  stream.Backoff
 	retry   stream.Backoff
+	trace   *journey
 }
 
 // serve works on a job, in a place that take reserved.
@@ -59,7 +60,13 @@ func (s *session) serve(ctx context.Context, d *delivery) {
 	s.attempts[a.nonce] = a
 	s.mu.Unlock()
 	s.met.running.Inc()
+	a.trace = s.journeyOf(ctx, d)
+	taken := time.Now()
 	outcome := a.run(ctx, d)
+	if outcome == jobDone {
+		s.met.answer.Observe(time.Since(taken).Seconds())
+	}
+	a.trace.end(outcome)
 	s.met.running.Dec()
 	s.met.jobs.WithLabelValues(outcome).Inc()
 	s.mu.Lock()
@@ -89,11 +96,20 @@ func (a *attempt) run(ctx context.Context, d *delivery) string {
 	}
 	model, cancel := context.WithCancel(ctx)
 	var generating sync.WaitGroup
-	generating.Go(func() { a.out.finish(a.s.cfg.LLM.Answer(model, a.question(), a.out.emit)) })
+	generating.Go(func() { a.out.finish(a.ask(model)) })
 	outcome := a.report(ctx)
 	cancel()
 	generating.Wait()
 	return outcome
+}
+
+// ask has the model answer.
+func (a *attempt) ask(ctx context.Context) (llm.Result, error) {
+	q := a.question()
+	ctx, answered := a.trace.asking(ctx, &q, a.s.cfg.Provider)
+	res, err := a.s.cfg.LLM.Answer(ctx, q, firstPiece(time.Now(), a.out.emit, a.s.met.first.Observe))
+	answered(res, err)
+	return res, err
 }
 
 func (a *attempt) question() llm.Job {
@@ -276,6 +292,7 @@ func (a *attempt) rewind(to uint64) {
 // send adds a report to the results.
 func (a *attempt) send(ctx context.Context, r *workpb.Report) error {
 	r.Session, r.Run, r.Nonce = a.job.Session, a.job.Run, a.nonce
+	a.trace.mark(r)
 	args, err := stream.Entry(a.s.keys.Results(), r)
 	if err == nil {
 		err = a.s.redis.XAdd(ctx, args).Err()

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/dispatch/internal/stream"
@@ -30,6 +32,10 @@ type Config struct {
 	Logger *slog.Logger
 	// Registerer gets the metrics; nil keeps them private.
 	Registerer prometheus.Registerer
+	// Tracer begins the spans of answers that are watched; nil: none.
+	Tracer trace.Tracer
+	// Provider is who runs the model, as gen_ai.provider.name says it: openai, …; default "echo".
+	Provider string
 
 	// Grace is how long running answers may go on after Run was told to end; default 5 s, below zero not at all. What
 	// does not end in it is left to another worker, once its lease has run out.
@@ -95,6 +101,7 @@ func (c *Config) defaults() {
 	if c.Registerer == nil {
 		c.Registerer = prometheus.NewRegistry()
 	}
+	c.Provider = cmp.Or(c.Provider, "echo")
 	orElse(&c.Concurrency, 64)
 	orElse(&c.MaxAnswer, 1<<20)
 	orElse(&c.Grace, 5*time.Second)
@@ -116,6 +123,8 @@ type metrics struct {
 	resends  *prometheus.CounterVec // reason
 	failures *prometheus.CounterVec // op on Redis that failed
 	running  prometheus.Gauge
+	first    prometheus.Histogram // time to the first piece
+	answer   prometheus.Histogram
 }
 
 // What became of a job.
@@ -141,6 +150,16 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		resends:  counter("resends_total", "Times that output was sent again or asked for, by why.", "reason"),
 		failures: counter("redis_failures_total", "Operations on Redis that failed, by operation.", "op"),
 		running:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "roam_worker_running_answers", Help: "Answers in work."}),
+		first: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "roam_worker_first_piece_seconds", Help: "Time from asking the model to its first piece.",
+			Buckets: prometheus.ExponentialBuckets(0.01, 2, 14)}),
+		answer: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "roam_worker_answer_seconds", Help: "Time from taking a job until the region had the whole answer.",
+			Buckets: prometheus.ExponentialBuckets(0.05, 2, 14)}),
 	}
-	return m, errors.Join(reg.Register(m.jobs), reg.Register(m.resends), reg.Register(m.failures), reg.Register(m.running))
+	var errs []error
+	for _, c := range []prometheus.Collector{m.jobs, m.resends, m.failures, m.running, m.first, m.answer} {
+		errs = append(errs, reg.Register(c))
+	}
+	return m, errors.Join(errs...)
 }

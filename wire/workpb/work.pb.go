@@ -159,6 +159,7 @@ type Job struct {
 	Prompt        string                 `protobuf:"bytes,5,opt,name=prompt,proto3" json:"prompt,omitempty"`                                                                               // the question's text
 	Messages      []*Message             `protobuf:"bytes,6,rep,name=messages,proto3" json:"messages,omitempty"`                                                                           // the conversation up to the question and with it, oldest first; the oldest may be left out
 	Settings      map[string][]byte      `protobuf:"bytes,7,rep,name=settings,proto3" json:"settings,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // the session's map, values in JSON; large ones may be left out
+	Traceparent   string                 `protobuf:"bytes,8,opt,name=traceparent,proto3" json:"traceparent,omitempty"`                                                                     // W3C Trace Context, if the question's journey is watched; else empty
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -242,6 +243,13 @@ func (x *Job) GetSettings() map[string][]byte {
 	return nil
 }
 
+func (x *Job) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
+}
+
 // Message is one turn of the conversation.
 type Message struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -323,6 +331,7 @@ type Report struct {
 	//	*Report_Chunk
 	//	*Report_Done
 	What          isReport_What `protobuf_oneof:"what"`
+	Traceparent   string        `protobuf:"bytes,7,opt,name=traceparent,proto3" json:"traceparent,omitempty"` // W3C Trace Context, of few reports on an answer whose job had one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -410,6 +419,13 @@ func (x *Report) GetDone() *Done {
 		}
 	}
 	return nil
+}
+
+func (x *Report) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
 }
 
 type isReport_What interface {
@@ -707,7 +723,7 @@ var File_work_proto protoreflect.FileDescriptor
 const file_work_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"work.proto\x12\froam.work.v1\"\xa8\x02\n" +
+	"work.proto\x12\froam.work.v1\"\xca\x02\n" +
 	"\x03Job\x12\x18\n" +
 	"\asession\x18\x01 \x01(\tR\asession\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\tR\x03run\x12\x1a\n" +
@@ -715,7 +731,8 @@ const file_work_proto_rawDesc = "" +
 	"\x05model\x18\x04 \x01(\tR\x05model\x12\x16\n" +
 	"\x06prompt\x18\x05 \x01(\tR\x06prompt\x121\n" +
 	"\bmessages\x18\x06 \x03(\v2\x15.roam.work.v1.MessageR\bmessages\x12;\n" +
-	"\bsettings\x18\a \x03(\v2\x1f.roam.work.v1.Job.SettingsEntryR\bsettings\x1a;\n" +
+	"\bsettings\x18\a \x03(\v2\x1f.roam.work.v1.Job.SettingsEntryR\bsettings\x12 \n" +
+	"\vtraceparent\x18\b \x01(\tR\vtraceparent\x1a;\n" +
 	"\rSettingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"Y\n" +
@@ -723,14 +740,15 @@ const file_work_proto_rawDesc = "" +
 	"\x03oid\x18\x01 \x01(\tR\x03oid\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x14\n" +
-	"\x05parts\x18\x04 \x01(\fR\x05parts\"\xd6\x01\n" +
+	"\x05parts\x18\x04 \x01(\fR\x05parts\"\xf8\x01\n" +
 	"\x06Report\x12\x18\n" +
 	"\asession\x18\x01 \x01(\tR\asession\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\tR\x03run\x12\x14\n" +
 	"\x05nonce\x18\x03 \x01(\tR\x05nonce\x12+\n" +
 	"\x05begin\x18\x04 \x01(\v2\x13.roam.work.v1.BeginH\x00R\x05begin\x12+\n" +
 	"\x05chunk\x18\x05 \x01(\v2\x13.roam.work.v1.ChunkH\x00R\x05chunk\x12(\n" +
-	"\x04done\x18\x06 \x01(\v2\x12.roam.work.v1.DoneH\x00R\x04doneB\x06\n" +
+	"\x04done\x18\x06 \x01(\v2\x12.roam.work.v1.DoneH\x00R\x04done\x12 \n" +
+	"\vtraceparent\x18\a \x01(\tR\vtraceparentB\x06\n" +
 	"\x04what\"\x1d\n" +
 	"\x05Begin\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\"-\n" +
