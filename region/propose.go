@@ -173,10 +173,12 @@ func (p *proposal) size() (ops, bytes int) {
 // commit tries a batch until it is applied or its time is over. Trying again is safe: puts are known by their oids,
 // records by their numbers, reports by their offsets.
 func (r *Region) commit(ctx context.Context, clock *crdt.Clock, batch []*proposal) {
-	r.metrics.batch.Observe(float64(len(batch)))
+	r.observe(batch)
+	start := time.Now()
 	for {
 		res, err := r.try(ctx, clock, batch)
 		if err == nil {
+			r.metrics.commit.Observe(time.Since(start).Seconds())
 			for i, p := range batch {
 				p.end(res[i])
 			}

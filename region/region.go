@@ -133,6 +133,7 @@ func New(cfg Config) (*Region, error) {
 	if err := r.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.Dir, err), r.close())
 	}
+	r.showGauges()
 	return r, nil
 }
 

@@ -12,6 +12,8 @@ import (
 
 type metrics struct {
 	batch   prometheus.Histogram
+	ops     prometheus.Histogram
+	commit  prometheus.Histogram
 	fsync   prometheus.Histogram
 	refused *prometheus.CounterVec
 	renewed prometheus.Counter
@@ -24,6 +26,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "roam_region_batch_proposals", Help: "Proposals in one Raft entry.", Buckets: prometheus.ExponentialBuckets(1, 4, 7),
+		}),
+		ops: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "roam_region_batch_ops", Help: "Ops and records in one Raft entry.", Buckets: prometheus.ExponentialBuckets(1, 4, 7),
+		}),
+		commit: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "roam_region_commit_seconds", Help: "Time that an entry took to be applied, or committed by the leader, all tries.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
 		}),
 		fsync: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "roam_region_log_write_seconds", Help: "Time of one durable write to the Raft log.",
@@ -45,7 +54,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.transferred = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "roam_region_transfer_keys", Help: "Keys that have come of the state that is being taken, or was last.",
 	})
-	reg.MustRegister(m.batch, m.fsync, m.refused, m.renewed, m.forwarded, m.forwardErrors, m.transfers, m.transferred)
+	reg.MustRegister(m.batch, m.ops, m.commit, m.fsync, m.refused, m.renewed, m.forwarded, m.forwardErrors, m.transfers,
+		m.transferred)
 	return m
 }
 
