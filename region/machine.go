@@ -24,7 +24,7 @@ type machine struct {
 	watch  *watchers
 	fatal  func(error) // the disk failed: stop the process rather than guess
 	// fetch replaces the state by that of another node, which has applied at least that index.
-	fetch func(index uint64) error
+	fetch  func(index uint64) error
 	tracer trace.Tracer
 	held   uint64 // the last entry in the log when the node started: up to it, entries are replayed
 

@@ -86,7 +86,7 @@ func (d *dev) openNode(i int, name string) error {
 	o := ServeOptions{
 		Region: name, Node: "n1", Data: filepath.Join(d.dir, name), BootstrapExpect: 1,
 		ClientAddr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), AdminAddr: anyPort, ClusterAddr: anyPort, PeerAddr: anyPort,
-		Redis: d.opts.Redis, Worker: "echo", Auth: "dev",
+		Redis: d.opts.Redis, Worker: "echo", Auth: "dev", TraceOptions: d.opts.TraceOptions,
 	}
 	if i > 0 {
 		o.Join = []string{d.nodes[0].opts.ClusterAddr}

@@ -11,13 +11,13 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/roamsync/roam/dispatch"
 	"github.com/roamsync/roam/dispatch/worker"
 	"github.com/roamsync/roam/gateway"
 	"github.com/roamsync/roam/internal/memnet"
 	"github.com/roamsync/roam/internal/peerport"
+	"github.com/roamsync/roam/internal/telemetry"
 	"github.com/roamsync/roam/region"
 	"github.com/roamsync/roam/replication"
 )
@@ -27,8 +27,10 @@ type node struct {
 	opts ServeOptions
 	log  *slog.Logger
 	reg  *prometheus.Registry
-	wan  *memnet.Network // nil: the machine's own network
-	page http.Handler    // shown at "/", if any
+	// telemetry is where spans go, if anywhere.
+	telemetry *telemetry.Telemetry
+	wan       *memnet.Network // nil: the machine's own network
+	page      http.Handler    // shown at "/", if any
 
 	client, admin, peer net.Listener
 
@@ -51,14 +53,13 @@ func newNode(o ServeOptions, ring KeyRing, wan *memnet.Network, log *slog.Logger
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	n := &node{opts: o, log: log, wan: wan, reg: prometheus.NewRegistry()}
-	n.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	n := &node{opts: o, log: log, wan: wan, reg: newRegistry()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())
 		}
 	}()
-	for _, open := range []func(KeyRing) error{n.listen, n.openRegion, n.openReplication, n.openDispatch, n.openGateway} {
+	for _, open := range []func(KeyRing) error{n.listen, n.openTelemetry, n.openRegion, n.openReplication, n.openDispatch, n.openGateway} {
 		if err := open(ring); err != nil {
 			return nil, err
 		}

@@ -24,6 +24,7 @@ func (n *node) openRegion(KeyRing) (err error) {
 	n.region, err = region.New(region.Config{
 		Region: n.opts.Region, Node: n.opts.Node, Dir: n.opts.Data, Expect: n.opts.BootstrapExpect, Cluster: &n.cluster,
 		Stream: func(id string) raft.StreamLayer { return n.port.Raft(id, n.cluster.resolve) }, Logger: n.log, Metrics: n.reg, Now: n.now,
+		Tracer: n.telemetry.Tracer(),
 	})
 	if err != nil {
 		return fmt.Errorf("--data: %w", err)
@@ -52,7 +53,7 @@ func (n *node) openReplication(ring KeyRing) error {
 	}
 	n.links, err = replication.NewLinks(replication.LinksConfig{
 		Region: n.opts.Region, Node: n.opts.Node, Source: n.region, Local: n.region, Pool: n.pool, Leads: n.region.Leads, Leader: n.region.Leader,
-		Keys: ring.derive("link"), Dial: n.dial(), Instance: instance, Logger: n.log, Metrics: n.reg,
+		Keys: ring.derive("link"), Dial: n.dial(), Instance: instance, Logger: n.log, Metrics: n.reg, Tracer: n.telemetry.Tracer(),
 	})
 	n.cluster.pool.Store(n.pool)
 	n.cluster.links.Store(n.links)
@@ -123,13 +124,14 @@ func (n *node) openDispatch(KeyRing) (err error) {
 		n.worker, err = newWorker(WorkerOptions{
 			Redis: n.opts.Redis, Region: n.opts.Region, LLM: n.opts.Worker, Concurrency: 64, TokenDelay: 20 * time.Millisecond,
 			ModelOptions: n.opts.ModelOptions,
-		}, n.log, n.reg)
+		}, n.log, n.reg, n.telemetry.Tracer())
 		if err != nil {
 			return fmt.Errorf("--worker: %w", err)
 		}
 	}
 	n.dispatch, err = dispatch.New(dispatch.Config{
 		Region: n.opts.Region, Commits: n.region, Redis: n.opts.Redis, Logger: n.log, Registerer: n.reg, Now: n.now,
+		Tracer: n.telemetry.Tracer(),
 	})
 	if err != nil {
 		return fmt.Errorf("--redis: %w", err)
@@ -148,7 +150,7 @@ func (n *node) openGateway(ring KeyRing) (err error) {
 	}
 	n.gateway, err = gateway.New(gateway.Config{
 		Region: n.opts.Region, Node: n.opts.Node, Backend: n.region, Peers: n.pool, Auth: auth, Keys: ring.derive("resume"),
-		Logger: n.log, Metrics: n.reg, Now: n.now,
+		Logger: n.log, Metrics: n.reg, Now: n.now, Tracer: n.telemetry.Tracer(), TraceSample: n.opts.TraceSample,
 	})
 	return err
 }

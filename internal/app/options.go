@@ -31,17 +31,18 @@ type ServeOptions struct {
 
 	ModelOptions
 
-	Auth          string        `enum:",dev" default:"" placeholder:"dev" help:"'dev' accepts the token dev:NAME; for loopback only."`
-	AuthHS256File string        `name:"auth-hs256-file" placeholder:"FILE" help:"File with the HS256 key of client tokens (a trailing newline is trimmed)."`
-	SecretFile    string        `placeholder:"FILE" help:"Key ring for resume tokens and traffic between nodes, the same in every region: roam keygen > FILE."`
-	AdvertiseURL  string        `name:"advertise-url" placeholder:"URL" help:"WebSocket URL that clients reach this region by. Default: ws://CLIENT-ADDR/v1/connect."`
-	LogLevel      string        `enum:"debug,info,warn,error" default:"info" help:"Least level that is logged: debug, info, warn, error."`
-	ClockOffset   time.Duration `name:"unsafe-clock-offset" placeholder:"90s" help:"Shift this node's clock. For tests and drills only."`
+	Auth          string `enum:",dev" default:"" placeholder:"dev" help:"'dev' accepts the token dev:NAME; for loopback only."`
+	AuthHS256File string `name:"auth-hs256-file" placeholder:"FILE" help:"File with the HS256 key of client tokens (a trailing newline is trimmed)."`
+	SecretFile    string `placeholder:"FILE" help:"Key ring for resume tokens and traffic between nodes, the same in every region: roam keygen > FILE."`
+	AdvertiseURL  string `name:"advertise-url" placeholder:"URL" help:"WebSocket URL that clients reach this region by. Default: ws://CLIENT-ADDR/v1/connect."`
+	LogLevel      string `enum:"debug,info,warn,error" default:"info" help:"Least level that is logged: debug, info, warn, error."`
+	TraceOptions
+	ClockOffset time.Duration `name:"unsafe-clock-offset" placeholder:"90s" help:"Shift this node's clock. For tests and drills only."`
 }
 
 // check refuses what cannot work, naming the flag.
 func (o *ServeOptions) check() error {
-	return errors.Join(o.checkNames(), o.checkAddrs(), o.checkAuth(), o.checkRedis())
+	return errors.Join(o.checkNames(), o.checkAddrs(), o.checkAuth(), o.checkRedis(), o.TraceOptions.check())
 }
 
 func (o *ServeOptions) checkNames() error {
@@ -144,7 +145,9 @@ type WorkerOptions struct {
 	LLM         string        `name:"llm" enum:"echo,openai" default:"echo" help:"What answers: echo gives the prompt's words back, openai asks a server of models."`
 	TokenDelay  time.Duration `default:"20ms" help:"Time between the words of echo."`
 	Concurrency int           `default:"64" help:"Answers at once."`
-	LogLevel    string        `enum:"debug,info,warn,error" default:"info" help:"Least level that is logged: debug, info, warn, error."`
+	AdminAddr   string        `placeholder:"H:P" help:"Address for health and metrics. Never public. Without it there are none."`
+	CollectorOptions
+	LogLevel string `enum:"debug,info,warn,error" default:"info" help:"Least level that is logged: debug, info, warn, error."`
 
 	ModelOptions
 }
@@ -160,6 +163,10 @@ func (o *WorkerOptions) check() error {
 	if o.TokenDelay < 0 {
 		errs = append(errs, fmt.Errorf("--token-delay %s: not below 0", o.TokenDelay))
 	}
+	if o.AdminAddr != "" {
+		errs = append(errs, checkAddr("--admin-addr", o.AdminAddr))
+	}
+	errs = append(errs, o.CollectorOptions.check())
 	s := ServeOptions{Redis: o.Redis}
 	if o.Redis == embedded {
 		errs = append(errs, errors.New("--redis embedded: a worker of its own needs the region's Redis; give its URL"))
@@ -180,6 +187,7 @@ type DevOptions struct {
 	Demo     bool          `help:"Play a conversation that moves between the regions in the middle of an answer, and check it."`
 	Once     bool          `help:"With --demo: end after it, with status 0 only if nothing was lost or doubled."`
 	LogLevel string        `enum:"debug,info,warn,error" default:"warn" help:"Least level that is logged: debug, info, warn, error."`
+	TraceOptions
 }
 
 // maxDevRegions bounds the regions of one dev process.
@@ -207,5 +215,5 @@ func (o *DevOptions) check() error {
 		errs = append(errs, errors.New("--demo needs two --regions to move between"))
 	}
 	s := ServeOptions{Redis: o.Redis}
-	return errors.Join(append(errs, s.checkRedis())...)
+	return errors.Join(append(errs, s.checkRedis(), o.TraceOptions.check())...)
 }

@@ -29,6 +29,8 @@ type world struct {
 	ring  KeyRing
 	nodes map[string]*node
 	first string
+	tune  func(*ServeOptions) // if set, changes each node's options
+	stops []func()
 }
 
 func newWorld(t *testing.T, names ...string) *world {
@@ -56,6 +58,9 @@ func (w *world) options(name, dir string) ServeOptions {
 	}
 	if w.first != "" {
 		o.Join = []string{w.nodes[w.first].opts.ClusterAddr}
+	}
+	if w.tune != nil {
+		w.tune(&o)
 	}
 	return o
 }
@@ -87,6 +92,7 @@ func (w *world) startWith(name string, o ServeOptions, ring KeyRing) (stop func(
 		}
 	}
 	w.t.Cleanup(stop)
+	w.stops = append(w.stops, stop)
 	select {
 	case <-up:
 	case err := <-done:
@@ -97,6 +103,13 @@ func (w *world) startWith(name string, o ServeOptions, ring KeyRing) (stop func(
 		w.first = name
 	}
 	return stop
+}
+
+// stopAll ends all nodes before the test does.
+func (w *world) stopAll() {
+	for _, stop := range w.stops {
+		stop()
+	}
 }
 
 const session = "alice/trip"

@@ -73,6 +73,7 @@ func (n *node) run(ctx context.Context, ready func()) error {
 
 // goBack starts what keeps the region's data.
 func (n *node) goBack(g *errgroup.Group, ctx context.Context) {
+	g.Go(func() error { return n.telemetry.Run(ctx) })
 	g.Go(func() error { return n.port.Run(ctx) })
 	g.Go(func() error { return n.region.Run(ctx) })
 	g.Go(func() error { return n.pool.Run(ctx) })

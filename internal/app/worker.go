@@ -8,9 +8,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9/logging"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/roamsync/roam/dispatch/worker"
+	"github.com/roamsync/roam/internal/telemetry"
 )
 
 // Worker runs `roam worker` until ctx ends.
@@ -18,12 +20,27 @@ func Worker(ctx context.Context, o WorkerOptions, stdout, stderr io.Writer) erro
 	if err := o.check(); err != nil {
 		return err
 	}
-	w, err := newWorker(o, newLogger(stderr, o.LogLevel), nil)
+	log, reg := newLogger(stderr, o.LogLevel), newRegistry()
+	tel, err := o.CollectorOptions.open("roam-worker", o.Region, "", log, reg)
+	if err != nil {
+		return err
+	}
+	w, err := newWorker(o, log, reg, tel.Tracer())
+	if err != nil {
+		return err
+	}
+	admin, err := listenWorkerAdmin(o.AdminAddr, reg, w.Ready())
 	if err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return w.Run(ctx) })
+	sending, sent := context.WithCancel(context.WithoutCancel(ctx))
+	g.Go(func() error { return tel.Run(sending) })
+	g.Go(func() error { return admin.run(ctx) })
+	g.Go(func() error {
+		defer sent() // its last spans too
+		return w.Run(ctx)
+	})
 	g.Go(func() error {
 		select {
 		case <-w.Ready():
@@ -35,23 +52,23 @@ func Worker(ctx context.Context, o WorkerOptions, stdout, stderr io.Writer) erro
 	return g.Wait()
 }
 
-func newWorker(o WorkerOptions, log *slog.Logger, reg prometheus.Registerer) (*worker.Worker, error) {
+func newWorker(o WorkerOptions, log *slog.Logger, reg prometheus.Registerer, tracer trace.Tracer) (*worker.Worker, error) {
 	model, names, err := o.answering(o.LLM, o.TokenDelay, log, reg)
 	if err != nil {
 		return nil, err
 	}
 	return worker.New(worker.Config{
-		Redis: o.Redis, Region: o.Region, Models: names, Concurrency: o.Concurrency, LLM: model, Logger: log, Registerer: reg,
+		Redis: o.Redis, Region: o.Region, Models: names, Concurrency: o.Concurrency, LLM: model, Logger: log, Registerer: reg, Tracer: tracer,
 	})
 }
 
 // newLogger writes text lines; stdout is kept for what scripts read. It also keeps go-redis from writing to stderr
-// beside the log: what that has to say comes back as errors.
+// beside the log: what that has to say comes back as errors. Lines of what is traced bear the trace's id.
 func newLogger(w io.Writer, level string) *slog.Logger {
 	logging.Disable()
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
 		l = slog.LevelInfo
 	}
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l}))
+	return slog.New(telemetry.LogHandler(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l})))
 }
