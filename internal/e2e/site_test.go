@@ -18,6 +18,7 @@ type site struct {
 	client, admin, cluster, peer string
 	join                         string
 	auth, extra                  []string // flags about tokens; further flags
+	workerExtra                  []string
 	redisURL                     string
 	redis                        *redis
 	serve, worker                *process
@@ -149,7 +150,8 @@ func (s *site) startRedis() error {
 }
 
 func (s *site) startWorker() error {
-	p, err := s.run("worker", nil, binary, "worker", "--redis", s.redisURL, "--region", s.region, "--token-delay", s.delay.String())
+	args := []string{"worker", "--redis", s.redisURL, "--region", s.region, "--token-delay", s.delay.String()}
+	p, err := s.run("worker", nil, binary, append(args, s.workerExtra...)...)
 	s.worker = p
 	return err
 }
