@@ -2,7 +2,9 @@ package dispatch_test
 
 import (
 	"testing"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
@@ -121,4 +123,42 @@ func (r *rig) doneOf(run string) (*crdt.Op, bool) {
 		}
 	}
 	return nil, false
+}
+
+// TestAgeOfAnswersIsShown: an answer that nobody makes gets older for all to see.
+func TestAgeOfAnswersIsShown(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		cfg, reg := r.config(), prometheus.NewRegistry()
+		cfg.Registerer = reg
+		r.leadWith(cfg)
+		r.ask("u/s", "q1", "one", "echo")
+		r.advance(time.Minute)
+		look, limit := time.NewTicker(time.Millisecond), time.After(awaitLimit)
+		defer look.Stop()
+		for gauge(t, reg, "roam_dispatch_oldest_answer_seconds") < 60 {
+			select {
+			case <-look.C:
+			case <-limit:
+				t.Fatal("the answer does not get older")
+			}
+		}
+		if n := gauge(t, reg, "roam_dispatch_open_answers"); n != 1 {
+			t.Errorf("%v answers are open, want 1", n)
+		}
+	})
+}
+
+func gauge(t *testing.T, reg *prometheus.Registry, name string) float64 {
+	t.Helper()
+	all, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range all {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	t.Fatalf("no metric %s", name)
+	return 0
 }

@@ -3,6 +3,10 @@ package dispatch
 import (
 	"fmt"
 	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/wire"
@@ -38,5 +42,28 @@ func TestUnwatchedAnswersCostNothing(t *testing.T) {
 	events := []wire.Event{{Session: "u/s", Changes: []wire.Change{{Op: &crdt.Op{Kind: crdt.KindSet}}}}}
 	if n := testing.AllocsPerRun(100, func() { b.watch(events) }); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestOldestAnswer: the gauges tell how many answers are open and since when the oldest is, and nothing when this node
+// no longer leads.
+func TestOldestAnswer(t *testing.T) {
+	met, err := newMetrics(prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.UnixMilli(1_700_000_060_000)
+	o := &outbox{met: met, cfg: &Config{Now: func() time.Time { return now }}, sessions: map[string]*tracked{
+		"u/a": {jobs: map[string]*job{"r1": {}, "r2": {}}, oldest: crdt.StampAt(now.Add(-time.Minute))},
+		"u/b": {jobs: map[string]*job{"r3": {}}, oldest: crdt.StampAt(now.Add(-time.Second))},
+		"u/c": {},
+	}}
+	o.measure()
+	if n, age := testutil.ToFloat64(met.open), testutil.ToFloat64(met.oldest); n != 3 || age != 60 {
+		t.Errorf("%v open, the oldest for %v s; want 3, 60", n, age)
+	}
+	met.none()
+	if n, age := testutil.ToFloat64(met.open), testutil.ToFloat64(met.oldest); n != 0 || age != 0 {
+		t.Errorf("%v open, the oldest for %v s; want none", n, age)
 	}
 }

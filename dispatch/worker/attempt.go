@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -60,7 +61,7 @@ func (s *session) serve(ctx context.Context, d *delivery) {
 	s.attempts[a.nonce] = a
 	s.mu.Unlock()
 	s.met.running.Inc()
-	a.trace = s.journeyOf(ctx, d)
+	a.trace, ctx = s.journeyOf(ctx, d)
 	taken := time.Now()
 	outcome := a.run(ctx, d)
 	if outcome == jobDone {
@@ -109,6 +110,9 @@ func (a *attempt) ask(ctx context.Context) (llm.Result, error) {
 	ctx, answered := a.trace.asking(ctx, &q, a.s.cfg.Provider)
 	res, err := a.s.cfg.LLM.Answer(ctx, q, firstPiece(time.Now(), a.out.emit, a.s.met.first.Observe))
 	answered(res, err)
+	if err != nil && ctx.Err() == nil && !errors.Is(err, llm.ErrFull) {
+		a.s.cfg.Logger.WarnContext(ctx, "the model failed", "session", q.Session, "run", q.Run, "model", q.Model, "err", err)
+	}
 	return res, err
 }
 

@@ -27,30 +27,29 @@ const (
 
 // journey is the trace that an attempt is part of; nil if the answer is not watched, as nearly all are not.
 type journey struct {
-	ctx    context.Context // below which spans are begun
-	span   trace.Span      // of the attempt
+	span   trace.Span // of the attempt
 	tracer trace.Tracer
 	parent string // what reports carry
 }
 
-// journeyOf starts the span of working on a job whose question is watched.
-func (s *session) journeyOf(ctx context.Context, d *delivery) *journey {
+// journeyOf starts the span of working on a job whose question is watched; the context that it returns is the work's.
+func (s *session) journeyOf(ctx context.Context, d *delivery) (*journey, context.Context) {
 	if d.job.Traceparent == "" {
-		return nil
+		return nil, ctx
 	}
 	t, ok := crdt.ParseTrace(d.job.Traceparent)
 	if !ok {
-		return nil
+		return nil, ctx
 	}
 	j := &journey{tracer: s.cfg.Tracer, parent: d.job.Traceparent}
-	j.ctx, j.span = telemetry.Start(telemetry.Below(ctx, t.ID, t.Span), s.cfg.Tracer, "answer", trace.SpanKindConsumer,
+	ctx, j.span = telemetry.Start(telemetry.Below(ctx, t.ID, t.Span), s.cfg.Tracer, "answer", trace.SpanKindConsumer,
 		telemetry.Message(d.job.Session, d.job.Run, "run")...)
 	if sc := j.span.SpanContext(); s.cfg.Tracer != nil {
 		j.span.SetAttributes(semconv.MessagingSystemKey.String("redis"), semconv.MessagingDestinationName(d.stream),
 			semconv.MessagingOperationTypeProcess, semconv.MessagingOperationName("answer"), semconv.MessagingConsumerGroupName("workers"))
 		j.parent = crdt.Trace{ID: sc.TraceID(), Span: sc.SpanID(), Flags: byte(sc.TraceFlags())}.String()
 	}
-	return j
+	return j, ctx
 }
 
 // end ends the attempt's span.
@@ -78,11 +77,15 @@ func (j *journey) asking(ctx context.Context, q *llm.Job, provider string) (cont
 	if j == nil {
 		return ctx, func(llm.Result, error) {}
 	}
-	ctx, sp := telemetry.Start(trace.ContextWithSpan(ctx, j.span), j.tracer, "chat "+q.Model, trace.SpanKindClient,
+	ctx, sp := telemetry.Start(ctx, j.tracer, "chat "+q.Model, trace.SpanKindClient,
 		genAIOperation.String("chat"), genAIProvider.String(provider), genAIModel.String(q.Model), genAISession.String(q.Session))
 	return ctx, func(res llm.Result, err error) {
 		if res.Fin != "" {
 			sp.SetAttributes(genAIReasons.StringSlice([]string{res.Fin}))
+		}
+		if ctx.Err() != nil { // it was told to stop: no failure of the model
+			sp.SetAttributes(telemetry.KeyOutcome.String(jobDropped))
+			err = nil
 		}
 		telemetry.End(sp, err)
 	}

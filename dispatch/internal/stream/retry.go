@@ -62,7 +62,7 @@ func (h *Health) Failed(ctx context.Context, op string, err error) {
 	}
 	h.mu.Unlock()
 	if say {
-		h.Log.Warn("redis does not answer; trying again until it does", "op", op, "err", err)
+		h.Log.WarnContext(ctx, "redis does not answer; trying again until it does", "op", op, "err", err)
 	}
 }
 
