@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -294,6 +295,8 @@ func TestOptionsAreChecked(t *testing.T) {
 		"--join":             func(o *ServeOptions) { o.Join = []string{"shanghai"} },
 		"--redis":            func(o *ServeOptions) { o.Redis = "localhost" },
 		"--advertise-url":    func(o *ServeOptions) { o.AdvertiseURL = "http://x" },
+		"--otlp-endpoint":    func(o *ServeOptions) { o.OTLPEndpoint = "http://localhost" },
+		"--trace-sample":     func(o *ServeOptions) { o.TraceSample = math.NaN() },
 	} {
 		o := good
 		spoil(&o)
