@@ -58,7 +58,8 @@ func newWorker(o WorkerOptions, log *slog.Logger, reg prometheus.Registerer, tra
 		return nil, err
 	}
 	return worker.New(worker.Config{
-		Redis: o.Redis, Region: o.Region, Models: names, Concurrency: o.Concurrency, LLM: model, Logger: log, Registerer: reg, Tracer: tracer,
+		Redis: o.Redis, Region: o.Region, Models: names, Concurrency: o.Concurrency, LLM: model, Provider: o.LLM, Logger: log, Registerer: reg,
+		Tracer: tracer,
 	})
 }
 

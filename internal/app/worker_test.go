@@ -35,7 +35,7 @@ func TestWorkerAdmin(t *testing.T) {
 	probe.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	out, done, said := make(line, 1), make(chan error, 1), &bytes.Buffer{}
-	o := WorkerOptions{Redis: redis.URL(), Region: "beijing", LLM: "echo", Models: []string{"echo"}, Concurrency: 1, AdminAddr: addr}
+	o := WorkerOptions{Redis: redis.URL(), Region: "beijing", LLM: "echo", Concurrency: 1, AdminAddr: addr}
 	go func() { done <- Worker(ctx, o, out, said) }()
 	select {
 	case <-out:
@@ -61,7 +61,7 @@ func TestWorkerAdmin(t *testing.T) {
 }
 
 func TestWorkerOptionsAreChecked(t *testing.T) {
-	good := WorkerOptions{Redis: "redis://127.0.0.1:6379", Region: "beijing", Models: []string{"echo"}, Concurrency: 1}
+	good := WorkerOptions{Redis: "redis://127.0.0.1:6379", Region: "beijing", ModelOptions: ModelOptions{Models: []string{"echo"}}, Concurrency: 1}
 	if err := good.check(); err != nil {
 		t.Fatal(err)
 	}
