@@ -21,6 +21,7 @@ demo: deps build ## Two regions and a conversation that moves between them, then
 
 test: deps lint collector ## Everything that is checked: lint, and all tests under -race with real processes and a real Redis
 	$(GO) test -race ./...
+	cd deploy && $(GO) test -race ./...
 
 build: ## Build bin/roam
 	$(GO) build -o bin/roam ./cmd/roam
@@ -41,12 +42,30 @@ deps: ## Install what the tests need and is missing: redis-server, and gcc for -
 	echo "installing$$missing"; \
 	$$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing
 
+# What reads the files of deploy/ in its tests. promtool is taken out of its package: to install that would start a server.
+test: bin/promtool bin/systemd-analyze
+
+bin/promtool bin/systemd-analyze:
+	@mkdir -p bin; \
+	if p="$$(command -v $(@F))"; then ln -sf "$$p" $@; exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then echo "missing: $(@F). Install prometheus and systemd, then run make again." >&2; exit 1; fi; \
+	sudo=""; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	echo "fetching $(@F)"; \
+	apt-cache show prometheus >/dev/null 2>&1 || $$sudo apt-get update -qq; \
+	if [ $(@F) = systemd-analyze ]; then $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends systemd && \
+		ln -sf "$$(command -v systemd-analyze)" $@; exit; fi; \
+	dir="$$(mktemp -d)" && chmod 755 "$$dir" && trap 'rm -rf "$$dir"' EXIT && \
+	(cd "$$dir" && apt-get download -qq -o APT::Sandbox::User=root prometheus && dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool) && \
+	mv "$$dir/usr/bin/promtool" $@
+
 # All of it is done with -race, as the tests are, so that dependencies are compiled once. staticcheck itself is not.
 lint: ## gofmt, vet and staticcheck
 	@unformatted="$$($(BIN)/gofmt -l $$(find . -name '*.go' -not -path './.git/*'))"; \
 	if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet -race ./...
-	PATH="$(BIN):$$PATH" GOFLAGS="$$GOFLAGS -race" "$$($(GO) tool -modfile=tools/go.mod -n staticcheck)" ./...
+	cd deploy && $(GO) vet -race ./...
+	export PATH="$(BIN):$$PATH" GOFLAGS="$$GOFLAGS -race"; \
+	staticcheck="$$($(GO) tool -modfile=tools/go.mod -n staticcheck)"; "$$staticcheck" ./... && cd deploy && "$$staticcheck" ./...
 
 generate: ## Generate protobuf code again (needs protoc)
 	@command -v protoc >/dev/null || { echo "protoc is missing: apt-get install protobuf-compiler" >&2; exit 1; }

@@ -30,13 +30,15 @@ type Roster interface {
 // PoolConfig says who this node is and whom it knows.
 type PoolConfig struct {
 	Region, Node string
-	BindAddr     string   // host:port for gossip, TCP and UDP; port 0 takes a free one
-	PeerAddr     string   // where other nodes reach this one for Raft and gRPC
-	ID           string   // raft id
-	ClientURL    string   // where clients reach this region
-	Join         []string // gossip addresses of others
-	Keys         [][]byte // encrypt gossip: the first is used, all are accepted
-	Roster       Roster
+	BindAddr     string // host:port for gossip, TCP and UDP; port 0 takes a free one
+	// AdvertiseHost is the name or IP that others reach BindAddr's port by; empty is BindAddr's host.
+	AdvertiseHost string
+	PeerAddr      string   // where other nodes reach this one for Raft and gRPC
+	ID            string   // raft id
+	ClientURL     string   // where clients reach this region
+	Join          []string // gossip addresses of others
+	Keys          [][]byte // encrypt gossip: the first is used, all are accepted
+	Roster        Roster
 	// Alone is set for a region of one node: a second node of the region is then a mistake.
 	Alone     bool
 	Transport memberlist.Transport // nil: the machine's network
@@ -123,7 +125,7 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 	}
 	// Taken once: memberlist changes its nodes while others may read them.
 	p.addr = net.JoinHostPort(mc.BindAddr, strconv.Itoa(mc.BindPort))
-	if mc.BindPort == 0 {
+	if mc.BindPort == 0 || cfg.AdvertiseHost != "" {
 		p.addr = p.list.LocalNode().Address()
 	}
 	return p, nil
@@ -141,6 +143,9 @@ func (p *Pool) memberlistConfig() (*memberlist.Config, error) {
 		return nil, fmt.Errorf("gossip port: %w", err)
 	}
 	mc.AdvertisePort = mc.BindPort
+	if mc.AdvertiseAddr, err = advertise(p.cfg.AdvertiseHost); err != nil {
+		return nil, err
+	}
 	mc.ProbeTimeout = time.Second
 	mc.TCPTimeout = 3 * time.Second
 	mc.PushPullInterval = rejoinEvery // who restarted hears soon of those who never noticed
@@ -212,38 +217,6 @@ func (p *Pool) Settle() error {
 	default:
 	}
 	return nil
-}
-
-// join asks each seed that is no live member, one by one, so that one that is down does not hide another.
-func (p *Pool) join(first bool) {
-	live := map[string]bool{p.addr: true}
-	p.mu.Lock()
-	for _, m := range p.peers {
-		live[m.Gossip] = live[m.Gossip] || m.Alive
-	}
-	p.mu.Unlock()
-	for _, seed := range p.cfg.Join {
-		if live[resolve(seed)] {
-			continue
-		}
-		if _, err := p.list.Join([]string{seed}); err != nil {
-			if first {
-				p.cfg.Logger.Warn("a seed of --join does not answer; it is asked again for ever", "seed", seed, "err", err,
-					"hint", "if it is up, it may have another --secret-file")
-			}
-			continue
-		}
-		p.mu.Lock()
-		delete(p.owed, seed)
-		p.mu.Unlock()
-	}
-}
-
-func resolve(addr string) string {
-	if a, err := net.ResolveTCPAddr("tcp", addr); err == nil {
-		return a.String()
-	}
-	return addr
 }
 
 // record commits that regions were met, so that a restart remembers whom to wait for.

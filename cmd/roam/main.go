@@ -17,12 +17,15 @@ import (
 
 type cli struct {
 	Config kong.ConfigFlag `placeholder:"FILE" help:"YAML file with flags: a key is a flag's name without the dashes. Flags and environment win over it."`
+	Check  bool            `help:"With serve or worker: check the flags and the files they name, and end."`
 
 	Serve   serveCmd   `cmd:"" help:"Run a node of a region."`
 	Worker  workerCmd  `cmd:"" help:"Run a worker that answers a region's questions."`
 	Dev     devCmd     `cmd:"" help:"Run whole regions in this process, with a WAN delay between them, an echo worker and a page to try."`
 	Status  statusCmd  `cmd:"" help:"Show a node's region, its nodes, and what is where."`
 	Keygen  keygenCmd  `cmd:"" help:"Print a new key ring for --secret-file."`
+	Token   tokenCmd   `cmd:"" help:"Print a client token, signed with an HS256 key."`
+	Health  healthCmd  `cmd:"" help:"Ask a node whether it takes clients; the exit status says so."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
@@ -72,15 +75,7 @@ const usageStatus = 2
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	exited := -1
 	var c cli
-	parser, err := kong.New(&c,
-		kong.Name("roam"),
-		kong.Description("Chat sessions that follow their user from region to region."),
-		kong.DefaultEnvars("ROAM"),
-		kong.Configuration(loadYAML),
-		kong.Writers(stdout, stderr),
-		kong.Exit(func(code int) { exited = code }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-	)
+	parser, err := newParser(&c, stdout, stderr, func(code int) { exited = code })
 	if err != nil {
 		fmt.Fprintln(stderr, "roam:", err)
 		return usageStatus
@@ -93,11 +88,26 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "roam: %v\n", err)
 		return usageStatus
 	}
+	if c.Check {
+		return check(cmd.Selected().Target.Addr().Interface(), stdout, stderr)
+	}
 	if err := cmd.Run(env{ctx, stdout, stderr}); err != nil {
 		fmt.Fprintf(stderr, "roam: %v\n", err)
 		return 1
 	}
 	return 0
+}
+
+func newParser(c *cli, stdout, stderr io.Writer, exit func(int)) (*kong.Kong, error) {
+	return kong.New(c,
+		kong.Name("roam"),
+		kong.Description("Chat sessions that follow their user from region to region."),
+		kong.DefaultEnvars("ROAM"),
+		kong.Configuration(loadYAML),
+		kong.Writers(stdout, stderr),
+		kong.Exit(exit),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	)
 }
 
 func version() string {

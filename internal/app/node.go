@@ -85,6 +85,7 @@ func (n *node) listen(ring KeyRing) (err error) {
 	if n.opts.AdvertiseURL == "" {
 		n.opts.AdvertiseURL = "ws://" + n.opts.ClientAddr + "/v1/connect"
 	}
+	n.opts.PeerAddr = n.opts.advertised(n.opts.PeerAddr)
 	n.port, err = peerport.New(peerport.Config{
 		Listener: n.peer, Keys: ring.derive("raft"), Dial: n.dial(), Logger: n.log,
 	})

@@ -40,7 +40,8 @@ func (n *node) openReplication(ring KeyRing) error {
 	instance := rand.Uint64()
 	n.pool, err = replication.NewPool(replication.PoolConfig{
 		Region: n.opts.Region, Node: n.opts.Node, BindAddr: n.opts.ClusterAddr, PeerAddr: n.opts.PeerAddr, ID: n.region.ID(),
-		ClientURL: n.opts.AdvertiseURL, Join: n.opts.Join, Keys: ring.derive("gossip"), Roster: n.region,
+		AdvertiseHost: n.opts.AdvertiseHost,
+		ClientURL:     n.opts.AdvertiseURL, Join: n.opts.Join, Keys: ring.derive("gossip"), Roster: n.region,
 		Alone: n.opts.BootstrapExpect == 1, Transport: transport, Logger: n.log, Metrics: n.reg, Instance: instance,
 		Identify: n.identify,
 	})
@@ -142,7 +143,7 @@ func (n *node) openDispatch(KeyRing) (err error) {
 func (n *node) openGateway(ring KeyRing) (err error) {
 	var auth gateway.Auth = gateway.Dev{}
 	if n.opts.AuthHS256File != "" {
-		key, err := hs256Key(n.opts.AuthHS256File)
+		key, err := hs256Key("--auth-hs256-file", n.opts.AuthHS256File)
 		if err != nil {
 			return err
 		}

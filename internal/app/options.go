@@ -23,6 +23,7 @@ type ServeOptions struct {
 	AdminAddr       string   `default:"127.0.0.1:8081" placeholder:"H:P" help:"Address for health, metrics, status and profiles. Never public."`
 	ClusterAddr     string   `default:"127.0.0.1:7946" placeholder:"H:P" help:"Address for membership (memberlist, TCP and UDP)."`
 	PeerAddr        string   `default:"127.0.0.1:7947" placeholder:"H:P" help:"Address for other nodes (Raft and gRPC, TCP)."`
+	AdvertiseHost   string   `placeholder:"HOST" help:"Name or IP that other nodes reach this node by, at the ports of --cluster-addr and --peer-addr. Needed where those are 0.0.0.0 or [::]."`
 	Join            []string `placeholder:"H:P,..." help:"Cluster addresses of other members, of any region."`
 	BootstrapExpect int      `default:"1" placeholder:"1|3|5" help:"Data nodes that found the region, and vote in it: 1, 3 or 5."`
 
@@ -32,7 +33,7 @@ type ServeOptions struct {
 	ModelOptions
 
 	Auth          string `enum:",dev" default:"" placeholder:"dev" help:"'dev' accepts the token dev:NAME; for loopback only."`
-	AuthHS256File string `name:"auth-hs256-file" placeholder:"FILE" help:"File with the HS256 key of client tokens (a trailing newline is trimmed)."`
+	AuthHS256File string `name:"auth-hs256-file" env:"ROAM_AUTH_HS256_FILE" placeholder:"FILE" help:"File with the HS256 key of client tokens (a trailing newline is trimmed)."`
 	SecretFile    string `placeholder:"FILE" help:"Key ring for resume tokens and traffic between nodes, the same in every region: roam keygen > FILE."`
 	AdvertiseURL  string `name:"advertise-url" placeholder:"URL" help:"WebSocket URL that clients reach this region by. Default: ws://CLIENT-ADDR/v1/connect."`
 	LogLevel      string `enum:"debug,info,warn,error" default:"info" help:"Least level that is logged: debug, info, warn, error."`
@@ -70,6 +71,7 @@ func (o *ServeOptions) checkAddrs() error {
 	} {
 		errs = append(errs, checkAddr(a.flag, a.addr))
 	}
+	errs = append(errs, o.checkAdvertised())
 	for _, j := range o.Join {
 		errs = append(errs, checkAddr("--join", j))
 	}
@@ -126,14 +128,14 @@ func (o *ServeOptions) checkRedis() error {
 const embedded = "embedded"
 
 // hs256Key reads a token key's file.
-func hs256Key(path string) ([]byte, error) {
+func hs256Key(flag, path string) ([]byte, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("--auth-hs256-file: %w", err)
+		return nil, fmt.Errorf("%s: %w", flag, err)
 	}
 	key := []byte(strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r"))
 	if len(key) < 16 {
-		return nil, fmt.Errorf("--auth-hs256-file %s: a key of at least 16 bytes is needed, this one has %d", path, len(key))
+		return nil, fmt.Errorf("%s %s: a key of at least 16 bytes is needed, this one has %d", flag, path, len(key))
 	}
 	return key, nil
 }

@@ -34,6 +34,7 @@ var layers = []layer{
 	{dir: "dispatch", may: below, tests: transports, why: whyDoor},
 	{dir: "gateway", may: below, tests: transports, why: whyDoor},
 	{dir: "client", may: below, tests: transports, why: whyDoor},
+	{dir: "deploy", why: whyOutside},
 	{dir: "internal/telemetry", why: whyLeaf},
 	{dir: "internal/memnet", why: whyLeaf},
 	{dir: "internal/peerport", why: whyLeaf},

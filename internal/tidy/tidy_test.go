@@ -129,6 +129,10 @@ var violations = []planted{
 	{"sleep by another name", Waits, "a_test.go: package p\n\nimport clock \"time\"\n\nfunc f() { clock.Sleep(1) }\n", "", 5, "time.Sleep", "event"},
 	{"sleep in production", Waits, goFile("a.go", "time", "func f() { time.Sleep(1) }"), "", 5, "time.Sleep", "cancelled"},
 
+	{"link to no file", Links, "docs/a.md: [x](b.md)\n", "docs/a.md: [x](a.md) [y](../docs/a.md) [z](https://example.com/b.md)\n", 1, "b.md, which is not there", "believing"},
+	{"link to no heading", Links, "a.md: # One thing\n\n[x](#two)\n", "a.md: # One `--thing`: it\n# Two\n# Two\n[x](#one---thing-it) [y](a.md#two-1)\n", 3, "no such heading", "believing"},
+	{"heading in code", Links, "a.md: ```\n# One\n```\n[x](#one)\n", "a.md: # One\n```\n[x](b.md)\n```\n[x](#one)\n", 4, "no such heading", "believing"},
+
 	{"mark", Words, "a.go: package a\n\n// TO" + "DO: more\n", "a.go: package a\n\n// autodone\n", 3, "TO" + "DO", "finish"},
 	{"postponed", Words, "a.md: good enough for " + "now.\n", "a.md: for nowhere\n", 1, "for " + "now", "finish"},
 	{"path", Words, "a.md: see /ho" + "me/me/x\n", "a.md: see /tmp/x and /var/lib/roam and a/work/b\n", 1, "path of one machine", "cloned"},
@@ -147,8 +151,8 @@ func TestDesignSatisfies(t *testing.T) {
 func TestCheckRunsEveryRule(t *testing.T) {
 	tree := treeOf(t,
 		goFile("crdt/a.go", ours+"wire", "func f() { go f() }"),
-		"gateway/a_test.go: package gateway\n\nimport \"testing\"\n\nfunc f(t *testing.T) { t.Skip() } // fix"+"me\n"+strings.Repeat("\n", 500))
-	for _, want := range []string{"imports", "goroutine", "lines", "package comment", "t.Skip", "in text"} {
+		"gateway/a_test.go: package gateway\n\nimport \"testing\"\n\nfunc f(t *testing.T) { t.Skip() } // fix"+"me\n"+strings.Repeat("\n", 500), "a.md: [x](y)")
+	for _, want := range []string{"link", "imports", "goroutine", "lines", "package comment", "t.Skip", "in text"} {
 		ok := false
 		for _, f := range Check(tree) {
 			ok = ok || strings.Contains(f.Rule, want)

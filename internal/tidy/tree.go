@@ -31,6 +31,7 @@ func (f Finding) String() string {
 // Tree is a repository's text and syntax.
 type Tree struct {
 	Files []*File // ordered by path
+	root  fs.FS
 }
 
 // File is one file of text; Syntax is nil unless it is Go.
@@ -69,7 +70,7 @@ var skipped = []string{".git", "bin", "testdata", "node_modules", "tmp"}
 
 // Load reads and parses all that the rules look at.
 func Load(root fs.FS) (*Tree, error) {
-	t := &Tree{}
+	t := &Tree{root: root}
 	err := fs.WalkDir(root, ".", func(p string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -122,7 +123,7 @@ func (t *Tree) packages() map[string][]*File {
 // Check applies every rule and returns what it found, by path and line.
 func Check(t *Tree) []Finding {
 	var found []Finding
-	for _, rule := range []func(*Tree) []Finding{Imports, Purity, Lengths, Documents, Waits, Words} {
+	for _, rule := range []func(*Tree) []Finding{Imports, Purity, Lengths, Documents, Waits, Words, Links} {
 		found = append(found, rule(t)...)
 	}
 	slices.SortStableFunc(found, func(a, b Finding) int {

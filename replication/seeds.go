@@ -1,0 +1,55 @@
+package replication
+
+import (
+	"fmt"
+	"net"
+)
+
+// join asks each seed that is no live member, one by one, so that one that is down does not hide another.
+func (p *Pool) join(first bool) {
+	live := map[string]bool{p.addr: true}
+	p.mu.Lock()
+	for _, m := range p.peers {
+		live[m.Gossip] = live[m.Gossip] || m.Alive
+	}
+	p.mu.Unlock()
+	for _, seed := range p.cfg.Join {
+		if live[resolve(seed)] {
+			p.answered(seed) // this node's own address is in the list too, when all are given the same
+			continue
+		}
+		if _, err := p.list.Join([]string{seed}); err != nil {
+			if first {
+				p.cfg.Logger.Warn("a seed of --join does not answer; it is asked again for ever", "seed", seed, "err", err,
+					"hint", "if it is up, it may have another --secret-file")
+			}
+			continue
+		}
+		p.answered(seed)
+	}
+}
+
+func (p *Pool) answered(seed string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.owed, seed)
+}
+
+func resolve(addr string) string {
+	if a, err := net.ResolveTCPAddr("tcp", addr); err == nil {
+		return a.String()
+	}
+	return addr
+}
+
+// advertise turns a name into the IP that memberlist wants.
+func advertise(host string) (string, error) {
+	if host == "" {
+		return "", nil
+	}
+	ip, err := net.ResolveIPAddr("ip", host)
+	if err != nil {
+		return "", fmt.Errorf("--advertise-host: %w", err)
+	}
+	return ip.IP.String(), nil
+}
