@@ -288,7 +288,7 @@ func (s *site) ends() {
 		if svc.Restart != "unless-stopped" {
 			s.bad("%s stays down", svc.Name)
 		}
-		if words(svc)[0] == "serve" && svc.HealthCheck != nil && svc.HealthCheck.Disable {
+		if svc.HealthCheck != nil && svc.HealthCheck.Disable {
 			s.bad("%s is not asked for its health", svc.Name)
 		}
 	}

@@ -1,10 +1,12 @@
 package deploy
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +16,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/compose-spec/compose-go/v2/types"
 	"go.yaml.in/yaml/v4"
 )
 
@@ -39,33 +42,50 @@ func TestPrometheus(t *testing.T) {
 	promtool(t, "test", "rules", "prometheus/alerts_test.yml")
 }
 
-// TestScrapes: Prometheus asks every node, at its admin port, and calls it what it is.
+// scrapes is what the rules need of prometheus.yml.
+type scrapes struct {
+	ScrapeConfigs []struct {
+		JobName       string `yaml:"job_name"`
+		StaticConfigs []struct {
+			Targets []string
+			Labels  map[string]string
+		} `yaml:"static_configs"`
+		DNS []struct {
+			Names []string
+			Port  int
+		} `yaml:"dns_sd_configs"`
+	} `yaml:"scrape_configs"`
+}
+
+// TestScrapes: Prometheus asks every node and every worker, at its admin port, and calls it what it is.
 func TestScrapes(t *testing.T) {
-	var cfg struct {
-		ScrapeConfigs []struct {
-			JobName       string `yaml:"job_name"`
-			StaticConfigs []struct {
-				Targets []string
-				Labels  map[string]string
-			} `yaml:"static_configs"`
-		} `yaml:"scrape_configs"`
-	}
+	var cfg scrapes
 	unmarshal(t, "prometheus/prometheus.yml", &cfg)
 	s := project(t)
 	asked := map[string]bool{}
-	for _, group := range cfg.ScrapeConfigs[0].StaticConfigs {
-		for _, target := range group.Targets {
-			to, port := s.reach(s.Services["prometheus"], target)
-			asked[to.Name] = true
-			if port != portOf(to, "ROAM_ADMIN_ADDR") {
-				s.bad("%s is scraped, its admin address is %s", target, env(to, "ROAM_ADMIN_ADDR"))
+	asks := func(addr, region string) types.ServiceConfig {
+		to, port := s.reach(s.Services["prometheus"], addr)
+		asked[to.Name] = true
+		if port != portOf(to, "ROAM_ADMIN_ADDR") || region != env(to, "ROAM_REGION") {
+			s.bad("%s of %q is scraped; %q has its admin address at %s", addr, region, to.Name, env(to, "ROAM_ADMIN_ADDR"))
+		}
+		return to
+	}
+	for _, job := range cfg.ScrapeConfigs {
+		for _, group := range job.StaticConfigs {
+			for _, target := range group.Targets {
+				if to := asks(target, group.Labels["roam_region"]); group.Labels["roam_node"] != env(to, "ROAM_NODE") {
+					s.bad("%s is called %v", target, group.Labels)
+				}
 			}
-			if group.Labels["roam_region"] != env(to, "ROAM_REGION") || group.Labels["roam_node"] != env(to, "ROAM_NODE") {
-				s.bad("%s is called %v", target, group.Labels)
+		}
+		for _, group := range job.DNS {
+			for _, name := range group.Names { // the region is the name's second part, by relabel_configs
+				asks(fmt.Sprintf("%s:%d", name, group.Port), strings.TrimPrefix(name, "worker."))
 			}
 		}
 	}
-	for _, n := range s.running("serve") {
+	for _, n := range append(s.running("serve"), s.running("worker")...) {
 		if !asked[n.Name] {
 			s.bad("%s is not scraped", n.Name)
 		}
@@ -199,6 +219,63 @@ func literals(t *testing.T) texts {
 		t.Fatal(err)
 	}
 	return all
+}
+
+// TestCollectorTakesItsFile: a collector of the image's version reads the file. `make test` builds it.
+func TestCollectorTakesItsFile(t *testing.T) {
+	out, err := exec.Command("../bin/collector", "validate", "--config=otel/collector.yaml").CombinedOutput()
+	if err != nil {
+		t.Errorf("%v (`make collector` builds it)\n%s", err, out)
+	}
+	version := strings.TrimPrefix(project(t).Services["collector"].Image, "otel/opentelemetry-collector:")
+	if mod := read(t, "../tools/collector/go.mod"); !strings.Contains(mod, "/otelcol v"+version+"\n") {
+		t.Errorf("the image has version %s, tools/collector another", version)
+	}
+}
+
+// collector is what the rules need of otel/collector.yaml.
+type collector struct {
+	Receivers struct {
+		OTLP struct {
+			Protocols struct{ GRPC struct{ Endpoint string } }
+		} `yaml:"otlp"`
+	}
+	Processors map[string]any
+	Exporters  map[string]struct{ Endpoint string }
+	Service    struct {
+		Pipelines map[string]struct{ Receivers, Processors, Exporters []string }
+	}
+}
+
+// TestCollector: nodes send traces to where the collector listens, and it hands them to someone who is there.
+func TestCollector(t *testing.T) {
+	var cfg collector
+	unmarshal(t, "otel/collector.yaml", &cfg)
+	s := project(t)
+	_, port, err := net.SplitHostPort(cfg.Receivers.OTLP.Protocols.GRPC.Endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range append(s.running("serve"), s.running("worker")...) {
+		if to, at := s.reach(n, env(n, "ROAM_OTLP_ENDPOINT")); to.Name != "collector" || at != port {
+			s.bad("%s sends traces to %s, the collector listens on %s", n.Name, env(n, "ROAM_OTLP_ENDPOINT"), port)
+		}
+	}
+	traces := cfg.Service.Pipelines["traces"]
+	for _, name := range traces.Exporters {
+		if to, at := s.reach(s.Services["collector"], cfg.Exporters[name].Endpoint); to.Name != "jaeger" || at != "4317" {
+			s.bad("exporter %s sends to %q", name, cfg.Exporters[name].Endpoint)
+		}
+	}
+	for _, name := range traces.Processors {
+		if _, ok := cfg.Processors[name]; !ok {
+			s.bad("processor %s is not configured", name)
+		}
+	}
+	if fmt.Sprint(traces.Receivers) != "[otlp]" || len(traces.Exporters) == 0 || traces.Processors[0] != "memory_limiter" {
+		s.bad("the pipeline of traces is %+v", traces)
+	}
+	s.report(t)
 }
 
 func project(t *testing.T) *site {
