@@ -61,8 +61,19 @@ func (r *Region) openRaft() error {
 	if r.fsm.held, err = r.log.LastIndex(); err != nil {
 		return fmt.Errorf("raft log: %w", err)
 	}
-	r.raft, err = raft.NewRaft(cfg, r.fsm, r.log, wal, snaps, r.transport)
+	r.raft, err = r.newRaft(cfg, snaps)
 	return err
+}
+
+// newRaft reads the log, at which Raft panics if it cannot be read.
+func (r *Region) newRaft(cfg *raft.Config, snaps raft.SnapshotStore) (_ *raft.Raft, err error) {
+	defer func() {
+		if why := recover(); why != nil {
+			err = fmt.Errorf("the Raft log cannot be read: %v: restore the directory, or empty it, and the node gets what it "+
+				"held from the others", why)
+		}
+	}()
+	return raft.NewRaft(cfg, r.fsm, r.log, r.wal, snaps, r.transport)
 }
 
 func (r *Region) raftConfig() *raft.Config {
