@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -193,48 +194,77 @@ func TestLeaderKilled(t *testing.T) {
 	text := words(40 * kills(t))
 	must(t, asker.put("dora/answer", ask("q", text)))
 
-	var talkers []*talker
-	stop, done := make(chan struct{}), make(chan error)
-	for i := range 9 {
-		k := &talker{
-			device: user(t, "dora", fmt.Sprintf("t%d", i)), session: fmt.Sprintf("dora/talk-%d", i/3), nodes: list, at: i,
-			rnd: rand.New(rand.NewPCG(1, uint64(i))),
-		}
-		talkers = append(talkers, k)
-		go func() { done <- k.talk(stop) }()
-	}
+	end := crowd(t, "dora", list)
 	var killing error
 	for n := 0; n < kills(t) && killing == nil; n++ {
 		killing = killLeader(list)
 	}
-	close(stop)
-	for range talkers {
-		killing = errors.Join(killing, <-done)
-	}
-	must(t, killing)
-
-	must(t, sameState(list)) // what is acknowledged is shown by any node soon, not at once
-
-	var slowest time.Duration
-	said := map[string]int{}
-	for _, k := range talkers {
-		slowest = max(slowest, k.pause)
-		said[k.session] += k.said
-	}
-	for session, n := range said {
-		for _, s := range list {
-			if got := len(fresh(t, s, "dora", session).entries); got != n {
-				t.Errorf("%s: %d entries at %s, %d were acknowledged", session, got, s.node, n)
-			}
-		}
-	}
+	end(killing)
 	if asker.finished("dora/answer", "q") != nil { // its node may be one of those that died
 		asker.drop()
 		must(t, asker.connect(list[0], "dora/answer"))
 		must(t, asker.finished("dora/answer", "q"))
 	}
 	wants(t, asker.view("dora/answer"), "q", text)
-	t.Logf("%d leaders killed, %v messages acknowledged, the longest pause of any client was %v", kills(t), said, slowest)
+	t.Logf("%d leaders were killed", kills(t))
+}
+
+// crowd has nine clients talk in three sessions, at all nodes. end stops them, and checks that all that was acknowledged
+// is there once, on every node.
+func crowd(t *testing.T, name string, list []*site) (end func(error)) {
+	t.Helper()
+	var talkers []*talker
+	stop, done := make(chan struct{}), make(chan error)
+	for i := range 9 {
+		k := &talker{
+			device: user(t, name, fmt.Sprintf("t%d", i)), session: fmt.Sprintf("%s/talk-%d", name, i/3), nodes: list, at: i,
+			rnd: rand.New(rand.NewPCG(1, uint64(i))),
+		}
+		talkers = append(talkers, k)
+		go func() { done <- k.talk(stop) }()
+	}
+	return func(err error) {
+		t.Helper()
+		close(stop)
+		for range talkers {
+			err = errors.Join(err, <-done)
+		}
+		must(t, err)
+		must(t, sameState(list)) // what is acknowledged is shown by any node soon, not at once
+		var slowest time.Duration
+		said := map[string]int{}
+		for _, k := range talkers {
+			slowest = max(slowest, k.pause)
+			said[k.session] += k.said
+		}
+		for session, n := range said {
+			for _, s := range list {
+				if got := len(fresh(t, s, name, session).entries); got != n {
+					t.Errorf("%s: %d entries at %s, %d were acknowledged", session, got, s.node, n)
+				}
+			}
+		}
+		t.Logf("%v messages were acknowledged; the longest pause of any client was %v", said, slowest)
+	}
+}
+
+// TestRollingRestart ends and starts all nodes of a region, one after the other, while clients talk: each hands the lead
+// over if it has it, exits 0, and nothing fails.
+func TestRollingRestart(t *testing.T) {
+	t.Parallel()
+	list := nodesOf(t, "beijing", 3)
+	must(t, startNodes(list))
+	end := crowd(t, "finn", list)
+	var rolling error
+	for _, s := range list {
+		s.serve.signal(syscall.SIGTERM)
+		code, err := s.serve.exit(patience)
+		if code != 0 {
+			err = errors.Join(err, fmt.Errorf("%s: exit status %d", s.node, code))
+		}
+		rolling = errors.Join(rolling, err, s.restart())
+	}
+	end(rolling)
 }
 
 func killLeader(list []*site) error {
