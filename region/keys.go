@@ -45,6 +45,7 @@ func openKey(p uint8, session, run string) []byte {
 const (
 	nodeIdentity = "identity" // region/node
 	nodeID       = "id"       // raft id
+	nodeTaken    = "taken"    // Raft index of the state that was last taken from another node, 8 bytes
 )
 
 const (

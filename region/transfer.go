@@ -150,6 +150,10 @@ func (r *Region) pull(ctx context.Context, from wire.Member, index uint64) (coun
 		}
 		r.metrics.transferred.Set(float64(st.sum.count))
 	}
+	taken := binary.BigEndian.AppendUint64(nil, st.applied)
+	if err := errors.Join(r.db.Set(nodeKey(nodeTaken), taken, pebble.NoSync), r.db.Flush()); err != nil {
+		return 0, err
+	}
 	_, err = r.db.IngestAndExcise(ctx, st.tables, nil, nil, pebble.KeyRange{Start: []byte{spaceMeta}, End: []byte{spaceEnd}})
 	return st.sum.count, err
 }
@@ -164,6 +168,7 @@ type staging struct {
 	writer   *sstable.Writer
 	size     int // of the table that is being written
 	complete bool
+	applied  uint64 // Raft index, once complete
 }
 
 // clear removes what is staged.
@@ -199,7 +204,7 @@ func (s *staging) add(part *peerpb.StatePart) error {
 	if part.Count != s.sum.count || !bytes.Equal(part.Sum, s.sum.hash.Sum(nil)) {
 		return fmt.Errorf("%w: %d keys came, %d were sent, or their sums differ", errState, s.sum.count, part.Count)
 	}
-	s.complete = true
+	s.complete, s.applied = true, part.Applied
 	return s.finish()
 }
 
