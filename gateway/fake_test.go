@@ -151,13 +151,13 @@ func (f *fake) setReach(r wire.Reach) {
 var testKeys = [][]byte{[]byte("0123456789abcdef0123456789abcdef")}
 
 // serve runs a gateway over f until the test ends, and returns its URL.
-func serve(t *testing.T, f *fake) (*Gateway, string) {
+func serve(t testing.TB, f *fake) (*Gateway, string) {
 	t.Helper()
 	return serveWith(t, f, Config{})
 }
 
 // serveWith is serve with what the configuration says besides.
-func serveWith(t *testing.T, f *fake, cfg Config) (*Gateway, string) {
+func serveWith(t testing.TB, f *fake, cfg Config) (*Gateway, string) {
 	t.Helper()
 	cfg.Region, cfg.Node, cfg.Backend, cfg.Peers, cfg.Auth, cfg.Keys = "beijing", "b1", f, f, Dev{}, testKeys
 	cfg.BehindAfter = time.Millisecond
@@ -194,12 +194,12 @@ func (f frame) str(k string) string { s, _ := f[k].(string); return s }
 
 // dialed is a client's connection.
 type dialed struct {
-	t      *testing.T
+	t      testing.TB
 	ws     *websocket.Conn
 	queued []frame
 }
 
-func dial(t *testing.T, url string) *dialed {
+func dial(t testing.TB, url string) *dialed {
 	t.Helper()
 	ws, _, err := websocket.Dial(t.Context(), url, &websocket.DialOptions{Subprotocols: []string{Subprotocol}})
 	if err != nil {
@@ -254,7 +254,7 @@ func (d *dialed) expect(typ string) frame {
 }
 
 // hello connects as alice.
-func hello(t *testing.T, url string) *dialed {
+func hello(t testing.TB, url string) *dialed {
 	t.Helper()
 	d := dial(t, url)
 	d.say(`{"t":"hello","id":1,"token":"dev:alice","device":"phone"}`)

@@ -23,6 +23,7 @@ type cli struct {
 	Worker  workerCmd  `cmd:"" help:"Run a worker that answers a region's questions."`
 	Dev     devCmd     `cmd:"" help:"Run whole regions in this process, with a WAN delay between them, an echo worker and a page to try."`
 	Status  statusCmd  `cmd:"" help:"Show a node's region, its nodes, and what is where."`
+	Bench   benchCmd   `cmd:"" help:"Load regions as clients do, and measure and count what they feel."`
 	Keygen  keygenCmd  `cmd:"" help:"Print a new key ring for --secret-file."`
 	Token   tokenCmd   `cmd:"" help:"Print a client token, signed with an HS256 key."`
 	Health  healthCmd  `cmd:"" help:"Ask a node whether it takes clients; the exit status says so."`
@@ -44,6 +45,12 @@ func (c *devCmd) Run(e env) error { return app.Dev(e.ctx, c.DevOptions, e.stdout
 type statusCmd struct{ app.StatusOptions }
 
 func (c *statusCmd) Run(e env) error { return app.Status(e.ctx, c.StatusOptions, e.stdout) }
+
+type benchCmd struct{ app.BenchOptions }
+
+func (c *benchCmd) Run(e env) error {
+	return app.Bench(e.ctx, c.BenchOptions, version(), e.stdout, e.stderr)
+}
 
 type keygenCmd struct{}
 

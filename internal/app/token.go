@@ -34,19 +34,27 @@ func (o *TokenOptions) check() error {
 
 // Token prints a client token that servers with the same key accept.
 func Token(o TokenOptions, now time.Time, w io.Writer) error {
-	if err := o.check(); err != nil {
+	token, err := mintToken(o, now)
+	if err != nil {
 		return err
+	}
+	_, err = fmt.Fprintln(w, token)
+	return err
+}
+
+func mintToken(o TokenOptions, now time.Time) (string, error) {
+	if err := o.check(); err != nil {
+		return "", err
 	}
 	key, err := hs256Key("--hs256-file", o.HS256File)
 	if err != nil {
-		return err
+		return "", err
 	}
 	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.RegisteredClaims{
 		Subject: o.User, IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(o.TTL)),
 	}).SignedString(key)
 	if err != nil {
-		return fmt.Errorf("sign: %w", err)
+		return "", fmt.Errorf("sign: %w", err)
 	}
-	_, err = fmt.Fprintln(w, token)
-	return err
+	return token, nil
 }
