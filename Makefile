@@ -6,12 +6,14 @@ FLAGS ?=
 # Where go, gofmt and the like are.
 BIN    = $(shell $(GO) env GOROOT)/bin
 
-# How long `make fuzz` spends on each target, and how long the regions are apart in `make soak-cut`.
+# How long `make fuzz` spends on each target, how long the regions are apart in `make soak-cut`, and how many
+# leaders die in `make soak-kill`.
 FUZZTIME ?= 20s
 CUT      ?= 2m
+KILLS    ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build collector deps lint generate bench soak-cut fuzz clean
+.PHONY: help demo test build collector deps lint generate bench soak-cut soak-kill fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +79,9 @@ bench: ## Run the benchmarks
 
 soak-cut: deps ## Two regions that are apart for CUT (2m) and heal
 	E2E_CUT=$(CUT) $(GO) test -race -count=1 -v -timeout 60m -run '^TestCutHeals$$' ./internal/e2e
+
+soak-kill: deps ## A region of three under load whose leader is killed KILLS (10) times
+	E2E_KILLS=$(KILLS) $(GO) test -count=1 -v -timeout 60m -run '^TestLeaderKilled$$' ./internal/e2e
 
 fuzz: ## Run every fuzz target for FUZZTIME (20s)
 	@grep -rHo --include='*_test.go' 'func Fuzz[A-Za-z0-9_]*' . | while IFS=: read -r file fn; do \
