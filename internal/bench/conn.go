@@ -71,7 +71,7 @@ type device struct {
 // live keeps the device connected until ctx ends. It returns an error if it never was.
 func (d *device) live(ctx context.Context) error {
 	connected, pause := false, retryMin
-	for try := d.index; ctx.Err() == nil; try++ {
+	for try := d.conn; ctx.Err() == nil; try++ {
 		url := d.b.cfg.URLs[try%len(d.b.cfg.URLs)]
 		err := d.once(ctx, url, func() {
 			if !connected {
