@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -21,12 +22,18 @@ import (
 
 // dev is `roam dev`: whole regions in this process, joined by a network with delays.
 type dev struct {
-	opts  DevOptions
-	ring  KeyRing
-	dir   string // removed in the end
-	net   *memnet.Network
-	nodes []*node
-	log   *slog.Logger
+	opts    DevOptions
+	ring    KeyRing
+	dir     string // removed in the end
+	net     *memnet.Network
+	log     *slog.Logger
+	regions []*devRegion
+	flips   chan flip
+	failed  chan struct{}  // holds one a region: it has ended by itself
+	running sync.WaitGroup // regions
+
+	mu sync.Mutex
+	up map[string]bool // regions that take clients
 }
 
 // Dev runs `roam dev` until ctx ends, or until the demo has, if it is to end then.
@@ -34,7 +41,7 @@ func Dev(ctx context.Context, o DevOptions, stdout, stderr io.Writer) (err error
 	if err := o.check(); err != nil {
 		return err
 	}
-	d := &dev{opts: o, log: newLogger(stderr, o.LogLevel)}
+	d := newDev(o, newLogger(stderr, o.LogLevel))
 	defer func() { err = errors.Join(err, d.close()) }()
 	if err := d.open(); err != nil {
 		return err
@@ -42,14 +49,16 @@ func Dev(ctx context.Context, o DevOptions, stdout, stderr io.Writer) (err error
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	g, ctx := errgroup.WithContext(ctx)
-	up := make(chan struct{}, len(d.nodes))
-	for _, n := range d.nodes {
-		g.Go(func() error { return n.run(ctx, func() { up <- struct{}{} }) })
+	var ups []chan struct{}
+	for _, r := range d.regions {
+		ups = append(ups, d.run(ctx, r, r.node))
 	}
+	g.Go(func() error { return d.switcher(ctx) })
 	g.Go(func() error {
-		for range d.nodes {
+		for i, up := range ups {
 			select {
 			case <-up:
+				d.setUp(d.regions[i].opts.Region, true)
 			case <-ctx.Done():
 				return nil
 			}
@@ -57,6 +66,10 @@ func Dev(ctx context.Context, o DevOptions, stdout, stderr io.Writer) (err error
 		return d.show(ctx, stop, stdout)
 	})
 	return g.Wait()
+}
+
+func newDev(o DevOptions, log *slog.Logger) *dev {
+	return &dev{opts: o, log: log, flips: make(chan flip), failed: make(chan struct{}, maxDevRegions), up: map[string]bool{}}
 }
 
 func (d *dev) open() (err error) {
@@ -70,50 +83,58 @@ func (d *dev) open() (err error) {
 		return err
 	}
 	for i, name := range d.opts.Regions {
-		if err := d.openNode(i, name); err != nil {
+		n, err := d.openNode(d.options(i, name))
+		if err != nil {
 			return err
 		}
+		d.regions = append(d.regions, &devRegion{opts: n.opts, node: n})
 	}
 	return nil
 }
 
-// openNode opens one region of one node. Only the client ports are the user's business; the others are free ones.
-func (d *dev) openNode(i int, name string) error {
+// options are those of a region of one node. Only the client ports are the user's business; the others are free ones.
+func (d *dev) options(i int, name string) ServeOptions {
 	port := 0
 	if d.opts.Port > 0 {
 		port = d.opts.Port + i
 	}
-	o := ServeOptions{
+	return ServeOptions{
 		Region: name, Node: "n1", Data: filepath.Join(d.dir, name), BootstrapExpect: 1,
 		ClientAddr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), AdminAddr: anyPort, ClusterAddr: anyPort, PeerAddr: anyPort,
-		Redis: d.opts.Redis, Worker: "echo", Auth: "dev", TraceOptions: d.opts.TraceOptions,
+		Worker: "echo", Auth: "dev", TraceOptions: d.opts.TraceOptions,
 	}
-	if i > 0 {
-		o.Join = []string{d.nodes[0].opts.ClusterAddr}
+}
+
+// openNode opens a region's node. It joins all other regions that there are.
+func (d *dev) openNode(o ServeOptions) (*node, error) {
+	o.Redis, o.Join = d.opts.Redis, nil
+	for _, other := range d.regions {
+		if other.opts.Region != o.Region {
+			o.Join = append(o.Join, other.opts.ClusterAddr)
+		}
 	}
-	n, err := newNode(o, d.ring, d.net, d.log.With("region", name))
+	n, err := newNode(o, d.ring, d.net, d.log.With("region", o.Region))
 	if err != nil {
-		return fmt.Errorf("region %s: %w", name, err)
+		return nil, fmt.Errorf("region %s: %w", o.Region, err)
 	}
-	n.page = page.Handler(d.pageRegions)
-	d.nodes = append(d.nodes, n)
-	return nil
+	n.page = d.handler(page.Handler(d.pageRegions))
+	return n, nil
 }
 
 const anyPort = "127.0.0.1:0"
 
 func (d *dev) pageRegions() []page.Region {
 	var all []page.Region
-	for _, n := range d.nodes {
-		all = append(all, page.Region{Name: n.opts.Region, URL: n.opts.AdvertiseURL})
+	for _, r := range d.regions {
+		all = append(all, page.Region{Name: r.opts.Region, URL: r.opts.AdvertiseURL})
 	}
 	return all
 }
 
 // show tells the user where to look, and plays the demo if asked.
 func (d *dev) show(ctx context.Context, stop func(), stdout io.Writer) error {
-	for _, n := range d.nodes {
-		n.printReady(stdout)
+	for _, r := range d.regions {
+		printReady(stdout, &r.opts)
 	}
 	if d.opts.Demo {
 		report, err := d.play(ctx, stdout)
@@ -131,7 +152,11 @@ func (d *dev) show(ctx context.Context, stop func(), stdout io.Writer) error {
 			return nil
 		}
 	}
-	fmt.Fprintf(stdout, "\nTry it: http://%s/   (Ctrl-C ends it)\n", d.nodes[0].opts.ClientAddr)
+	fmt.Fprintf(stdout, "\nTry it: http://%s/   (Ctrl-C ends it)\n", d.regions[0].opts.ClientAddr)
+	fmt.Fprintln(stdout, "Or in terminals:")
+	for _, r := range d.regions[:min(len(d.regions), 2)] {
+		fmt.Fprintf(stdout, "  %s chat --url %s --token dev:alice alice/trip\n", os.Args[0], r.opts.AdvertiseURL)
+	}
 	return nil
 }
 
@@ -150,8 +175,11 @@ func (d *dev) play(ctx context.Context, stdout io.Writer) (demo.Report, error) {
 
 func (d *dev) close() error {
 	var errs []error
-	for _, n := range d.nodes {
-		errs = append(errs, n.close())
+	d.running.Wait()
+	for _, r := range d.regions {
+		if r.node != nil {
+			errs = append(errs, r.node.close())
+		}
 	}
 	if d.net != nil {
 		d.net.Close()

@@ -46,6 +46,7 @@ type node struct {
 
 	ran     bool        // run releases what it used
 	serving atomic.Bool // clients are taken
+	killed  atomic.Bool // it ends without a drain
 }
 
 // newNode opens everything that can fail, so that whoever gets a node can run it. Errors name the flag.

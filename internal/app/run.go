@@ -39,11 +39,11 @@ func Serve(ctx context.Context, o ServeOptions, stdout, stderr io.Writer) error 
 	if err != nil {
 		return err
 	}
-	return errors.Join(n.run(ctx, func() { n.printReady(stdout) }), n.close())
+	return errors.Join(n.run(ctx, func() { printReady(stdout, &n.opts) }), n.close())
 }
 
-func (n *node) printReady(w io.Writer) {
-	fmt.Fprintf(w, "ready region=%s node=%s client=%s\n", n.opts.Region, n.opts.Node, n.opts.ClientAddr)
+func printReady(w io.Writer, o *ServeOptions) {
+	fmt.Fprintf(w, "ready region=%s node=%s client=%s\n", o.Region, o.Node, o.ClientAddr)
 }
 
 // run works until ctx ends or the node cannot go on. What serves clients stops first, then what keeps their data: in
@@ -154,6 +154,9 @@ func (n *node) serveClients(ctx context.Context, ready func()) error {
 // drain hands the lead to another node of the region, which has all that this one has. The last node waits instead
 // until other regions have all that this one has issued, and says how that went.
 func (n *node) drain(ctx context.Context) {
+	if n.killed.Load() {
+		return
+	}
 	if n.opts.BootstrapExpect > 1 {
 		if err := n.region.StepDown(); err != nil {
 			n.log.Warn("nobody takes the lead of the region", "err", err)
