@@ -46,7 +46,7 @@ type Config struct {
 	StallLimit time.Duration
 	// CommitDeadline is how long a proposal is tried. 0: 10 s.
 	CommitDeadline time.Duration
-	// CacheBytes bounds Pebble's block cache. 0: 64 MiB.
+	// CacheBytes bounds Pebble's block cache. 0: 256 MiB.
 	CacheBytes int64
 	// MemtableBytes is what may be unflushed, and so replayed at a start. 0: 32 MiB.
 	MemtableBytes uint64
@@ -64,7 +64,7 @@ func (c *Config) check() error {
 	}
 	def(&c.StallLimit, 2*time.Second)
 	def(&c.CommitDeadline, 10*time.Second)
-	def(&c.CacheBytes, 64<<20)
+	def(&c.CacheBytes, 256<<20)
 	def(&c.MemtableBytes, 32<<20)
 	def(&c.SnapshotEntries, 8192)
 	def(&c.TrailingEntries, 10240)

@@ -219,9 +219,36 @@ func TestLedger(t *testing.T) {
 	if got := l.open(); got != 1 { // the third was not shown
 		t.Errorf("%d open", got)
 	}
-	l.hold([]item{{K: "msg", OID: "0-0"}, {K: "msg", OID: "0-1"}, {K: "msg", OID: "0-1"}})
-	if lost, doubled, unseen := count.lost.Load(), count.doubled.Load(), count.unseen.Load(); lost != 1 || doubled != 2 || unseen != 1 {
+	ask := l.send(1, 0, kindChat)
+	l.ok(ask, now)
+	if got := l.unended(1); got != 1 {
+		t.Errorf("%d answers have not ended", got)
+	}
+	l.show(1, &item{K: "run", OID: "r", Of: ask.oid(), State: "running"}, false, now)
+	l.token(1, "r", now)
+	l.show(1, &item{K: "run", OID: "r", Of: ask.oid(), State: "done"}, false, now)
+	if got := l.unended(1); got != 0 || count.answers["done"] != 1 {
+		t.Errorf("%d answers have not ended, %v have", got, count.answers)
+	}
+	l.hold([]item{{K: "msg", OID: "1-0"}, {K: "msg", OID: "0-0"}, {K: "msg", OID: "0-1"}, {K: "msg", OID: "0-1"}})
+	if lost, doubled, unseen := count.lost.Load(), count.doubled.Load(), count.unseen.Load(); lost != 1 || doubled != 2 || unseen != 2 {
 		t.Errorf("%d lost, %d doubled, %d unseen", lost, doubled, unseen)
+	}
+}
+
+// TestAchievedIsInTime: what has its ok only after the load is over was not kept up with, and the warm-up is no part.
+func TestAchievedIsInTime(t *testing.T) {
+	cfg := Config{Warmup: time.Second, Duration: 9 * time.Second}
+	b := &run{cfg: cfg, count: newCounts(&cfg)}
+	for _, due := range []time.Duration{0, time.Second, 5 * time.Second, 9 * time.Second} {
+		if b.count.measured(due) {
+			b.count.offered.Add(1)
+		}
+		b.count.ok(kindPut, due, 2*time.Second)
+	}
+	r := b.report(0, 10*time.Second, time.Now())
+	if r.Acked != 4 || r.Offered*9 != 3 || r.Achieved*9 != 2 {
+		t.Errorf("%d ok, offered %v/s, achieved %v/s", r.Acked, r.Offered, r.Achieved)
 	}
 }
 

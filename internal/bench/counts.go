@@ -13,7 +13,10 @@ type counts struct {
 	warmup, end time.Duration
 
 	sent, acked, delivered, retried, reconnects, late atomic.Int64
-	lost, doubled, unseen, disordered, unknown        atomic.Int64
+	// Of what was due in the measured time: all, and what had its ok before that was over.
+	offered, inTime atomic.Int64
+
+	lost, doubled, unseen, disordered, unknown atomic.Int64
 
 	mu        sync.Mutex
 	latencies map[string]*hdrhistogram.Histogram // µs
@@ -53,6 +56,9 @@ func (c *counts) record(what string, due, took time.Duration) {
 
 func (c *counts) ok(k kind, due, took time.Duration) {
 	c.acked.Add(1)
+	if c.measured(due) && due+took <= c.end {
+		c.inTime.Add(1)
+	}
 	c.record(kindNames[k]+" → ok", due, took)
 }
 

@@ -101,6 +101,18 @@ func (l *ledger) unanswered(device int) (refs []ref) {
 	return refs
 }
 
+// unended counts a device's questions that were acknowledged and whose answer has not ended.
+func (l *ledger) unended(device int) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.devices[device].sent {
+		if o := &l.devices[device].sent[i]; o.kind == kindChat && o.state == acked && !o.ended {
+			n++
+		}
+	}
+	return n
+}
+
 func (l *ledger) kindOf(r ref) kind {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -237,6 +249,26 @@ func (l *ledger) unseen(r ref) (n int) {
 	for d, a := range l.devices {
 		if d != r.device && (r.n >= len(a.got[r.device]) || a.got[r.device][r.n] == place{}) {
 			n++
+		}
+	}
+	return n
+}
+
+// missing counts the acknowledged messages that are not in a log.
+func (l *ledger) missing(log []item) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	there := map[ref]bool{}
+	for _, it := range log {
+		if r, ok := parseRef(it.OID); ok && it.K == "msg" {
+			there[r] = true
+		}
+	}
+	for d, a := range l.devices {
+		for i := range a.sent {
+			if o := &a.sent[i]; o.state == acked && (o.kind == kindPut || o.kind == kindChat) && !there[ref{d, i}] {
+				n++
+			}
 		}
 	}
 	return n

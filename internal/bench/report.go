@@ -26,11 +26,11 @@ type Report struct {
 	Warmup      float64   `json:"warmup_s"`
 	Duration    float64   `json:"duration_s"` // measured, warm-up not included
 
-	Offered    float64 `json:"offered_per_s"`
-	Sent       int64   `json:"sent"` // warm-up included, as in all that follow
+	Offered    float64 `json:"offered_per_s"` // due in the measured time
+	Sent       int64   `json:"sent"`          // warm-up included, as in all that follow
 	Acked      int64   `json:"acked"`
-	Achieved   float64 `json:"achieved_per_s"`
-	Delivered  int64   `json:"delivered"` // to other devices
+	Achieved   float64 `json:"achieved_per_s"` // of these, acknowledged before it was over
+	Delivered  int64   `json:"delivered"`      // to other devices
 	Retried    int64   `json:"retried"`
 	Reconnects int64   `json:"reconnects"`
 	LateShare  float64 `json:"late_share"` // of sends: more than 10 ms after they were due
@@ -41,7 +41,7 @@ type Report struct {
 	Disordered int64            `json:"disordered"` // shown before an earlier one of the same sender
 	Unknown    int64            `json:"unknown"`    // shown, and never sent
 	Unread     int64            `json:"unread"`     // sessions that could not be read back
-	Unanswered int64            `json:"unanswered"` // ops that got neither ok nor err
+	Unanswered int64            `json:"unanswered"` // ops that got neither ok nor err, and questions whose answer did not end
 	Answers    map[string]int64 `json:"answers"`    // by state
 	Errors     map[string]int64 `json:"errors"`     // by code
 	Notes      []string         `json:"notes"`      // the first errors
@@ -68,31 +68,27 @@ func (b *run) report(unread int64, loaded time.Duration, end time.Time) *Report 
 	r := &Report{
 		Started: b.start, Go: runtime.Version(), Cores: runtime.NumCPU(), URLs: b.cfg.URLs, Connections: b.cfg.Connections,
 		Devices: b.cfg.Devices, Payload: b.cfg.Payload, Mix: b.cfg.Mix.String(), Arrivals: arrivals, Seed: b.cfg.Seed,
-		Warmup: b.cfg.Warmup.Seconds(), Duration: max(0, loaded-b.cfg.Warmup).Seconds(), Offered: b.cfg.Rate,
+		Warmup: b.cfg.Warmup.Seconds(), Duration: max(0, loaded-b.cfg.Warmup).Seconds(),
 		Sent: c.sent.Load(), Acked: c.acked.Load(), Delivered: c.delivered.Load(), Retried: c.retried.Load(),
 		Reconnects: c.reconnects.Load(), Lost: c.lost.Load(), Doubled: c.doubled.Load(), Unseen: c.unseen.Load(),
 		Disordered: c.disordered.Load(), Unknown: c.unknown.Load(), Unread: unread, Answers: c.answers, Errors: c.errors,
 		Notes: b.notes, Latencies: map[string]Latency{},
 	}
-	if loaded > 0 {
-		r.Achieved = float64(r.Acked) / loaded.Seconds()
+	if r.Duration > 0 { // what is acknowledged after the load was not kept up with
+		r.Offered, r.Achieved = float64(c.offered.Load())/r.Duration, float64(c.inTime.Load())/r.Duration
 	}
-	measured := int64(0)
 	for what, h := range c.latencies {
 		ms := func(q float64) float64 { return float64(h.ValueAtQuantile(q)) / 1000 }
 		r.Latencies[what] = Latency{h.TotalCount(), ms(50), ms(90), ms(99), ms(99.9), float64(h.Max()) / 1000}
-		if strings.HasSuffix(what, "→ ok") {
-			measured += h.TotalCount()
-		}
 	}
-	if measured > 0 {
-		r.LateShare = float64(c.late.Load()) / float64(measured)
+	if n := c.offered.Load(); n > 0 {
+		r.LateShare = float64(c.late.Load()) / float64(n)
 	}
 	var pauses []time.Duration
 	for _, s := range b.sessions {
 		pauses = append(pauses, s.ledger.pauses(end)...)
 		for d := range s.devices {
-			r.Unanswered += int64(len(s.ledger.unanswered(d)))
+			r.Unanswered += int64(len(s.ledger.unanswered(d)) + s.ledger.unended(d))
 		}
 	}
 	r.Pause = exact(pauses)

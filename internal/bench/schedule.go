@@ -20,7 +20,11 @@ func newSchedule(c *Config, i int) *schedule {
 		rnd: rand.New(rand.NewPCG(c.Seed, uint64(i))), constant: c.Constant, mix: c.Mix,
 		gap: time.Duration(float64(c.Connections) / c.Rate * float64(time.Second)),
 	}
-	s.at = time.Duration(s.rnd.Float64() * float64(s.gap)) // connections do not send in step
+	if s.constant {
+		s.at = time.Duration(s.rnd.Float64() * float64(s.gap)) // connections do not send in step
+	} else {
+		s.at = time.Duration(s.rnd.ExpFloat64() * float64(s.gap))
+	}
 	return s
 }
 
