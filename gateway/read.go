@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/coder/websocket"
@@ -52,25 +53,38 @@ func (c *conn) readLoop(ctx context.Context) {
 
 var errStop = errors.New("stop reading")
 
-// lines splits a message into frames. One that is over the limit is skipped, and reported without its bytes.
+// readers are for messages that are being read: an idle connection holds none.
+var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4096) }}
+
+// lines splits a message into frames. One that is over the limit is skipped, and reported without its bytes. What visit
+// is given is valid until it returns.
 func lines(r io.Reader, visit func(line []byte, tooLong bool) bool) error {
-	br := bufio.NewReaderSize(r, 4096)
-	var line []byte
+	br := readers.Get().(*bufio.Reader)
+	br.Reset(r)
+	defer func() {
+		br.Reset(nil)
+		readers.Put(br)
+	}()
+	var long []byte // a frame that does not fit the reader, so far
 	tooLong := false
 	for {
 		part, err := br.ReadSlice('\n')
-		if len(line)+len(part) > wire.MaxFrame+1 {
-			line, tooLong = line[:0], true
-		} else if !tooLong {
-			line = append(line, part...)
+		full, frame := errors.Is(err, bufio.ErrBufferFull), part
+		if full || len(long) > 0 || tooLong {
+			if len(long)+len(part) > wire.MaxFrame+1 {
+				long, tooLong = long[:0], true
+			} else if !tooLong {
+				long = append(long, part...)
+			}
+			frame = long
 		}
-		if errors.Is(err, bufio.ErrBufferFull) {
+		if full {
 			continue
 		}
 		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
-		if trimmed := bytes.TrimSpace(line); len(trimmed) > 0 || tooLong {
+		if trimmed := bytes.TrimSpace(frame); len(trimmed) > 0 || tooLong {
 			if !visit(trimmed, tooLong) {
 				return errStop
 			}
@@ -78,7 +92,7 @@ func lines(r io.Reader, visit func(line []byte, tooLong bool) bool) error {
 		if err != nil {
 			return nil
 		}
-		line, tooLong = line[:0], false
+		long, tooLong = long[:0], false
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/coder/websocket"
@@ -351,24 +352,48 @@ func (c *conn) flushFrames(ctx context.Context) error {
 	if len(c.out.frames) == 0 {
 		return nil
 	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
+	e := encoders.Get().(*encoder)
+	defer e.release()
+	b := &e.b
 	for _, f := range c.out.frames {
-		if err := enc.Encode(f); err != nil {
+		if err := e.enc.Encode(f); err != nil {
 			c.g.cfg.Logger.Error("frame not encoded", "err", err)
 			c.g.metrics.dropped.WithLabelValues("encoding").Inc()
 			return errEnded // what follows would hide the hole
 		}
 		if b.Len() >= flushBytes {
-			if err := c.sendMessage(ctx, &b); err != nil {
+			if err := c.sendMessage(ctx, b); err != nil {
 				return err
 			}
 		}
 	}
 	clear(c.out.frames)
 	c.out.frames = c.out.frames[:0]
-	return c.sendMessage(ctx, &b)
+	return c.sendMessage(ctx, b)
+}
+
+// encoder is for a message that is being written: an idle connection holds none.
+type encoder struct {
+	b   bytes.Buffer
+	enc *json.Encoder
+}
+
+var encoders = sync.Pool{New: func() any {
+	e := &encoder{}
+	e.enc = json.NewEncoder(&e.b)
+	e.enc.SetEscapeHTML(false)
+	return e
+}}
+
+// keepBytes is the largest buffer that is kept for the next message: few are as large as a snap.
+const keepBytes = 32 << 10
+
+func (e *encoder) release() {
+	if e.b.Cap() > keepBytes {
+		return
+	}
+	e.b.Reset()
+	encoders.Put(e)
 }
 
 func (c *conn) sendMessage(ctx context.Context, b *bytes.Buffer) error {
