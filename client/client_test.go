@@ -230,7 +230,7 @@ func TestRegionMoves(t *testing.T) {
 // and after two failures another region.
 func TestRouteTriesTheNodesOfARegion(t *testing.T) {
 	r := newRoute([]Region{{Name: "a", URL: "a1"}, {Name: "b", URL: "b1"}})
-	r.learn([]Region{{Name: "a", URL: "a1", URLs: []string{"a1", "a2", "a3"}}})
+	r.learn("a", []Region{{Name: "a", URL: "a1", URLs: []string{"a1", "a2", "a3"}}})
 	var got []string
 	for _, lived := range []time.Duration{time.Hour, 0, 0, 0} {
 		got = append(got, r.current().URL)

@@ -51,8 +51,8 @@ func (c *Config) check() error {
 	}
 	for _, r := range c.Regions {
 		u, err := url.Parse(r.URL)
-		if err != nil || (u.Scheme != "ws" && u.Scheme != "wss") || u.Host == "" || r.Name == "" {
-			errs = append(errs, fmt.Errorf("Regions: %q at %q: a name and a ws:// or wss:// URL are needed", r.Name, r.URL))
+		if err != nil || (u.Scheme != "ws" && u.Scheme != "wss") || u.Host == "" {
+			errs = append(errs, fmt.Errorf("Regions: %q at %q: a ws:// or wss:// URL is needed", r.Name, r.URL))
 		}
 	}
 	if c.Token == nil {

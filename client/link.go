@@ -187,7 +187,7 @@ func (a *attempt) receive(life context.Context, frames []*frame) error {
 func (a *attempt) learn() {
 	l := &a.core.link
 	if l.news {
-		a.route.learn(l.regions)
+		a.route.learn(l.region, l.regions)
 		l.news = false
 		select {
 		case a.exp <- l.exp:

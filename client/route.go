@@ -1,13 +1,14 @@
 package client
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
 
 // Region is where to connect.
 type Region struct {
-	Name string
+	Name string // empty in a Config: the region tells its own, and is called by its URL until it has
 	URL  string // ws:// or wss://, path included
 	// State is "up", "draining" or "down" as a region last said; empty counts as up.
 	State string
@@ -37,7 +38,7 @@ type route struct {
 }
 
 func newRoute(given []Region) route {
-	return route{given: slices.Clone(given), regions: slices.Clone(given)}
+	return route{given: named(given), regions: named(given)}
 }
 
 func (r *route) current() Region {
@@ -48,13 +49,45 @@ func (r *route) current() Region {
 	return g
 }
 
-// learn takes the list that a region gave. Regions of the configuration that it leaves out stay, at the end: a region
-// that has just started knows of no other yet. The current region stays current.
-func (r *route) learn(list []Region) {
+// named calls regions without a name by their URL.
+func named(given []Region) []Region {
+	given = slices.Clone(given)
+	for i := range given {
+		given[i].Name = cmp.Or(given[i].Name, given[i].URL)
+	}
+	return given
+}
+
+// nameless reports whether a region has not told its name yet.
+func (g Region) nameless() bool { return g.Name == g.URL }
+
+// called gives the current region, if it was nameless, the name that it tells.
+func (r *route) called(name string) {
+	now := r.regions[r.at]
+	if !now.nameless() || name == "" {
+		return
+	}
+	r.regions[r.at].Name = name
+	for i := range r.given {
+		if r.given[i].Name == now.Name {
+			r.given[i].Name = name
+		}
+	}
+}
+
+// same reports whether a region of the configuration is one that a region told of.
+func same(given, told Region) bool {
+	return told.Name == given.Name || given.nameless() && (told.URL == given.URL || slices.Contains(told.URLs, given.URL))
+}
+
+// learn takes the name and the list that the current region gave. Regions of the configuration that it leaves out stay, at
+// the end: a region that has just started knows of no other yet. The current region stays current.
+func (r *route) learn(self string, list []Region) {
+	r.called(self)
 	list = slices.DeleteFunc(slices.Clone(list), func(g Region) bool { return g.URL == "" || g.Name == "" })
 	list = list[:min(len(list), maxRegions)]
 	for _, g := range r.given {
-		if !slices.ContainsFunc(list, func(h Region) bool { return h.Name == g.Name }) {
+		if !slices.ContainsFunc(list, func(h Region) bool { return same(g, h) }) {
 			list = append(list, g)
 		}
 	}

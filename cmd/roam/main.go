@@ -22,6 +22,7 @@ type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Run a node of a region."`
 	Worker  workerCmd  `cmd:"" help:"Run a worker that answers a region's questions."`
 	Dev     devCmd     `cmd:"" help:"Run whole regions in this process, with a WAN delay between them, an echo worker and a page to try."`
+	Chat    chatCmd    `cmd:"" help:"Chat in a session, from a terminal or a script."`
 	Status  statusCmd  `cmd:"" help:"Show a node's region, its nodes, and what is where."`
 	Bench   benchCmd   `cmd:"" help:"Load regions as clients do, and measure and count what they feel."`
 	Keygen  keygenCmd  `cmd:"" help:"Print a new key ring for --secret-file."`
