@@ -70,6 +70,9 @@ func errText(err error) string {
 
 // place notes where the session is live, and how it came there.
 func (p *page) place(s snapshot) {
+	if !s.moving.IsZero() {
+		p.moving = s.moving
+	}
 	if !s.Live {
 		if p.lost.IsZero() {
 			p.lost = s.at
@@ -85,6 +88,9 @@ func (p *page) place(s snapshot) {
 		since = p.moving
 	}
 	switch {
+	case !p.moving.IsZero() && p.conn == s.status.Conn && s.trouble != p.trouble:
+		p.moving = time.Time{}
+		p.add("still in "+cleanLine(s.Region)+": "+s.trouble, true)
 	case p.region == "":
 		p.add(fmt.Sprintf("— connected to %s —", cleanLine(s.Region)), false)
 	case p.region != s.Region:

@@ -328,6 +328,8 @@ func TestTerminal(t *testing.T) {
 	if *before != *after {
 		t.Errorf("the terminal was %+v and is %+v", *before, *after)
 	}
+	shown.await(t, "\x1b[?1049l") // what was written last is read a little later
+	shown.await(t, "\x1b[?2004l")
 	for on, off := range map[string]string{"\x1b[?1049h": "\x1b[?1049l", "\x1b[?2004h": "\x1b[?2004l", "\x1b[?25l": "\x1b[?25h"} {
 		text := shown.String()
 		if i := strings.LastIndex(text, on); i > strings.LastIndex(text, off) {

@@ -22,15 +22,16 @@ type room struct {
 	trouble *trouble
 
 	// mu is held while something is put, so that no snapshot has an own message that is not known as own.
-	mu    sync.Mutex
-	fresh []string          // own messages that no snapshot has told of yet; guarded by mu
-	open  []*client.Receipt // put and neither safe nor refused, guarded by mu
-	want  map[string]int    // question -> answers that were asked for, guarded by mu
-	bad   []string          // why own ops will never be stored, at most maxNotes; guarded by mu
-	asked string            // the message whose way is timed, if any; guarded by mu
-	since time.Time         // when it was put, guarded by mu
-	trip  time.Duration     // of the last one, guarded by mu
-	told  int               // of bad, in snapshots; guarded by mu
+	mu     sync.Mutex
+	fresh  []string          // own messages that no snapshot has told of yet; guarded by mu
+	open   []*client.Receipt // put and neither safe nor refused, guarded by mu
+	want   map[string]int    // question -> answers that were asked for, guarded by mu
+	bad    []string          // why own ops will never be stored, at most maxNotes; guarded by mu
+	asked  string            // the message whose way is timed, if any; guarded by mu
+	since  time.Time         // when it was put, guarded by mu
+	trip   time.Duration     // of the last one, guarded by mu
+	moving time.Time         // a move was asked for, and no snapshot has told of it; guarded by mu
+	told   int               // of bad, in snapshots; guarded by mu
 }
 
 // snapshot is what is known at a moment.
@@ -41,6 +42,7 @@ type snapshot struct {
 	at      time.Time
 	fresh   []string      // own messages, put since the last snapshot
 	trip    time.Duration // from the last message's put to its being stored; 0: none was
+	moving  time.Time     // a move was asked for, since the last snapshot
 	trouble string        // why the last connection ended
 	refused []string      // why own ops will never be stored, since the last snapshot
 }
@@ -83,7 +85,8 @@ func (r *room) look() snapshot {
 	s := snapshot{State: r.session.State(), status: r.client.Status(), regions: r.names(), at: time.Now(), fresh: r.fresh, trouble: r.trouble.now()}
 	r.sweep()
 	s.refused = slices.Clone(r.bad[r.told:])
-	s.trip = r.trip
+	s.trip, s.moving = r.trip, r.moving
+	r.moving = time.Time{}
 	r.fresh, r.told = nil, len(r.bad)
 	return s
 }
@@ -204,8 +207,14 @@ func (r *room) put(p *client.Receipt, err error) error {
 }
 
 func (r *room) move(region string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if err := r.client.Move(region); err != nil {
 		return fmt.Errorf("%w; there are %v", err, r.names())
+	}
+	if r.session.State().Region != region {
+		r.moving = time.Now()
+		nudge(r.trouble.changed) // to be shown
 	}
 	return nil
 }

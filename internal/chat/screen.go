@@ -7,7 +7,6 @@ import (
 	"io"
 	"strings"
 	"sync"
-	"time"
 
 	"charm.land/bubbles/v2/textarea"
 	tea "charm.land/bubbletea/v2"
@@ -211,9 +210,6 @@ func (s *screen) act(c command) tea.Cmd {
 		}
 	default:
 		text, err := s.deeds.do(c)
-		if c.name == "move" && err == nil && c.arg != s.page.now.Region {
-			s.page.moving = time.Now()
-		}
 		s.tell(reply{text, err})
 	}
 	return nil

@@ -120,7 +120,7 @@ func TestScreenOfATalk(t *testing.T) {
 	away := talk()
 	away.Live, away.Region, away.status.Connected = false, "", false
 	away.at = noon.Add(time.Second)
-	s.screen.page.moving = noon
+	away.moving = noon
 	s.Update(away)
 	s.golden("away")
 
