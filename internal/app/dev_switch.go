@@ -152,7 +152,22 @@ func (d *dev) handler(page http.Handler) http.Handler {
 	mux.HandleFunc("GET /dev/v1/regions", d.serveRegions)
 	mux.HandleFunc("POST /dev/v1/regions/{name}/kill", func(w http.ResponseWriter, r *http.Request) { d.serveFlip(w, r, true) })
 	mux.HandleFunc("POST /dev/v1/regions/{name}/start", func(w http.ResponseWriter, r *http.Request) { d.serveFlip(w, r, false) })
-	return http.NewCrossOriginProtection().Handler(mux)
+	guarded := http.NewCrossOriginProtection().Handler(mux)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !loopback(hostPort(r.Host)) { // a name that someone has pointed at loopback
+			http.Error(w, "this is served at a loopback address only, not at "+r.Host, http.StatusForbidden)
+			return
+		}
+		guarded.ServeHTTP(w, r)
+	})
+}
+
+// hostPort gives a host without a port one.
+func hostPort(host string) string {
+	if _, _, err := net.SplitHostPort(host); err != nil {
+		return net.JoinHostPort(host, "80")
+	}
+	return host
 }
 
 func (d *dev) serveRegions(w http.ResponseWriter, _ *http.Request) {

@@ -81,7 +81,9 @@ func call(t *testing.T, method, url string, header ...string) (int, string) {
 		t.Fatal(err)
 	}
 	for i := 0; i < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
+		if req.Header.Set(header[i], header[i+1]); header[i] == "Host" {
+			req.Host = header[i+1]
+		}
 	}
 	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	res, err := c.Do(req)
@@ -184,6 +186,7 @@ func TestDevSwitchesAreGuarded(t *testing.T) {
 	}{
 		{shanghai + "/beijing/start", http.StatusConflict, nil},
 		{shanghai + "/nowhere/kill", http.StatusNotFound, nil},
+		{beijing + "/shanghai/kill", http.StatusForbidden, []string{"Host", "evil.example"}},
 		{beijing + "/shanghai/kill", http.StatusForbidden, []string{"Origin", "http://evil.example", "Sec-Fetch-Site", "cross-site"}},
 	} {
 		if code, body := call(t, "POST", c.url, c.header...); code != c.code {
