@@ -142,6 +142,9 @@ func (d *device) connect(s *site, sessions ...string) error {
 func (d *device) opening(session string) obj {
 	v := d.view(session)
 	v.opened = false
+	for _, e := range v.entries {
+		e.again = true
+	}
 	if v.cur == "" {
 		return obj{"s": session, "tail": 500}
 	}

@@ -15,6 +15,10 @@ import (
 type entry struct {
 	item
 	text string
+	// covered is how much of text came before the last cur. When the client comes back with that, again is set, and what is
+	// beyond may come once more.
+	covered int
+	again   bool
 }
 
 // view is a session as a client holds it: what it has applied, and the faults it met while it did.
@@ -57,6 +61,9 @@ func (v *view) apply(f *frame) {
 	}
 	if f.Cur != "" {
 		v.cur = f.Cur
+		for _, e := range v.entries {
+			e.covered = len(e.text)
+		}
 	}
 	if f.Behind != nil {
 		v.behind = *f.Behind
@@ -216,7 +223,9 @@ func (v *view) tok(f *frame) {
 	}
 	switch {
 	case f.Off < len(e.text):
-		v.fault("%d bytes of %s came twice, from %d on", min(len(e.text)-f.Off, len(f.D)), f.Run, f.Off)
+		if !e.again || f.Off < e.covered {
+			v.fault("%d bytes of %s came twice, from %d on", min(len(e.text)-f.Off, len(f.D)), f.Run, f.Off)
+		}
 		f.D = f.D[min(len(f.D), len(e.text)-f.Off):]
 	case f.Off > len(e.text):
 		v.fault("%d bytes of %s are missing, from %d on", f.Off-len(e.text), f.Run, len(e.text))
@@ -225,6 +234,7 @@ func (v *view) tok(f *frame) {
 		v.fault("tok for %s, which is closed", f.Run)
 	}
 	e.text += f.D
+	e.again = false
 	v.bytes += len(f.D)
 }
 
