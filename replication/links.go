@@ -59,7 +59,8 @@ const (
 	silentAfter  = 2 * time.Second // without heads a link is dead
 	redialMin    = 100 * time.Millisecond
 	redialMax    = 2 * time.Second
-	window       = 16 << 20 // gRPC flow control, for long fat links
+	quietFor     = time.Second // a link is down before it is said: regions that start, or change leaders, are no news
+	window       = 16 << 20    // gRPC flow control, for long fat links
 	maxMessage   = 8 << 20
 	batchBytes   = 256 << 10
 	maxInFlight  = 8 << 20 // bytes sent and not acknowledged, per link
@@ -181,7 +182,7 @@ func (l *Links) Run(ctx context.Context) error {
 // keep follows one region for ever: a link that ends is dialed again, at the node that leads there if that is known, else
 // on one of the region's nodes after the other, at addresses that membership may have forgotten.
 func (l *Links) keep(ctx context.Context, region string) {
-	pause, said, hint := redialMin, false, ""
+	pause, said, hint, down := redialMin, false, "", time.Now()
 	for try := 0; ctx.Err() == nil; try++ {
 		addr, hinted := l.address(region, try), hint != ""
 		if hinted {
@@ -194,12 +195,12 @@ func (l *Links) keep(ctx context.Context, region string) {
 		}
 		hint = leaderHint(err)
 		if time.Since(start) > silentAfter {
-			pause, said = redialMin, false
+			pause, said, down = redialMin, false, time.Now()
 		}
 		if hint != "" && hint != addr && !hinted {
 			continue
 		}
-		if !said {
+		if !said && time.Since(down) > quietFor {
 			l.cfg.Logger.Warn("link down; it is dialed again for ever", "peer", region, "addr", addr, "err", err)
 			said = true
 		}
