@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/roamsync/roam/region/machine"
 	"github.com/roamsync/roam/wire"
 	"github.com/roamsync/roam/wire/peerpb"
 )
@@ -156,7 +157,7 @@ func (r *Region) Hello(_ context.Context, req *peerpb.HelloRequest) (*peerpb.Hel
 	}
 	return &peerpb.HelloReply{
 		Id: r.id, Expect: uint32(r.cfg.Expect), Founded: len(r.servers()) > 0, Leads: r.leading.Load(),
-		Applied: r.fsm.applied.Load(), Level: featureLevel,
+		Applied: r.fsm.Applied(), Level: machine.FeatureLevel,
 	}, nil
 }
 
@@ -219,7 +220,7 @@ func (r *Region) take(ctx context.Context, servers []raft.Server, m wire.Member)
 
 func (r *Region) caughtUp(ctx context.Context, m wire.Member) bool {
 	hello, err := r.hello(ctx, m)
-	return err == nil && hello.Applied+closeEnough > r.fsm.applied.Load()
+	return err == nil && hello.Applied+closeEnough > r.fsm.Applied()
 }
 
 // catchUp waits until this node has applied all that was acknowledged before it came, and reports whether it has.
@@ -232,7 +233,7 @@ func (r *Region) catchUp(ctx context.Context) bool {
 			return true
 		case frontier == 0:
 			frontier = r.frontier(ctx)
-		case r.fsm.applied.Load() >= frontier && r.Self() != "":
+		case r.fsm.Applied() >= frontier && r.Self() != "":
 			return true
 		}
 		select {

@@ -2,7 +2,6 @@ package region
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -43,17 +42,9 @@ func (s *started) pull(t *testing.T, from *started, maxBytes int) (moved bool) {
 }
 
 // recomputed sums a partition's digest from scratch.
-func (s *started) recomputed(t *testing.T, p uint8) (sum uint64) {
+func (s *started) recomputed(t *testing.T, p uint8) uint64 {
 	t.Helper()
-	err := scan(s.db, []byte{spaceSession, p}, []byte{spaceSession, p + 1}, func(k, v []byte) error {
-		end := 2
-		for k[end] != 0 {
-			end++
-		}
-		st := &sessionStore{prefix: k[:end+1]}
-		sum += st.hash(k[end+1:], v)
-		return nil
-	})
+	sum, err := s.fsm.Recompute(p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -342,28 +333,6 @@ func TestStall(t *testing.T) {
 	if got == nil || !strings.Contains(got.Error(), "--data") {
 		t.Errorf("got %v", got)
 	}
-}
-
-func TestEntriesOfALaterLevelStopTheNode(t *testing.T) {
-	b := encodeEntry([][]byte{(&command{kind: cmdPeer, peer: "x"}).encode()})
-	if _, err := decodeEntry(b); err != nil {
-		t.Fatal(err)
-	}
-	b[0]++
-	if _, err := decodeEntry(b); err == nil || !strings.Contains(err.Error(), "newer") {
-		t.Errorf("got %v", err)
-	}
-}
-
-// FuzzDecodeEntry: whatever a log holds, decoding ends with a command or an error.
-func FuzzDecodeEntry(f *testing.F) {
-	f.Add(encodeEntry([][]byte{(&command{kind: cmdPut, session: "a/b", ops: []*crdt.Op{msg("m", "t")}}).encode()}))
-	f.Add(binary.AppendUvarint(nil, featureLevel))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if cmds, err := decodeEntry(b); err == nil && len(b) > 1 && cmds == nil {
-			t.Error("neither commands nor an error")
-		}
-	})
 }
 
 func TestProposalsEndWhenTheNodeDoes(t *testing.T) {

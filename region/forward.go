@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/roamsync/roam/region/machine"
 	"github.com/roamsync/roam/wire"
 	"github.com/roamsync/roam/wire/peerpb"
 )
@@ -20,14 +21,14 @@ var (
 
 // forward has the leader commit a batch. Its puts become events here when they are applied here. Everything else is
 // the business of a leader, and of nobody who has ceased to be one.
-func (r *Region) forward(ctx context.Context, batch []*proposal) ([]result, error) {
-	results := make([]result, len(batch))
+func (r *Region) forward(ctx context.Context, batch []*proposal) ([]machine.Result, error) {
+	results := make([]machine.Result, len(batch))
 	req := &peerpb.ProposeRequest{}
 	for i, p := range batch {
-		if p.cmd.kind == cmdPut {
-			req.Commands = append(req.Commands, p.cmd.encode())
+		if p.cmd.Kind == machine.KindPut {
+			req.Commands = append(req.Commands, p.cmd.Encode())
 		} else {
-			results[i].err = errNotLeader
+			results[i].Err = errNotLeader
 		}
 	}
 	if len(req.Commands) == 0 {
@@ -80,10 +81,10 @@ func (r *Region) Propose(ctx context.Context, req *peerpb.ProposeRequest) (*peer
 	if len(req.Commands) > batchOps {
 		return nil, status.Errorf(codes.InvalidArgument, "%d commands: at most %d", len(req.Commands), batchOps)
 	}
-	done := make(chan result, len(req.Commands))
+	done := make(chan machine.Result, len(req.Commands))
 	for _, b := range req.Commands {
-		c, err := decodeCommand(b)
-		if err != nil || c.kind != cmdPut {
+		c, err := machine.DecodeCommand(b)
+		if err != nil || c.Kind != machine.KindPut {
 			return nil, status.Errorf(codes.InvalidArgument, "not a put: %v", err)
 		}
 		select {
@@ -96,7 +97,7 @@ func (r *Region) Propose(ctx context.Context, req *peerpb.ProposeRequest) (*peer
 	for range req.Commands {
 		select {
 		case res := <-done:
-			errs = errors.Join(errs, res.err)
+			errs = errors.Join(errs, res.Err)
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -123,5 +124,5 @@ func (r *Region) Frontier(_ context.Context, req *peerpb.FrontierRequest) (*peer
 	if !r.leading.Load() || r.raft.VerifyLeader().Error() != nil || r.Self() == "" {
 		return nil, status.Error(codes.Unavailable, "this node does not lead its region")
 	}
-	return &peerpb.FrontierReply{Applied: r.fsm.applied.Load()}, nil
+	return &peerpb.FrontierReply{Applied: r.fsm.Applied()}, nil
 }

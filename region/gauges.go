@@ -25,7 +25,7 @@ func (r *Region) showGauges() {
 func (r *Region) observe(batch []*proposal) {
 	all := 0
 	for _, p := range batch {
-		ops, _ := p.size()
+		ops, _ := p.cmd.Size()
 		all += ops
 	}
 	r.metrics.batch.Observe(float64(len(batch)))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/region/machine"
 	"github.com/roamsync/roam/wire"
 )
 
@@ -24,28 +25,28 @@ const (
 
 // proposal is a command on its way.
 type proposal struct {
-	cmd   *command
+	cmd   *machine.Command
 	since time.Time
-	done  chan<- result // nil for puts
-	fail  func(error)   // puts only
+	done  chan<- machine.Result // nil for puts
+	fail  func(error)           // puts only
 	spans spans
 }
 
-func (p *proposal) end(res result) {
-	p.spans.end(res.err)
+func (p *proposal) end(res machine.Result) {
+	p.spans.end(res.Err)
 	switch {
 	case p.done != nil:
 		p.done <- res
-	case res.err != nil && p.fail != nil:
-		p.fail(res.err)
+	case res.Err != nil && p.fail != nil:
+		p.fail(res.Err)
 	}
 }
 
 // Submit takes a put for its turn: the order of Submit is the order of the log. The put's Event, or its Fail, tells
 // what became of it. Submit does not wait: a full queue is wire.ErrUnavailable.
 func (r *Region) Submit(p *wire.Put) error {
-	c := &command{
-		kind: cmdPut, session: p.Session, floor: p.Floor, ops: p.Ops, tag: p.Tag, entry: r.entry,
+	c := &machine.Command{
+		Kind: machine.KindPut, Session: p.Session, Floor: p.Floor, Ops: p.Ops, Tag: p.Tag, Entry: r.entry,
 	}
 	next := &proposal{cmd: c, since: time.Now(), fail: p.Fail, spans: r.proposing(p.Ops)}
 	select {
@@ -60,20 +61,20 @@ func (r *Region) Submit(p *wire.Put) error {
 
 // Answer commits workers' reports, and with them the position in the results stream up to which they were read.
 func (r *Region) Answer(ctx context.Context, ops []*crdt.Op, position string) ([]crdt.Held, error) {
-	res, err := r.do(ctx, &command{kind: cmdAnswer, ops: ops, position: position})
-	return res.held, err
+	res, err := r.do(ctx, &machine.Command{Kind: machine.KindAnswer, Ops: ops, Position: position})
+	return res.Held, err
 }
 
 // Ingest commits records of another origin's feed and returns its cursor then. Fewer than all may have been taken,
 // without an error: those whose causes are not here are to come again.
 func (r *Region) Ingest(ctx context.Context, rs wire.Records) (uint64, error) {
-	res, err := r.do(ctx, &command{kind: cmdIngest, records: rs})
-	return res.cursor, err
+	res, err := r.do(ctx, &machine.Command{Kind: machine.KindIngest, Records: rs})
+	return res.Cursor, err
 }
 
 // AddPeer commits that another region was met.
 func (r *Region) AddPeer(ctx context.Context, name string) error {
-	_, err := r.do(ctx, &command{kind: cmdPeer, peer: name})
+	_, err := r.do(ctx, &machine.Command{Kind: machine.KindPeer, Peer: name})
 	return err
 }
 
@@ -95,7 +96,7 @@ func (r *Region) renew(ctx context.Context, lost crdt.Origin, why string) error 
 	// Seconds and randomness, so that neither a bad clock nor a bad source alone repeats a name.
 	inc := uint64(r.cfg.Now().Unix())<<32 | uint64(binary.BigEndian.Uint32(b[:]))
 	next := crdt.NewOrigin(r.cfg.Region, inc)
-	_, err := r.do(ctx, &command{kind: cmdRenew, lost: lost, next: next})
+	_, err := r.do(ctx, &machine.Command{Kind: machine.KindRenew, Lost: lost, Next: next})
 	if err == nil {
 		r.cfg.Logger.Info("new incarnation", "origin", r.Self(), "why", why)
 	}
@@ -103,23 +104,23 @@ func (r *Region) renew(ctx context.Context, lost crdt.Origin, why string) error 
 }
 
 // do proposes a command and waits for its result.
-func (r *Region) do(ctx context.Context, c *command) (result, error) {
+func (r *Region) do(ctx context.Context, c *machine.Command) (machine.Result, error) {
 	if !r.leading.Load() {
-		return result{}, errNotLeader
+		return machine.Result{}, errNotLeader
 	}
-	done := make(chan result, 1)
-	next := &proposal{cmd: c, since: time.Now(), done: done, spans: r.proposing(c.ops)}
+	done := make(chan machine.Result, 1)
+	next := &proposal{cmd: c, since: time.Now(), done: done, spans: r.proposing(c.Ops)}
 	select {
 	case r.queue <- next:
 	case <-ctx.Done():
 		next.spans.end(ctx.Err())
-		return result{}, ctx.Err()
+		return machine.Result{}, ctx.Err()
 	}
 	select {
 	case res := <-done:
-		return res, res.err
+		return res, res.Err
 	case <-ctx.Done():
-		return result{}, ctx.Err()
+		return machine.Result{}, ctx.Err()
 	}
 }
 
@@ -146,28 +147,17 @@ func (r *Region) fill(ctx context.Context) []*proposal {
 	case <-ctx.Done():
 		return nil
 	}
-	ops, bytes := batch[0].size()
+	ops, bytes := batch[0].cmd.Size()
 	for ops < batchOps && bytes < batchBytes {
 		select {
 		case p := <-r.queue:
-			o, b := p.size()
+			o, b := p.cmd.Size()
 			batch, ops, bytes = append(batch, p), ops+o, bytes+b
 		default:
 			return batch
 		}
 	}
 	return batch
-}
-
-// size estimates what a proposal adds to an entry.
-func (p *proposal) size() (ops, bytes int) {
-	for _, op := range p.cmd.ops {
-		bytes += 128 + len(op.Text) + len(op.Parts) + len(op.Value)
-	}
-	for _, b := range p.cmd.records.Records {
-		bytes += len(b)
-	}
-	return len(p.cmd.ops) + len(p.cmd.records.Records), bytes
 }
 
 // commit tries a batch until it is applied or its time is over. Trying again is safe: puts are known by their oids,
@@ -187,7 +177,7 @@ func (r *Region) commit(ctx context.Context, clock *crdt.Clock, batch []*proposa
 		}
 		if ctx.Err() != nil || time.Since(batch[0].since) > r.cfg.CommitDeadline || errors.Is(err, errBroken) {
 			for _, p := range batch {
-				p.end(result{err: fmt.Errorf("%w: %w", wire.ErrUnavailable, err)})
+				p.end(machine.Result{Err: fmt.Errorf("%w: %w", wire.ErrUnavailable, err)})
 			}
 			r.metrics.refused.WithLabelValues("deadline").Add(float64(len(batch)))
 			return
@@ -210,22 +200,22 @@ func (r *Region) nudge() {
 var errBroken = errors.New("the node has stopped applying")
 
 // try takes a batch through Raft once, here or at the leader.
-func (r *Region) try(ctx context.Context, clock *crdt.Clock, batch []*proposal) ([]result, error) {
+func (r *Region) try(ctx context.Context, clock *crdt.Clock, batch []*proposal) ([]machine.Result, error) {
 	if !r.leading.Load() {
 		return r.forward(ctx, batch)
 	}
-	clock.Observe(crdt.Stamp(r.fsm.stamp.Load()))
+	clock.Observe(r.fsm.Stamp())
 	cmds := make([][]byte, len(batch))
 	for i, p := range batch {
-		r.stamp(clock, p.cmd)
-		cmds[i] = p.cmd.encode()
+		p.cmd.Stamp(clock, r.cfg.Now())
+		cmds[i] = p.cmd.Encode()
 	}
-	f := r.raft.Apply(encodeEntry(cmds), r.cfg.CommitDeadline)
+	f := r.raft.Apply(machine.EncodeEntry(cmds), r.cfg.CommitDeadline)
 	if err := f.Error(); err != nil {
 		return nil, err
 	}
 	switch res := f.Response().(type) {
-	case []result:
+	case []machine.Result:
 		return res, nil
 	case error:
 		return nil, fmt.Errorf("%w: %w", errBroken, res)
@@ -233,27 +223,12 @@ func (r *Region) try(ctx context.Context, clock *crdt.Clock, batch []*proposal) 
 	return nil, errBroken
 }
 
-// stamp gives a command's ops their stamps, above all that came before in the log and all that the client has seen.
-func (r *Region) stamp(clock *crdt.Clock, c *command) {
-	for _, b := range c.records.Records {
-		if rec, err := wire.DecodeRecord(b); err == nil {
-			if op, err := crdt.DecodeOp(rec.Op); err == nil {
-				clock.Observe(op.Stamp)
-			}
-		}
-	}
-	now := r.cfg.Now()
-	for _, op := range c.ops {
-		op.Stamp, op.TS = clock.Next(now, c.floor.Stamp), now.UnixMilli()
-	}
-}
-
 // refuseRest ends what still waits when the node stops.
 func (r *Region) refuseRest() {
 	for {
 		select {
 		case p := <-r.queue:
-			p.end(result{err: fmt.Errorf("the node is stopping: %w", wire.ErrUnavailable)})
+			p.end(machine.Result{Err: fmt.Errorf("the node is stopping: %w", wire.ErrUnavailable)})
 		default:
 			return
 		}

@@ -10,6 +10,8 @@ import (
 	"github.com/hashicorp/raft"
 	raftwal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/metadb"
+
+	"github.com/roamsync/roam/region/machine"
 )
 
 const (
@@ -106,7 +108,7 @@ func (r *Region) checkSnapshot(snaps raft.SnapshotStore) error {
 	if err != nil {
 		return err
 	}
-	if have := r.fsm.applied.Load(); have < want {
+	if have := r.fsm.Applied(); have < want {
 		return fmt.Errorf("%w: the state is at entry %d but the log begins after %d: empty the directory, and the node gets "+
 			"what it held from the others", errTorn, have, want)
 	}
@@ -120,11 +122,11 @@ func (r *Region) checkLog() error {
 	if err != nil {
 		return fmt.Errorf("raft log: %w", err)
 	}
-	v, err := get(r.db, nodeKey(nodeTaken))
+	v, err := r.store.Get(machine.NodeKey(nodeTaken))
 	if err != nil {
 		return err
 	}
-	have, taken := r.fsm.applied.Load(), uint64(0)
+	have, taken := r.fsm.Applied(), uint64(0)
 	if v != nil {
 		taken = binary.BigEndian.Uint64(v)
 	}

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/region/machine"
 	"github.com/roamsync/roam/wire"
 	"github.com/roamsync/roam/wire/peerpb"
 )
@@ -105,7 +106,8 @@ type Region struct {
 	wal       *raftwal.WAL
 	meta      *metadb.BoltMetaDB
 	raft      *raft.Raft
-	fsm       *machine
+	store     store
+	fsm       *fsm
 	transport raft.Transport
 	watch     *watchers
 	queue     chan *proposal
@@ -187,20 +189,22 @@ func (r *Region) openState() (err error) {
 	if r.db, err = pebble.Open(filepath.Join(r.cfg.Dir, "state"), opts); err != nil {
 		return fmt.Errorf("state (is another process using it?): %w", err)
 	}
+	r.store = newStore(r.db)
 	if err := r.checkIdentity(); err != nil {
 		return err
 	}
-	r.fsm = &machine{
-		db: r.db, region: r.cfg.Region, entry: r.entry, watch: r.watch, fatal: r.fail, fetch: r.fetch, tracer: r.cfg.Tracer,
-	}
-	return r.fsm.load()
+	m, err := machine.New(machine.Config{
+		Region: r.cfg.Region, Entry: r.entry, Store: r.store, Watch: r.watch.tell, Tracer: r.cfg.Tracer,
+	})
+	r.fsm = &fsm{Machine: m, db: r.db, watch: r.watch, fatal: r.fail, fetch: r.fetch}
+	return err
 }
 
 // checkIdentity refuses a directory that another node filled, and draws the raft id of a new one. A directory that
 // was lost gets another id: who comes back without what it has acknowledged is not who it was.
 func (r *Region) checkIdentity() error {
 	want := r.cfg.Region + "/" + r.cfg.Node
-	v, err := get(r.db, nodeKey(nodeIdentity))
+	v, err := r.store.Get(machine.NodeKey(nodeIdentity))
 	if err != nil {
 		return err
 	}
@@ -208,13 +212,13 @@ func (r *Region) checkIdentity() error {
 		if r.id, err = r.formerID(); err != nil {
 			return err
 		}
-		return errors.Join(r.db.Set(nodeKey(nodeIdentity), []byte(want), pebble.NoSync),
-			r.db.Set(nodeKey(nodeID), []byte(r.id), pebble.NoSync), r.db.Flush())
+		return errors.Join(r.db.Set(machine.NodeKey(nodeIdentity), []byte(want), pebble.NoSync),
+			r.db.Set(machine.NodeKey(nodeID), []byte(r.id), pebble.NoSync), r.db.Flush())
 	}
 	if string(v) != want {
 		return fmt.Errorf("it belongs to node %s, not %s: give this node a directory of its own", v, want)
 	}
-	id, err := get(r.db, nodeKey(nodeID))
+	id, err := r.store.Get(machine.NodeKey(nodeID))
 	r.id = string(id)
 	return err
 }
@@ -222,12 +226,18 @@ func (r *Region) checkIdentity() error {
 // formerID draws the raft id of a new directory. In one that a version before 0.3 made it is the node's name.
 func (r *Region) formerID() (string, error) {
 	const identity = "identity"
-	v, err := get(r.db, metaKey(identity))
+	v, err := r.store.Get(machine.MetaKey(identity))
 	if v == nil {
 		return r.cfg.Node + "." + strings.ToLower(rand.Text()[:entryLength]), err
 	}
-	return r.cfg.Node, errors.Join(err, r.db.Delete(metaKey(identity), pebble.NoSync))
+	return r.cfg.Node, errors.Join(err, r.db.Delete(machine.MetaKey(identity), pebble.NoSync))
 }
+
+const (
+	nodeIdentity = "identity" // region/node
+	nodeID       = "id"       // raft id
+	nodeTaken    = "taken"    // Raft index of the state that was last taken from another node, 8 bytes
+)
 
 // entryLength is how many characters of 5 random bits tell processes and directories apart.
 const entryLength = 10
@@ -318,23 +328,39 @@ func (r *Region) join(ctx context.Context) error {
 func (r *Region) Watch(fn func([]wire.Event)) (stop func()) { return r.watch.add(fn) }
 
 // View lets read look at one session as it is at this moment. The store is read only, and ends with read.
-func (r *Region) View(session string, read func(crdt.Store)) error {
-	snap := r.db.NewSnapshot()
-	defer snap.Close()
-	st := &sessionStore{read: snap, prefix: sessionPrefix(crdt.PartitionOf(session), session)}
-	read(st)
-	if st.err != nil {
-		return fmt.Errorf("read session: %w", st.err)
-	}
-	return nil
-}
+func (r *Region) View(session string, read func(crdt.Store)) error { return r.fsm.View(session, read) }
 
 // Cursors returns how far each origin's feed of a partition is applied here, the own one included. It is not to be
 // changed.
-func (r *Region) Cursors(partition uint8) crdt.Vector { return *r.fsm.cursors[partition].Load() }
+func (r *Region) Cursors(partition uint8) crdt.Vector { return r.fsm.Cursors(partition) }
 
 // Self returns the current incarnation, "" before the first.
-func (r *Region) Self() crdt.Origin { return *r.fsm.self.Load() }
+func (r *Region) Self() crdt.Origin { return r.fsm.Self() }
 
 // Origins returns all origins known here.
-func (r *Region) Origins() []crdt.Origin { return *r.fsm.origins.Load() }
+func (r *Region) Origins() []crdt.Origin { return r.fsm.Origins() }
+
+// Feed returns records of a feed from one position on: at least one if there is one, up to maxBytes.
+func (r *Region) Feed(origin crdt.Origin, partition uint8, from uint64, maxBytes int) (wire.Records, error) {
+	return r.fsm.Feed(origin, partition, from, maxBytes)
+}
+
+// Position returns the running hash of a feed at f, if that is held here.
+func (r *Region) Position(origin crdt.Origin, partition uint8, f uint64) (wire.Position, bool) {
+	return r.fsm.Position(origin, partition, f)
+}
+
+// Open returns the answers that are not closed, and the position up to which results were read.
+func (r *Region) Open() (runs []wire.OpenRun, position string, err error) { return r.fsm.Open() }
+
+// Peers returns the other regions ever met.
+func (r *Region) Peers() []string {
+	all, err := r.fsm.Peers()
+	if err != nil {
+		r.fail(fmt.Errorf("read peers: %w", err))
+	}
+	return all
+}
+
+// Digest returns the sum of a partition's state: regions with equal cursors have equal digests.
+func (r *Region) Digest(partition uint8) (uint64, error) { return r.fsm.Digest(partition) }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/roamsync/roam/region/machine"
 	"github.com/roamsync/roam/wire"
 )
 
@@ -40,8 +41,8 @@ type NodeStatus struct {
 func (r *Region) Status(ctx context.Context) Status {
 	leader, _ := r.leader.now()
 	s := Status{
-		ID: r.id, Leader: leader, Leads: r.leading.Load(), Term: r.raft.CurrentTerm(), Applied: r.fsm.applied.Load(),
-		LastLog: r.raft.LastIndex(), Level: featureLevel,
+		ID: r.id, Leader: leader, Leads: r.leading.Load(), Term: r.raft.CurrentTerm(), Applied: r.fsm.Applied(),
+		LastLog: r.raft.LastIndex(), Level: machine.FeatureLevel,
 	}
 	s.FirstLog, _ = r.log.FirstIndex() // 0 if it cannot be read: the process ends then anyway
 	members := []wire.Member{{Node: r.cfg.Node, ID: r.id, Alive: true}}
@@ -81,7 +82,7 @@ func role(s raft.Server, leader string) string {
 func (r *Region) ask(ctx context.Context, n *NodeStatus) {
 	switch {
 	case n.ID == r.id:
-		n.Applied, n.Level = r.fsm.applied.Load(), featureLevel
+		n.Applied, n.Level = r.fsm.Applied(), machine.FeatureLevel
 	case n.Addr == "":
 		n.Error = "membership does not know it"
 	default:

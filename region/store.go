@@ -1,47 +1,65 @@
 package region
 
 import (
-	"encoding/binary"
 	"errors"
 
-	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/roamsync/roam/region/machine"
 )
 
-// sessionStore maps one session's elements onto Pebble, and keeps the partition's digest in step. Its first error
-// sticks: from then on it answers as if empty, and its owner must not trust what came out.
-type sessionStore struct {
-	read   pebble.Reader // a snapshot, or the batch with what it has changed so far
-	write  *pebble.Batch // nil: read only
-	prefix []byte
-	digest *uint64
-	err    error
-	buf    []byte
+// store keeps a machine's state in Pebble.
+type store struct {
+	reader
+	db *pebble.DB
 }
 
-func (s *sessionStore) fail(err error) {
-	if s.err == nil {
-		s.err = err
-	}
+func newStore(db *pebble.DB) store { return store{reader{db}, db} }
+
+// Snapshot implements machine.Store.
+func (s store) Snapshot() machine.Snapshot {
+	snap := s.db.NewSnapshot()
+	return snapshot{reader{snap}, snap}
 }
 
-func (s *sessionStore) key(k []byte) []byte {
-	s.buf = append(append(s.buf[:0], s.prefix...), k...)
-	return s.buf
+// Batch implements machine.Store.
+func (s store) Batch() machine.Batch {
+	b := s.db.NewIndexedBatch()
+	return batch{reader{b}, b}
 }
 
-// Get implements crdt.Store.
-func (s *sessionStore) Get(k []byte) []byte {
-	v, err := get(s.read, s.key(k))
-	if err != nil {
-		s.fail(err)
-	}
-	return v
+type snapshot struct {
+	reader
+	snap *pebble.Snapshot
 }
 
-// get returns a copy, nil if there is none.
-func get(r pebble.Reader, k []byte) ([]byte, error) {
-	v, closer, err := r.Get(k)
+// Close implements machine.Snapshot.
+func (s snapshot) Close() error { return s.snap.Close() }
+
+// batch is durable with the entry that it comes from: the log brings back what a crash takes.
+type batch struct {
+	reader
+	b *pebble.Batch
+}
+
+// Set implements machine.Batch.
+func (b batch) Set(k, v []byte) error { return b.b.Set(k, v, nil) }
+
+// Delete implements machine.Batch.
+func (b batch) Delete(k []byte) error { return b.b.Delete(k, nil) }
+
+// Commit implements machine.Batch.
+func (b batch) Commit() error { return b.b.Commit(pebble.NoSync) }
+
+// Close implements machine.Batch.
+func (b batch) Close() error { return b.b.Close() }
+
+// reader reads from a database, a snapshot of it, or a batch with what it has changed so far.
+type reader struct{ r pebble.Reader }
+
+// Get implements machine.Reader.
+func (r reader) Get(k []byte) ([]byte, error) {
+	v, closer, err := r.r.Get(k)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, nil
 	}
@@ -52,63 +70,17 @@ func get(r pebble.Reader, k []byte) ([]byte, error) {
 	return append(make([]byte, 0, len(v)), v...), nil
 }
 
-// Set implements crdt.Store.
-func (s *sessionStore) Set(k, v []byte) {
-	if old := s.Get(k); old != nil {
-		*s.digest -= s.hash(k, old)
-	}
-	*s.digest += s.hash(k, v)
-	if err := s.write.Set(s.key(k), v, nil); err != nil {
-		s.fail(err)
-	}
-}
-
-// Delete implements crdt.Store.
-func (s *sessionStore) Delete(k []byte) {
-	old := s.Get(k)
-	if old == nil {
-		return
-	}
-	*s.digest -= s.hash(k, old)
-	if err := s.write.Delete(s.key(k), nil); err != nil {
-		s.fail(err)
-	}
-}
-
-// Scan implements crdt.Store.
-func (s *sessionStore) Scan(lo, hi []byte, reverse bool, visit func(k, v []byte) bool) {
-	it, err := s.read.NewIter(&pebble.IterOptions{
-		LowerBound: append(append([]byte{}, s.prefix...), lo...),
-		UpperBound: append(append([]byte{}, s.prefix...), hi...),
-	})
+// Scan implements machine.Reader.
+func (r reader) Scan(lo, hi []byte, reverse bool, visit func(k, v []byte) bool) error {
+	it, err := r.r.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
 	if err != nil {
-		s.fail(err)
-		return
+		return err
 	}
 	next, ok := it.Next, it.First
 	if reverse {
 		next, ok = it.Prev, it.Last
 	}
-	for more := ok(); more; more = next() {
-		if !visit(it.Key()[len(s.prefix):], it.Value()) {
-			break
-		}
+	for more := ok(); more && visit(it.Key(), it.Value()); more = next() {
 	}
-	if err := errors.Join(it.Error(), it.Close()); err != nil {
-		s.fail(err)
-	}
-}
-
-// hash is one element's share of its partition's digest.
-func (s *sessionStore) hash(k, v []byte) uint64 {
-	var d xxhash.Digest
-	d.Reset()
-	var n [8]byte
-	binary.BigEndian.PutUint32(n[:4], uint32(len(s.prefix)))
-	binary.BigEndian.PutUint32(n[4:], uint32(len(k)))
-	d.Write(n[:])
-	d.Write(s.prefix[1:])
-	d.Write(k)
-	d.Write(v)
-	return d.Sum64()
+	return errors.Join(it.Error(), it.Close())
 }

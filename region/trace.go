@@ -1,13 +1,13 @@
 package region
 
 import (
-	"cmp"
 	"context"
 
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/internal/telemetry"
+	"github.com/roamsync/roam/region/machine"
 )
 
 // spans are of ops whose journey is watched; nil for nearly all.
@@ -29,7 +29,7 @@ func (r *Region) proposing(ops []*crdt.Op) (all spans) {
 		}
 		if op.Trace != last {
 			_, sp := telemetry.Start(telemetry.Below(context.Background(), op.Trace.ID, op.Trace.Span), r.cfg.Tracer,
-				"propose", trace.SpanKindInternal, messageOf(op)...)
+				"propose", trace.SpanKindInternal, machine.MessageOf(op)...)
 			sc := sp.SpanContext()
 			last, below = op.Trace, &crdt.Trace{ID: sc.TraceID(), Span: sc.SpanID(), Flags: byte(sc.TraceFlags())}
 			all = append(all, sp)
@@ -37,20 +37,4 @@ func (r *Region) proposing(ops []*crdt.Op) (all spans) {
 		op.Trace = below
 	}
 	return all
-}
-
-func messageOf(op *crdt.Op) []telemetry.Attribute {
-	return telemetry.Message(op.Session, cmp.Or(op.OID, op.Run), op.Kind.String())
-}
-
-// applying starts the span of applying an op. Entries that a start finds in its own log were applied before it.
-func (s *step) applying(op *crdt.Op, dot crdt.Dot) {
-	if s.m.tracer == nil || s.replayed {
-		return
-	}
-	_, sp := telemetry.Start(telemetry.Below(context.Background(), op.Trace.ID, op.Trace.Span), s.m.tracer,
-		"apply", trace.SpanKindInternal, messageOf(op)...)
-	sp.SetAttributes(telemetry.KeyOrigin.String(string(dot.Origin)), telemetry.KeyPartition.Int(int(dot.Partition)),
-		telemetry.KeyF.Int64(int64(dot.F)))
-	s.spans = append(s.spans, sp)
 }

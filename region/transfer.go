@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/roamsync/roam/region/machine"
 	"github.com/roamsync/roam/wire"
 	"github.com/roamsync/roam/wire/peerpb"
 )
@@ -54,26 +55,26 @@ func (r *Region) State(req *peerpb.StateRequest, stream grpc.ServerStreamingServ
 	if err := r.meant(req.To); err != nil {
 		return err
 	}
-	snap := r.db.NewSnapshot()
+	snap := r.store.Snapshot()
 	defer snap.Close()
-	v, err := get(snap, metaKey(metaApplied))
-	if err != nil || v == nil || binary.BigEndian.Uint64(v) < req.AtLeast {
+	applied, err := machine.AppliedIn(snap)
+	if err != nil || applied < req.AtLeast {
 		return status.Errorf(codes.Unavailable, "entry %d is not applied here: %v", req.AtLeast, err)
 	}
-	applied := binary.BigEndian.Uint64(v)
 	r.cfg.Logger.Info("a node takes the state", "entry", applied)
 	sum, size, part := newChecksum(), 0, &peerpb.StatePart{Applied: applied}
-	err = scan(snap, []byte{spaceMeta}, []byte{spaceEnd}, func(k, v []byte) error {
+	var cut error
+	lo, hi := machine.Shared()
+	err = snap.Scan(lo, hi, false, func(k, v []byte) bool {
 		sum.add(k, v)
 		part.Keys, part.Values = append(part.Keys, bytes.Clone(k)), append(part.Values, bytes.Clone(v))
-		if size += len(k) + len(v); size < partBytes {
-			return nil
+		if size += len(k) + len(v); size >= partBytes {
+			cut = stream.Send(part)
+			size, part = 0, &peerpb.StatePart{}
 		}
-		full := part
-		size, part = 0, &peerpb.StatePart{}
-		return stream.Send(full)
+		return cut == nil
 	})
-	if err != nil {
+	if err := errors.Join(err, cut); err != nil {
 		return err
 	}
 	if len(part.Keys) > 0 {
@@ -151,10 +152,11 @@ func (r *Region) pull(ctx context.Context, from wire.Member, index uint64) (coun
 		r.metrics.transferred.Set(float64(st.sum.count))
 	}
 	taken := binary.BigEndian.AppendUint64(nil, st.applied)
-	if err := errors.Join(r.db.Set(nodeKey(nodeTaken), taken, pebble.NoSync), r.db.Flush()); err != nil {
+	if err := errors.Join(r.db.Set(machine.NodeKey(nodeTaken), taken, pebble.NoSync), r.db.Flush()); err != nil {
 		return 0, err
 	}
-	_, err = r.db.IngestAndExcise(ctx, st.tables, nil, nil, pebble.KeyRange{Start: []byte{spaceMeta}, End: []byte{spaceEnd}})
+	lo, hi := machine.Shared()
+	_, err = r.db.IngestAndExcise(ctx, st.tables, nil, nil, pebble.KeyRange{Start: lo, End: hi})
 	return st.sum.count, err
 }
 
@@ -189,8 +191,9 @@ func (s *staging) add(part *peerpb.StatePart) error {
 	if len(part.Keys) != len(part.Values) {
 		return fmt.Errorf("%w: %d keys, %d values", errState, len(part.Keys), len(part.Values))
 	}
+	lo, hi := machine.Shared()
 	for i, k := range part.Keys {
-		if bytes.Compare(k, s.last) <= 0 || k[0] < spaceMeta || k[0] >= spaceEnd {
+		if bytes.Compare(k, s.last) <= 0 || bytes.Compare(k, lo) < 0 || bytes.Compare(k, hi) >= 0 {
 			return fmt.Errorf("%w: keys are not in order", errState)
 		}
 		s.last = k

@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/roamsync/roam/region/machine"
 	"github.com/roamsync/roam/wire/peerpb"
 )
 
@@ -50,7 +51,7 @@ func (s *spoiledStream) Recv() (*peerpb.StatePart, error) {
 	case s.try == 4 && !part.Last:
 		part.Keys[0], part.Keys[1] = part.Keys[1], part.Keys[0]
 	case s.try == 5 && !part.Last:
-		part.Keys[0] = nodeKey(nodeID)
+		part.Keys[0] = machine.NodeKey(nodeID)
 	case s.try == 6 && !part.Last:
 		part.Values = part.Values[1:]
 	case s.try == 7 && part.Last:

@@ -1,4 +1,4 @@
-package region
+package machine
 
 import (
 	"encoding/binary"
@@ -19,9 +19,15 @@ const (
 	spaceEnd     = 0xff
 )
 
-func nodeKey(name string) []byte { return append([]byte{spaceNode}, name...) }
+// NodeKey is where something is kept that is a node's own, and not the machine's.
+func NodeKey(name string) []byte { return append([]byte{spaceNode}, name...) }
 
-func metaKey(name string) []byte { return append([]byte{spaceMeta}, name...) }
+// Shared is the range of keys that is a machine's state: equal on all nodes of a region that have applied the same
+// entries. It begins after what is a node's own.
+func Shared() (lo, hi []byte) { return []byte{spaceMeta}, []byte{spaceEnd} }
+
+// MetaKey is where something of the region as a whole is kept.
+func MetaKey(name string) []byte { return append([]byte{spaceMeta}, name...) }
 
 func sessionPrefix(p uint8, session string) []byte {
 	return append(append([]byte{spaceSession, p}, session...), 0)
@@ -41,12 +47,6 @@ func partitionKey(space, p uint8) []byte { return []byte{space, p} }
 func openKey(p uint8, session, run string) []byte {
 	return append(append(append([]byte{spaceOpen, p}, session...), 0), run...)
 }
-
-const (
-	nodeIdentity = "identity" // region/node
-	nodeID       = "id"       // raft id
-	nodeTaken    = "taken"    // Raft index of the state that was last taken from another node, 8 bytes
-)
 
 const (
 	metaApplied = "applied" // Raft index, 8 bytes

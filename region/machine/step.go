@@ -1,11 +1,9 @@
-package region
+package machine
 
 import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-
-	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/wire"
@@ -14,15 +12,15 @@ import (
 // step is the application of one Raft entry: a batch, and what will be published once it is committed. All of it is
 // owned by the apply goroutine. Given equal state and entry, every node writes the same.
 type step struct {
-	m       *machine
-	b       *pebble.Batch
+	m       *Machine
+	b       Batch
 	cursors map[uint8]crdt.Vector
 	heads   map[feed]wire.Position
 	digests map[uint8]*uint64
 	stamp   crdt.Stamp
 	self    crdt.Origin
 	events  []wire.Event
-	results []result
+	results []Result
 	spans   spans // of what is applied
 	// replayed: this node has applied the entry before, in an earlier life.
 	replayed bool
@@ -35,11 +33,11 @@ type feed struct {
 	p  uint8
 }
 
-// result is what the proposer of a command is told.
-type result struct {
-	held   []crdt.Held
-	cursor uint64
-	err    error
+// Result is what the proposer of a command is told.
+type Result struct {
+	Held   []crdt.Held // answer: what became of each report
+	Cursor uint64      // ingest: the feed's, now
+	Err    error
 }
 
 func (s *step) fail(err error) {
@@ -48,10 +46,10 @@ func (s *step) fail(err error) {
 	}
 }
 
-func (s *step) set(k, v []byte) { s.fail(s.b.Set(k, v, nil)) }
+func (s *step) set(k, v []byte) { s.fail(s.b.Set(k, v)) }
 
 func (s *step) get(k []byte) []byte {
-	v, err := get(s.b, k)
+	v, err := s.b.Get(k)
 	s.fail(err)
 	return v
 }
@@ -155,7 +153,7 @@ func (s *step) apply(st *sessionStore, p uint8, op *crdt.Op, dot crdt.Dot) wire.
 		}
 		k := openKey(p, op.Session, it.Entry.OID)
 		if it.Entry.Run.State.Closed() {
-			s.fail(s.b.Delete(k, nil))
+			s.fail(s.b.Delete(k))
 		} else {
 			s.set(k, nil)
 		}
@@ -164,41 +162,41 @@ func (s *step) apply(st *sessionStore, p uint8, op *crdt.Op, dot crdt.Dot) wire.
 }
 
 // run applies one command.
-func (s *step) run(c *command) {
-	var r result
-	switch c.kind {
-	case cmdPut:
+func (s *step) run(c *Command) {
+	var r Result
+	switch c.Kind {
+	case KindPut:
 		s.put(c)
-	case cmdAnswer:
-		r.held = s.answer(c)
-	case cmdIngest:
-		r.cursor, r.err = s.ingest(&c.records)
-	case cmdRenew:
+	case KindAnswer:
+		r.Held = s.answer(c)
+	case KindIngest:
+		r.Cursor, r.Err = s.ingest(&c.Records)
+	case KindRenew:
 		s.renew(c)
-	case cmdPeer:
-		s.set(metaKey(metaPeer+c.peer), nil)
+	case KindPeer:
+		s.set(MetaKey(metaPeer+c.Peer), nil)
 	default:
-		s.fail(fmt.Errorf("%w: command %d", errEntry, c.kind))
+		s.fail(fmt.Errorf("%w: command %d", errEntry, c.Kind))
 	}
 	s.results = append(s.results, r)
 }
 
-func (s *step) put(c *command) {
-	st, p := s.session(c.session)
-	ev := wire.Event{Session: c.session}
-	if c.entry == s.m.entry {
-		ev.Tag = c.tag
+func (s *step) put(c *Command) {
+	st, p := s.session(c.Session)
+	ev := wire.Event{Session: c.Session}
+	if c.Entry == s.m.cfg.Entry {
+		ev.Tag = c.Tag
 	}
 	if s.self == "" {
 		ev.Refused = wire.ErrUnavailable
 	} else {
-		ev.Refused = crdt.Check(st, c.ops, c.floor)
+		ev.Refused = crdt.Check(st, c.Ops, c.Floor)
 	}
-	for _, op := range c.ops {
+	for _, op := range c.Ops {
 		if ev.Refused != nil {
 			break
 		}
-		if _, known := crdt.Issue(st, op, c.floor); !known {
+		if _, known := crdt.Issue(st, op, c.Floor); !known {
 			ev.Changes = append(ev.Changes, s.issue(st, p, op))
 		}
 		if ev.Tag != 0 {
@@ -219,23 +217,23 @@ func (s *step) placed(st *sessionStore, p uint8, oid string) wire.Placed {
 	}
 }
 
-func (s *step) answer(c *command) []crdt.Held {
-	held := make([]crdt.Held, len(c.ops))
-	for i, op := range c.ops {
+func (s *step) answer(c *Command) []crdt.Held {
+	held := make([]crdt.Held, len(c.Ops))
+	for i, op := range c.Ops {
 		st, p := s.session(op.Session)
 		if s.self == "" {
 			held[i].Verdict = crdt.Superseded
 			continue
 		}
-		held[i] = crdt.IssueAnswer(st, op, s.m.region)
+		held[i] = crdt.IssueAnswer(st, op, s.m.cfg.Region)
 		if held[i].Verdict == crdt.Accepted {
 			change := s.issue(st, p, op)
 			s.events = append(s.events, wire.Event{Session: op.Session, Changes: []wire.Change{change}})
 		}
 		s.fail(st.err)
 	}
-	if c.position != "" {
-		s.set(metaKey(metaResults), []byte(c.position))
+	if c.Position != "" {
+		s.set(MetaKey(metaResults), []byte(c.Position))
 	}
 	return held
 }
@@ -313,21 +311,21 @@ func (s *step) learn(id crdt.OriginID, name crdt.Origin) error {
 		return nil
 	}
 	s.m.names[id] = name
-	s.set(metaKey(metaOrigin+string(binary.BigEndian.AppendUint32(nil, uint32(id)))), []byte(name))
+	s.set(MetaKey(metaOrigin+string(binary.BigEndian.AppendUint32(nil, uint32(id)))), []byte(name))
 	return nil
 }
 
 // renew starts a new incarnation, if the one that it replaces is still current.
-func (s *step) renew(c *command) {
-	if s.self != c.lost {
+func (s *step) renew(c *Command) {
+	if s.self != c.Lost {
 		return
 	}
-	if err := s.learn(c.next.ID(), c.next); err != nil {
+	if err := s.learn(c.Next.ID(), c.Next); err != nil {
 		return // the proposer sees that nothing changed and draws another
 	}
-	s.self = c.next
-	s.set(metaKey(metaSelf), []byte(c.next))
+	s.self = c.Next
+	s.set(MetaKey(metaSelf), []byte(c.Next))
 	for p := range uint8(crdt.Partitions) {
-		s.fail(s.b.Delete(partitionKey(spaceDeps, p), nil))
+		s.fail(s.b.Delete(partitionKey(spaceDeps, p)))
 	}
 }

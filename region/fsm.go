@@ -1,0 +1,134 @@
+package region
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/hashicorp/raft"
+
+	"github.com/roamsync/roam/region/machine"
+	"github.com/roamsync/roam/wire"
+)
+
+// fsm brings Raft's entries to the machine.
+type fsm struct {
+	*machine.Machine
+	db    *pebble.DB
+	watch *watchers
+	fatal func(error) // the disk failed: stop the process rather than guess
+	// fetch replaces the state by that of another node, which has applied at least that index.
+	fetch func(index uint64) error
+	held  uint64 // the last entry in the log when the node started: up to it, entries are replayed
+
+	broken error // owned by Raft's apply goroutine
+}
+
+// Apply implements raft.FSM. It returns []machine.Result, one per command, or an error after which nothing is applied
+// any more on this node.
+func (m *fsm) Apply(l *raft.Log) any {
+	if m.broken != nil {
+		return m.broken
+	}
+	results, err := m.Machine.Apply(l.Index, l.Data, l.Index <= m.held)
+	if err != nil {
+		m.broken = err
+		m.fatal(err)
+		return err
+	}
+	return results
+}
+
+// Snapshot implements raft.FSM. The state is in Pebble; the snapshot only names how far it has come.
+func (m *fsm) Snapshot() (raft.FSMSnapshot, error) { return reference{m.db, m.Applied()}, nil }
+
+// reference is a Raft snapshot: the index that Pebble holds.
+type reference struct {
+	db    *pebble.DB
+	index uint64
+}
+
+// Persist makes Pebble durable through the index before the snapshot is published: only then may the log go.
+func (r reference) Persist(sink raft.SnapshotSink) error {
+	if err := r.db.Flush(); err != nil {
+		return errors.Join(fmt.Errorf("flush state: %w", err), sink.Cancel())
+	}
+	if _, err := sink.Write(binary.BigEndian.AppendUint64(nil, r.index)); err != nil {
+		return errors.Join(err, sink.Cancel())
+	}
+	return sink.Close()
+}
+
+// Release implements raft.FSMSnapshot.
+func (reference) Release() {}
+
+// Restore implements raft.FSM. The snapshot only names an index: the state itself is fetched from a node that has it.
+func (m *fsm) Restore(r io.ReadCloser) error {
+	defer r.Close()
+	index, err := readReference(r)
+	if err != nil || m.Applied() >= index {
+		return err
+	}
+	if err := m.fetch(index); err != nil {
+		return fmt.Errorf("fetch the state of the region: %w", err)
+	}
+	if err := m.Load(); err != nil {
+		m.broken = err
+		m.fatal(err)
+		return err
+	}
+	m.watch.tell([]wire.Event{{Reset: true}})
+	return nil
+}
+
+func readReference(r io.Reader) (index uint64, err error) {
+	var b [8]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return 0, fmt.Errorf("raft snapshot: %w", err)
+	}
+	return binary.BigEndian.Uint64(b[:]), nil
+}
+
+// watchers are told of every event, in apply order.
+type watchers struct {
+	mu   sync.Mutex
+	list atomic.Pointer[[]*func([]wire.Event)]
+}
+
+func newWatchers() *watchers {
+	w := &watchers{}
+	w.list.Store(&[]*func([]wire.Event){})
+	return w
+}
+
+func (w *watchers) add(fn func([]wire.Event)) (stop func()) {
+	w.change(func(l []*func([]wire.Event)) []*func([]wire.Event) { return append(l, &fn) })
+	return func() {
+		w.change(func(l []*func([]wire.Event)) []*func([]wire.Event) {
+			kept := l[:0]
+			for _, f := range l {
+				if f != &fn {
+					kept = append(kept, f)
+				}
+			}
+			return kept
+		})
+	}
+}
+
+func (w *watchers) change(edit func([]*func([]wire.Event)) []*func([]wire.Event)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	l := edit(append([]*func([]wire.Event){}, *w.list.Load()...))
+	w.list.Store(&l)
+}
+
+func (w *watchers) tell(events []wire.Event) {
+	for _, fn := range *w.list.Load() {
+		(*fn)(events)
+	}
+}

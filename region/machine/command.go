@@ -1,0 +1,227 @@
+package machine
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/wire"
+)
+
+// FeatureLevel is the newest format of a Raft entry that this version applies.
+const FeatureLevel = 1
+
+var errEntry = errors.New("bad Raft entry")
+
+// Command is one thing that an entry does. Kind says which fields count.
+type Command struct {
+	Kind     Kind
+	Session  string       // put
+	Floor    crdt.Floor   // put
+	Ops      []*crdt.Op   // put, answer
+	Tag      uint64       // put: the caller's, in the process that is Entry
+	Entry    string       // put
+	Position string       // answer
+	Records  wire.Records // ingest
+	Lost     crdt.Origin  // renew: only if this is the current incarnation
+	Next     crdt.Origin  // renew
+	Peer     string       // peer
+}
+
+// Kind is what a command does.
+type Kind uint64
+
+// The kinds of commands.
+const (
+	KindPut    Kind = iota + 1 // take in a client's ops
+	KindAnswer                 // take in workers' reports, and the position in the results up to which they were read
+	KindIngest                 // take in another origin's records
+	KindRenew                  // go on under a new incarnation
+	KindPeer                   // remember that another region was met
+)
+
+// Size estimates what a command adds to an entry.
+func (c *Command) Size() (ops, bytes int) {
+	for _, op := range c.Ops {
+		bytes += 128 + len(op.Text) + len(op.Parts) + len(op.Value)
+	}
+	for _, b := range c.Records.Records {
+		bytes += len(b)
+	}
+	return len(c.Ops) + len(c.Records.Records), bytes
+}
+
+// Stamp gives a command's ops their stamps, above all that came before in the log and all that the client has seen.
+// Whoever proposes calls it for one command after the other, in the order of the log.
+func (c *Command) Stamp(clock *crdt.Clock, now time.Time) {
+	for _, b := range c.Records.Records {
+		if rec, err := wire.DecodeRecord(b); err == nil {
+			if op, err := crdt.DecodeOp(rec.Op); err == nil {
+				clock.Observe(op.Stamp)
+			}
+		}
+	}
+	for _, op := range c.Ops {
+		op.Stamp, op.TS = clock.Next(now, c.Floor.Stamp), now.UnixMilli()
+	}
+}
+
+func appendUint(b []byte, n protowire.Number, v uint64) []byte {
+	return protowire.AppendVarint(protowire.AppendTag(b, n, protowire.VarintType), v)
+}
+
+func appendBytes(b []byte, n protowire.Number, v []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(b, n, protowire.BytesType), v)
+}
+
+// Encode returns the bytes of a command in an entry.
+func (c *Command) Encode() []byte {
+	b := appendUint(nil, 1, uint64(c.Kind))
+	switch c.Kind {
+	case KindPut:
+		b = appendBytes(b, 2, []byte(c.Session))
+		b = appendUint(b, 3, c.Floor.Seq)
+		b = appendUint(b, 4, uint64(c.Floor.Stamp))
+		b = appendUint(b, 5, c.Tag)
+		b = appendBytes(b, 6, []byte(c.Entry))
+	case KindAnswer:
+		b = appendBytes(b, 7, []byte(c.Position))
+	case KindIngest:
+		b = appendBytes(b, 8, []byte(c.Records.Origin))
+		b = appendUint(b, 9, uint64(c.Records.Partition))
+		b = appendUint(b, 10, c.Records.From)
+		b = appendBytes(b, 11, c.Records.Hash[:])
+		for _, r := range c.Records.Records {
+			b = appendBytes(b, 12, r)
+		}
+	case KindRenew:
+		b = appendBytes(b, 13, []byte(c.Lost))
+		b = appendBytes(b, 14, []byte(c.Next))
+	case KindPeer:
+		b = appendBytes(b, 15, []byte(c.Peer))
+	}
+	for _, op := range c.Ops {
+		b = appendBytes(b, 16, op.Encode())
+	}
+	return b
+}
+
+// DecodeCommand reads one command of an entry.
+func DecodeCommand(b []byte) (*Command, error) {
+	c := &Command{}
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return nil, fmt.Errorf("%w: tag", errEntry)
+		}
+		b = b[n:]
+		var err error
+		if typ == protowire.VarintType {
+			v, n := protowire.ConsumeVarint(b)
+			if n < 0 {
+				return nil, fmt.Errorf("%w: field %d", errEntry, num)
+			}
+			b = b[n:]
+			err = c.setUint(num, v)
+		} else {
+			v, n := protowire.ConsumeBytes(b)
+			if n < 0 || typ != protowire.BytesType {
+				return nil, fmt.Errorf("%w: field %d", errEntry, num)
+			}
+			b = b[n:]
+			err = c.setBytes(num, v)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+func (c *Command) setUint(num protowire.Number, v uint64) error {
+	switch num {
+	case 1:
+		c.Kind = Kind(v)
+	case 3:
+		c.Floor.Seq = v
+	case 4:
+		c.Floor.Stamp = crdt.Stamp(v)
+	case 5:
+		c.Tag = v
+	case 9:
+		c.Records.Partition = uint8(v)
+	case 10:
+		c.Records.From = v
+	default:
+		return fmt.Errorf("%w: unknown field %d", errEntry, num)
+	}
+	return nil
+}
+
+func (c *Command) setBytes(num protowire.Number, v []byte) error {
+	switch num {
+	case 2:
+		c.Session = string(v)
+	case 6:
+		c.Entry = string(v)
+	case 7:
+		c.Position = string(v)
+	case 8:
+		c.Records.Origin = crdt.Origin(v)
+	case 11:
+		copy(c.Records.Hash[:], v)
+	case 12:
+		c.Records.Records = append(c.Records.Records, v)
+	case 13:
+		c.Lost = crdt.Origin(v)
+	case 14:
+		c.Next = crdt.Origin(v)
+	case 15:
+		c.Peer = string(v)
+	case 16:
+		op, err := crdt.DecodeOp(v)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errEntry, err)
+		}
+		c.Ops = append(c.Ops, op)
+	default:
+		return fmt.Errorf("%w: unknown field %d", errEntry, num)
+	}
+	return nil
+}
+
+// EncodeEntry joins commands into what one Raft entry holds: the format's level, then the commands.
+func EncodeEntry(cmds [][]byte) []byte {
+	b := protowire.AppendVarint(nil, FeatureLevel)
+	for _, c := range cmds {
+		b = protowire.AppendBytes(b, c)
+	}
+	return b
+}
+
+// DecodeEntry reads the commands of an entry.
+func DecodeEntry(b []byte) ([]*Command, error) {
+	level, n := protowire.ConsumeVarint(b)
+	if n < 0 {
+		return nil, errEntry
+	}
+	if level > FeatureLevel {
+		return nil, fmt.Errorf("%w of level %d: this version applies up to %d, so install the newer one", errEntry, level, FeatureLevel)
+	}
+	var cmds []*Command
+	for b = b[n:]; len(b) > 0; b = b[n:] {
+		var v []byte
+		if v, n = protowire.ConsumeBytes(b); n < 0 {
+			return nil, errEntry
+		}
+		c, err := DecodeCommand(v)
+		if err != nil {
+			return nil, err
+		}
+		cmds = append(cmds, c)
+	}
+	return cmds, nil
+}

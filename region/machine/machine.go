@@ -1,0 +1,193 @@
+package machine
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/wire"
+)
+
+// Config says whose machine it is.
+type Config struct {
+	Region string
+	Entry  string             // marks the puts that entered by this process
+	Store  Store              // holds the state
+	Watch  func([]wire.Event) // is told of every event, in order, as part of Apply; nil: nobody is
+	Tracer trace.Tracer       // nil: no spans
+}
+
+// Machine is a region's replicated state machine on one node. One goroutine applies; all else may be called by any.
+type Machine struct {
+	cfg Config
+
+	// owned by who applies
+	names map[crdt.OriginID]crdt.Origin
+
+	// published after each commit, read by anyone
+	applied atomic.Uint64
+	self    atomic.Pointer[crdt.Origin]
+	cursors [crdt.Partitions]atomic.Pointer[crdt.Vector]
+	stamp   atomic.Uint64
+	origins atomic.Pointer[[]crdt.Origin]
+}
+
+// New reads a machine's state.
+func New(cfg Config) (*Machine, error) {
+	m := &Machine{cfg: cfg}
+	none := crdt.Origin("")
+	m.self.Store(&none)
+	return m, m.Load()
+}
+
+// Load reads the state anew, after it was replaced as a whole.
+func (m *Machine) Load() error {
+	m.names = map[crdt.OriginID]crdt.Origin{}
+	if err := m.loadMeta(); err != nil {
+		return err
+	}
+	m.publishOrigins()
+	var cursors [crdt.Partitions]crdt.Vector
+	for p := range cursors {
+		cursors[p] = crdt.Vector{}
+	}
+	err := m.cfg.Store.Scan([]byte{spaceCursor}, []byte{spaceCursor + 1}, false, func(k, v []byte) bool {
+		cursors[k[1]][crdt.OriginID(binary.BigEndian.Uint32(k[2:]))] = decodePosition(v).F
+		return true
+	})
+	for p := range cursors {
+		m.cursors[p].Store(&cursors[p])
+	}
+	return err
+}
+
+func (m *Machine) loadMeta() error {
+	for name, use := range map[string]func([]byte){
+		metaApplied: func(v []byte) { m.applied.Store(binary.BigEndian.Uint64(v)) },
+		metaStamp:   func(v []byte) { m.stamp.Store(binary.BigEndian.Uint64(v)) },
+		metaSelf:    func(v []byte) { self := crdt.Origin(v); m.self.Store(&self) },
+	} {
+		v, err := m.cfg.Store.Get(MetaKey(name))
+		if err != nil {
+			return err
+		}
+		if v != nil {
+			use(v)
+		}
+	}
+	lo := MetaKey(metaOrigin)
+	return m.cfg.Store.Scan(lo, upper(lo), false, func(k, v []byte) bool {
+		m.names[crdt.OriginID(binary.BigEndian.Uint32(k[len(lo):]))] = crdt.Origin(v)
+		return true
+	})
+}
+
+// upper is the end of the range of keys that start with prefix.
+func upper(prefix []byte) []byte {
+	hi := append([]byte{}, prefix...)
+	hi[len(hi)-1]++
+	return hi
+}
+
+func (m *Machine) id(o crdt.Origin) crdt.OriginID {
+	for id, name := range m.names {
+		if name == o {
+			return id
+		}
+	}
+	return o.ID()
+}
+
+// Apply applies the entry at an index of the log, once: one that was applied before is nil. replayed says that this
+// node has applied it in an earlier life. It returns a result for each command. After an error the state is as before,
+// and nothing may be applied any more.
+func (m *Machine) Apply(index uint64, entry []byte, replayed bool) ([]Result, error) {
+	if index <= m.applied.Load() || len(entry) == 0 { // applied, or a nudge
+		return nil, nil
+	}
+	cmds, err := DecodeEntry(entry)
+	if err != nil {
+		return nil, fmt.Errorf("apply entry %d: %w", index, err)
+	}
+	s := &step{
+		m: m, b: m.cfg.Store.Batch(), self: m.Self(), stamp: m.Stamp(), replayed: replayed,
+		cursors: map[uint8]crdt.Vector{}, heads: map[feed]wire.Position{}, digests: map[uint8]*uint64{},
+	}
+	for _, c := range cmds {
+		s.run(c)
+	}
+	if err := errors.Join(m.commit(s, index), s.b.Close()); err != nil {
+		return nil, fmt.Errorf("apply entry %d: %w", index, err)
+	}
+	return s.results, nil
+}
+
+// commit makes a step the state, all at once, and then tells whoever watches.
+func (m *Machine) commit(s *step, index uint64) error {
+	for p, d := range s.digests {
+		s.set(partitionKey(spaceDigest, p), binary.BigEndian.AppendUint64(nil, *d))
+	}
+	s.set(MetaKey(metaApplied), binary.BigEndian.AppendUint64(nil, index))
+	s.set(MetaKey(metaStamp), binary.BigEndian.AppendUint64(nil, uint64(s.stamp)))
+	if s.err != nil {
+		return s.err
+	}
+	if err := s.b.Commit(); err != nil {
+		return err
+	}
+	m.stamp.Store(uint64(s.stamp))
+	if s.self != m.Self() {
+		m.self.Store(&s.self)
+	}
+	for p, v := range s.cursors {
+		m.cursors[p].Store(&v)
+	}
+	if len(m.names) != len(*m.origins.Load()) {
+		m.publishOrigins()
+	}
+	s.spans.end()
+	if m.cfg.Watch != nil && len(s.events) > 0 {
+		m.cfg.Watch(s.events)
+	}
+	m.applied.Store(index) // after the telling: who sees the index has been told
+	return nil
+}
+
+func (m *Machine) publishOrigins() {
+	all := make([]crdt.Origin, 0, len(m.names))
+	for _, o := range m.names {
+		all = append(all, o)
+	}
+	slices.Sort(all)
+	m.origins.Store(&all)
+}
+
+// Applied is the index of the last entry that is applied.
+func (m *Machine) Applied() uint64 { return m.applied.Load() }
+
+// AppliedIn is the index of the last entry that is applied in a state, 0 for none.
+func AppliedIn(r Reader) (uint64, error) {
+	v, err := r.Get(MetaKey(metaApplied))
+	if err != nil || v == nil {
+		return 0, err
+	}
+	return binary.BigEndian.Uint64(v), nil
+}
+
+// Stamp is the greatest that is applied.
+func (m *Machine) Stamp() crdt.Stamp { return crdt.Stamp(m.stamp.Load()) }
+
+// Self returns the current incarnation, "" before the first.
+func (m *Machine) Self() crdt.Origin { return *m.self.Load() }
+
+// Origins returns all origins known here.
+func (m *Machine) Origins() []crdt.Origin { return *m.origins.Load() }
+
+// Cursors returns how far each origin's feed of a partition is applied here, the own one included. It is not to be
+// changed.
+func (m *Machine) Cursors(partition uint8) crdt.Vector { return *m.cursors[partition].Load() }

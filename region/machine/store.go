@@ -1,0 +1,117 @@
+package machine
+
+import (
+	"encoding/binary"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// Reader reads ordered keys.
+type Reader interface {
+	// Get returns a copy, nil if there is none.
+	Get(k []byte) ([]byte, error)
+	// Scan visits the keys from lo to before hi, in order or in reverse, until visit returns false. What visit is given
+	// is valid until it returns.
+	Scan(lo, hi []byte, reverse bool, visit func(k, v []byte) bool) error
+}
+
+// Store keeps a machine's state.
+type Store interface {
+	Reader
+	// Snapshot is the state as it is now.
+	Snapshot() Snapshot
+	// Batch is a change of the state, which sees itself.
+	Batch() Batch
+}
+
+// Snapshot is a state that does not change.
+type Snapshot interface {
+	Reader
+	Close() error
+}
+
+// Batch is a change that becomes the state at once, or never. A crash may undo the last batches, and no others.
+type Batch interface {
+	Reader
+	Set(k, v []byte) error
+	Delete(k []byte) error
+	Commit() error
+	Close() error
+}
+
+// sessionStore maps one session's elements onto Pebble, and keeps the partition's digest in step. Its first error
+// sticks: from then on it answers as if empty, and its owner must not trust what came out.
+type sessionStore struct {
+	read   Reader // a snapshot, or the batch with what it has changed so far
+	write  Batch  // nil: read only
+	prefix []byte
+	digest *uint64
+	err    error
+	buf    []byte
+}
+
+func (s *sessionStore) fail(err error) {
+	if s.err == nil {
+		s.err = err
+	}
+}
+
+func (s *sessionStore) key(k []byte) []byte {
+	s.buf = append(append(s.buf[:0], s.prefix...), k...)
+	return s.buf
+}
+
+// Get implements crdt.Store.
+func (s *sessionStore) Get(k []byte) []byte {
+	v, err := s.read.Get(s.key(k))
+	if err != nil {
+		s.fail(err)
+	}
+	return v
+}
+
+// Set implements crdt.Store.
+func (s *sessionStore) Set(k, v []byte) {
+	if old := s.Get(k); old != nil {
+		*s.digest -= s.hash(k, old)
+	}
+	*s.digest += s.hash(k, v)
+	if err := s.write.Set(s.key(k), v); err != nil {
+		s.fail(err)
+	}
+}
+
+// Delete implements crdt.Store.
+func (s *sessionStore) Delete(k []byte) {
+	old := s.Get(k)
+	if old == nil {
+		return
+	}
+	*s.digest -= s.hash(k, old)
+	if err := s.write.Delete(s.key(k)); err != nil {
+		s.fail(err)
+	}
+}
+
+// Scan implements crdt.Store.
+func (s *sessionStore) Scan(lo, hi []byte, reverse bool, visit func(k, v []byte) bool) {
+	from, to := append(append([]byte{}, s.prefix...), lo...), append(append([]byte{}, s.prefix...), hi...)
+	err := s.read.Scan(from, to, reverse, func(k, v []byte) bool { return visit(k[len(s.prefix):], v) })
+	if err != nil {
+		s.fail(err)
+	}
+}
+
+// hash is one element's share of its partition's digest.
+func (s *sessionStore) hash(k, v []byte) uint64 {
+	var d xxhash.Digest
+	d.Reset()
+	var n [8]byte
+	binary.BigEndian.PutUint32(n[:4], uint32(len(s.prefix)))
+	binary.BigEndian.PutUint32(n[4:], uint32(len(k)))
+	d.Write(n[:])
+	d.Write(s.prefix[1:])
+	d.Write(k)
+	d.Write(v)
+	return d.Sum64()
+}
