@@ -3,51 +3,34 @@ package replication
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/replication/feeds"
 	"github.com/roamsync/roam/wire"
 	"github.com/roamsync/roam/wire/peerpb"
 )
 
-// link is a stream from one other region, while it lives.
+// link is a stream from one other region, while it lives: the shell of a feeds.Follower.
 type link struct {
 	l      *Links
 	region string
 	stream peerpb.Peer_FeedsClient
 	ctx    context.Context
+	cancel context.CancelCauseFunc
 
-	// guarded by sending: a stream has one sender at a time
-	sending sync.Mutex
-
-	// guarded by mu
-	mu      sync.Mutex
-	heads   map[crdt.Origin][]uint64
-	feeds   map[feed]*follower
-	origins map[crdt.Origin]bool // that are followed over this link
+	applied atomic.Uint64 // partitions in which something was applied, a bit each, that the follower was not told of
+	waiting atomic.Bool   // the follower waits for something to be applied
+	kick    chan struct{} // there is something to do
 	running sync.WaitGroup
-}
 
-// follower is one feed on its way in: what has arrived, in order, and is not yet committed.
-type follower struct {
-	frontier wire.Position // after the last of queue; before it, the cursor
-	queue    []batch
-	busy     bool // a goroutine takes from queue
-	stale    int  // heads in a row that showed more than the frontier, which did not move
-	seen     uint64
-	changed  chan struct{}
-}
-
-// batch is some records that have arrived, and the spans of those that are watched.
-type batch struct {
-	wire.Records
-	crossing []crossing
+	mu       sync.Mutex // guards what follows
+	follower *feeds.Follower
+	actions  []feeds.Action
 }
 
 var errSilent = errors.New("no heads were heard in time")
@@ -70,27 +53,38 @@ func (l *Links) follow(ctx context.Context, region, addr string) error {
 		return err
 	}
 	k := &link{
-		l: l, region: region, stream: stream, ctx: ctx,
-		heads: map[crdt.Origin][]uint64{}, feeds: map[feed]*follower{}, origins: map[crdt.Origin]bool{},
+		l: l, region: region, stream: stream, ctx: ctx, cancel: cancel, kick: make(chan struct{}, 1),
+		follower: feeds.NewFollower(region, l.local, l.forksOf(region)),
 	}
 	defer k.running.Wait()
 	defer cancel(nil)
-	defer l.cfg.Source.Watch(k.applied)()
+	defer l.cfg.Source.Watch(k.watch)()
 	defer l.metrics.up.WithLabelValues(region).Set(0)
 	defer l.unlink(k)
+	k.running.Go(k.work)
 	for {
 		have, err := stream.Recv()
+		if err == nil {
+			silent.Reset(silentAfter)
+			err = k.take(have)
+		}
 		if err != nil {
 			if cause := context.Cause(ctx); cause != nil {
 				return cause
 			}
 			return withHint(err, stream)
 		}
-		silent.Reset(silentAfter)
-		if err := k.take(have); err != nil {
-			return err
-		}
 	}
+}
+
+// forksOf returns what was found of a region's feeds, by the links to it before.
+func (l *Links) forksOf(region string) feeds.Forks {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.forks[region] == nil {
+		l.forks[region] = feeds.Forks{}
+	}
+	return l.forks[region]
 }
 
 func (l *Links) unlink(k *link) {
@@ -101,19 +95,85 @@ func (l *Links) unlink(k *link) {
 	}
 }
 
+// do has the follower do something, and sees to what comes of it.
+func (k *link) do(fn func(*feeds.Follower, time.Time) error) error {
+	k.mu.Lock()
+	k.follower.Applied(k.applied.Swap(0))
+	err := fn(k.follower, time.Now())
+	k.actions = append(k.actions, k.follower.Take()...)
+	k.waiting.Store(!k.follower.Due().IsZero())
+	k.mu.Unlock()
+	k.signal()
+	return err
+}
+
+func (k *link) signal() {
+	select {
+	case k.kick <- struct{}{}:
+	default:
+	}
+}
+
+// watch runs on the region's apply goroutine.
+func (k *link) watch(events []wire.Event) {
+	k.applied.Or(partitionsOf(events))
+	if k.waiting.Load() {
+		k.signal()
+	}
+}
+
+// renew goes on under a new incarnation.
+func (l *Links) renew(ctx context.Context, r *feeds.Renew) {
+	if err := l.cfg.Local.Renew(ctx, r.Lost, r.Why); err != nil && ctx.Err() == nil {
+		l.cfg.Logger.Error("new incarnation", "err", err)
+	}
+}
+
+// event counts what did not go as it should, and says it.
+func (l *Links) event(peer string, e *feeds.Event) {
+	l.metrics.refused.WithLabelValues(string(e.Reason)).Inc()
+	args := []any{"origin", e.Feed.Origin, "partition", e.Feed.Partition, "peer", peer, "why", e.Why}
+	switch e.Reason {
+	case feeds.Rewind:
+		l.cfg.Logger.Warn("feed starts again from the cursor", args...)
+	case feeds.Fork:
+		l.cfg.Logger.Error("feed refused: two contents under one number; this partition's feed is not followed", args...)
+	case feeds.NoPosition:
+		l.cfg.Logger.Error("feed not followed", args...)
+	}
+}
+
+// partitionsOf returns the partitions in which something changed, a bit each.
+func partitionsOf(events []wire.Event) (touched uint64) {
+	for i := range events {
+		if events[i].Reset {
+			return ^uint64(0)
+		}
+		for _, ch := range events[i].Changes {
+			touched |= 1 << ch.Dot.Partition
+		}
+	}
+	return touched
+}
+
 func (k *link) take(have *peerpb.Have) error {
 	switch {
 	case have.Heads != nil:
 		return k.takeHeads(have.Heads)
 	case have.Records != nil:
-		return k.takeRecords(have.Records)
+		rs := wire.Records{
+			Origin: crdt.Origin(have.Records.Origin), Partition: uint8(have.Records.Partition), From: have.Records.From,
+			Records: have.Records.Records,
+		}
+		spans := k.l.crossings("receive", trace.SpanKindConsumer, k.region, &rs)
+		return k.do(func(f *feeds.Follower, _ time.Time) error { return f.Records(have.Records, spans) })
 	case have.Refused != nil:
-		k.takeRefused(have.Refused)
+		return k.do(func(f *feeds.Follower, now time.Time) error { return f.Refused(have.Refused, now) })
 	}
 	return nil
 }
 
-// takeHeads learns how far the peer is, and decides anew which origins to follow over this link.
+// takeHeads learns how far the peer is. The first heads make the link one that is up.
 func (k *link) takeHeads(h *peerpb.Heads) error {
 	k.l.mu.Lock()
 	if k.l.links[k.region] != k {
@@ -126,275 +186,71 @@ func (k *link) takeHeads(h *peerpb.Heads) error {
 		up[r] = true
 	}
 	k.l.mu.Unlock()
-	k.mu.Lock()
-	for _, head := range h.Heads {
-		o, err := crdt.ParseOrigin(head.Origin)
-		if err != nil || len(head.F) > crdt.Partitions {
-			k.mu.Unlock()
-			return status.Error(codes.InvalidArgument, "bad heads")
-		}
-		k.heads[o] = head.F
+	if err := k.do(func(f *feeds.Follower, now time.Time) error { return f.Heads(h, up, now) }); err != nil {
+		return err
 	}
-	k.mu.Unlock()
 	for _, head := range h.Heads {
-		o := crdt.Origin(head.Origin)
-		k.l.cfg.Pool.matrix.heads(k.region, o.ID(), head.F)
-		if err := k.consider(o, head.F, up); err != nil {
-			return err
-		}
+		k.l.cfg.Pool.matrix.heads(k.region, crdt.Origin(head.Origin).ID(), head.F)
 	}
 	k.l.lag.heard(k.region, time.Now())
 	return nil
 }
 
-// follows decides whether an origin's feeds come over the link from a region: from its home while that is up, else
-// from any region that has more than we do. Our own current incarnation is never followed.
-func follows(origin, self crdt.Origin, from string, up map[string]bool, ahead bool) bool {
-	switch {
-	case origin == self:
-		return false
-	case origin.Region() == from:
-		return true
-	case up[origin.Region()]:
-		return false
-	}
-	return ahead
-}
-
-func (k *link) consider(o crdt.Origin, heads []uint64, up map[string]bool) error {
-	id, self := o.ID(), k.l.cfg.Local.Self()
-	ahead := false
-	for p, f := range heads {
-		ahead = ahead || f > k.l.cfg.Local.Cursors(uint8(p))[id]
-	}
-	if o == self && ahead {
-		return k.l.cfg.Local.Renew(k.ctx, self, "region "+k.region+" holds more of our feed than we do")
-	}
-	k.unstick(o, heads)
-	want := follows(o, self, k.region, up, ahead)
-	k.mu.Lock()
-	have := k.origins[o]
-	relayed := o.Region() != k.region
-	k.mu.Unlock()
-	switch {
-	case want && !have:
-		return k.subscribe(o)
-	case !want && have && (!relayed || up[o.Region()]):
-		return k.unsubscribe(o)
-	}
-	return nil
-}
-
-// staleHeads is how many heartbeats a feed may stand still while its source has more, before it starts again.
-const staleHeads = 8
-
-// unstick starts feeds again that stand still although the peer has more.
-func (k *link) unstick(o crdt.Origin, heads []uint64) {
-	var stuck []feed
-	k.mu.Lock()
-	for p, head := range heads {
-		fw := k.feeds[feed{o, uint8(p)}]
-		switch {
-		case fw == nil:
-		case head <= fw.frontier.F || fw.busy || fw.frontier.F != fw.seen:
-			fw.stale, fw.seen = 0, fw.frontier.F
-		default:
-			if fw.stale++; fw.stale >= staleHeads {
-				fw.stale = 0
-				stuck = append(stuck, feed{o, uint8(p)})
-			}
-		}
-	}
-	k.mu.Unlock()
-	for _, f := range stuck {
-		k.running.Go(func() { k.again(f, errors.New("it stands still although the source has more")) })
-	}
-}
-
-func (k *link) send(w *peerpb.Want) error {
-	k.sending.Lock()
-	defer k.sending.Unlock()
-	return k.stream.Send(w)
-}
-
-func (k *link) subscribe(o crdt.Origin) error {
-	w := &peerpb.Want{}
-	for p := range uint8(crdt.Partitions) {
-		if sub := k.start(feed{o, p}); sub != nil {
-			w.Subscribe = append(w.Subscribe, sub)
-		}
-	}
-	k.mu.Lock()
-	k.origins[o] = true
-	k.mu.Unlock()
-	return k.send(w)
-}
-
-// start begins a feed at the cursor, and returns how to ask for it.
-func (k *link) start(f feed) *peerpb.Subscribe {
-	k.l.mu.Lock()
-	forked := time.Since(k.l.forks[f]) < forkRetry
-	k.l.mu.Unlock()
-	if forked {
-		return nil
-	}
-	cursor := k.l.cfg.Local.Cursors(f.p)[f.origin.ID()]
-	pos, ok := k.l.cfg.Source.Position(f.origin, f.p, cursor)
-	if !ok {
-		k.l.cfg.Logger.Error("the record at our own cursor is not held", "origin", f.origin, "partition", f.p, "f", cursor)
-		return nil
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	old := k.feeds[f]
-	k.feeds[f] = &follower{frontier: pos, changed: make(chan struct{}, 1)}
-	if old != nil {
-		k.feeds[f].changed = old.changed
-	}
-	return &peerpb.Subscribe{Origin: string(f.origin), Partition: uint32(f.p), F: pos.F, Hash: pos.Hash[:]}
-}
-
-func (k *link) unsubscribe(o crdt.Origin) error {
-	w := &peerpb.Want{}
-	k.mu.Lock()
-	delete(k.origins, o)
-	for p := range uint8(crdt.Partitions) {
-		delete(k.feeds, feed{o, p})
-		w.Subscribe = append(w.Subscribe, &peerpb.Subscribe{Origin: string(o), Partition: uint32(p), Stop: true})
-	}
-	k.mu.Unlock()
-	return k.send(w)
-}
-
-// takeRecords queues records that follow the frontier, and drops others: after a new start, what was on its way for
-// the old one comes first.
-func (k *link) takeRecords(r *peerpb.Records) error {
-	f, err := feedOf(r.Origin, r.Partition)
-	if err != nil || len(r.Hash) != len(wire.Hash{}) {
-		return status.Error(codes.InvalidArgument, "bad records")
-	}
-	rs := wire.Records{Origin: f.origin, Partition: f.p, From: r.From, Records: r.Records, Hash: wire.Hash(r.Hash)}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	fw := k.feeds[f]
-	if fw == nil || rs.From != fw.frontier.F+1 {
-		k.l.metrics.refused.WithLabelValues("not_next").Inc()
-		return nil
-	}
-	hash := fw.frontier.Hash
-	for _, b := range rs.Records {
-		hash = hash.Next(b)
-	}
-	if hash != rs.Hash {
-		k.l.metrics.refused.WithLabelValues("hash").Inc()
-		return fmt.Errorf("%s partition %d: records do not hash to what was announced: %w", f.origin, f.p, wire.ErrFork)
-	}
-	fw.frontier = wire.Position{F: rs.Last(), Hash: hash}
-	fw.queue = append(fw.queue, batch{rs, k.l.crossings("receive", trace.SpanKindConsumer, k.region, &rs)})
-	if !fw.busy {
-		fw.busy = true
-		k.running.Go(func() { k.drain(f, fw) })
-	}
-	return nil
-}
-
-// drain commits what is queued of one feed, in order, and acknowledges it. The sender bounds what can be queued: it
-// stops when too much is not acknowledged.
-func (k *link) drain(f feed, fw *follower) {
-	for {
+// work does what the follower asks for, and wakes it when something is due, until the link ends.
+func (k *link) work() {
+	for k.ctx.Err() == nil {
 		k.mu.Lock()
-		if len(fw.queue) == 0 || k.feeds[f] != fw || k.ctx.Err() != nil {
-			fw.busy = false
-			k.mu.Unlock()
-			return
-		}
-		next := fw.queue[0]
-		fw.queue = fw.queue[1:]
+		actions, due := k.actions, k.follower.Due()
+		k.actions = nil
 		k.mu.Unlock()
-		err := k.commit(f, fw, &next)
-		end(next.crossing, err)
-		if err != nil && k.ctx.Err() == nil {
-			k.again(f, err)
+		for _, a := range actions {
+			k.perform(a)
 		}
-	}
-}
-
-// commit takes one run of records in, waiting for causes that are not here yet.
-func (k *link) commit(f feed, fw *follower, b *batch) error {
-	for {
-		cursor, err := k.l.cfg.Local.Ingest(k.ctx, b.Records)
-		if err != nil {
-			return err
-		}
-		b.crossing = arrived(b.crossing, cursor)
-		if err := k.send(&peerpb.Want{Ack: []*peerpb.Ack{{Origin: string(f.origin), Partition: uint32(f.p), F: cursor}}}); err != nil {
-			return err
-		}
-		if cursor >= b.Last() {
-			k.l.metrics.records.WithLabelValues(k.region).Add(float64(len(b.Records.Records)))
-			return nil
+		var alarm <-chan time.Time
+		if !due.IsZero() {
+			alarm = time.After(time.Until(due))
 		}
 		select {
-		case <-fw.changed:
-		case <-time.After(holdRetry):
 		case <-k.ctx.Done():
-			return k.ctx.Err()
-		}
-	}
-}
-
-// again starts a feed anew from the cursor: what became of a proposal is not known, or it did not fit.
-func (k *link) again(f feed, why error) {
-	k.l.metrics.refused.WithLabelValues("rewind").Inc()
-	if errors.Is(why, wire.ErrFork) {
-		k.forked(f, why.Error())
-		return
-	}
-	k.l.cfg.Logger.Warn("feed starts again from the cursor", "origin", f.origin, "partition", f.p, "err", why)
-	select {
-	case <-time.After(redialMin):
-	case <-k.ctx.Done():
-		return
-	}
-	if sub := k.start(f); sub != nil {
-		if err := k.send(&peerpb.Want{Subscribe: []*peerpb.Subscribe{sub}}); err != nil {
-			k.l.cfg.Logger.Debug("subscribe again", "err", err)
-		}
-	}
-}
-
-func (k *link) forked(f feed, why string) {
-	k.l.cfg.Logger.Error("feed refused: two contents under one number; this partition's feed is not followed", "origin", f.origin,
-		"partition", f.p, "peer", k.region, "why", why)
-	k.l.metrics.refused.WithLabelValues("fork").Inc()
-	k.l.mu.Lock()
-	k.l.forks[f] = time.Now()
-	k.l.mu.Unlock()
-	k.mu.Lock()
-	delete(k.feeds, f)
-	k.mu.Unlock()
-}
-
-func (k *link) takeRefused(r *peerpb.Refused) {
-	if f, err := feedOf(r.Origin, r.Partition); err == nil {
-		k.forked(f, r.Why)
-	}
-}
-
-// applied wakes feeds that wait for causes; it runs on the region's apply goroutine.
-func (k *link) applied(events []wire.Event) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for i := range events {
-		for _, ch := range events[i].Changes {
-			for f, fw := range k.feeds {
-				if f.p == ch.Dot.Partition && f.origin != ch.Dot.Origin {
-					select {
-					case fw.changed <- struct{}{}:
-					default:
-					}
-				}
+		case <-k.kick:
+			if k.applied.Load() != 0 {
+				_ = k.do(func(*feeds.Follower, time.Time) error { return nil }) // what waits for it is tried again
 			}
+		case <-alarm:
+			_ = k.do(func(f *feeds.Follower, now time.Time) error { f.Tick(now); return nil })
 		}
 	}
+}
+
+func (k *link) perform(a feeds.Action) {
+	switch {
+	case a.Send != nil:
+		if err := k.stream.Send(a.Send); err != nil {
+			k.l.cfg.Logger.Debug("send to a peer", "peer", k.region, "err", err) // Recv says why
+		}
+	case a.Commit != nil:
+		k.running.Go(func() { k.commit(a.Commit) }) // one a feed
+	case a.Renew != nil:
+		k.running.Go(func() { k.l.renew(k.ctx, a.Renew) }) // once a heartbeat, until it is done
+	case a.Event != nil:
+		k.l.event(k.region, a.Event)
+	}
+}
+
+// commit takes one run of records in.
+func (k *link) commit(b *feeds.Batch) {
+	cursor, err := k.l.cfg.Local.Ingest(k.ctx, b.Records)
+	if k.ctx.Err() != nil {
+		end(b.Note.([]crossing), k.ctx.Err())
+		return
+	}
+	if spans := b.Note.([]crossing); err != nil {
+		end(spans, err)
+	} else {
+		b.Note = arrived(spans, cursor)
+		if cursor >= b.Last() {
+			k.l.metrics.records.WithLabelValues(k.region).Add(float64(len(b.Records.Records)))
+		}
+	}
+	_ = k.do(func(f *feeds.Follower, now time.Time) error { f.Done(b, cursor, err, now); return nil })
 }

@@ -125,9 +125,5 @@ func (l *lag) Collect(to chan<- prometheus.Metric) {
 func (m *matrix) each(region string, visit func(crdt.OriginID, uint8, uint64)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for id, r := range m.rows[region] {
-		for p, f := range r {
-			visit(id, uint8(p), f)
-		}
-	}
+	m.known.Each(region, visit)
 }

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/replication/feeds"
 	"github.com/roamsync/roam/wire"
 	"github.com/roamsync/roam/wire/peerpb"
 )
@@ -62,10 +63,6 @@ const (
 	quietFor     = time.Second // a link is down before it is said: regions that start, or change leaders, are no news
 	window       = 16 << 20    // gRPC flow control, for long fat links
 	maxMessage   = 8 << 20
-	batchBytes   = 256 << 10
-	maxInFlight  = 8 << 20 // bytes sent and not acknowledged, per link
-	forkRetry    = 30 * time.Second
-	holdRetry    = 250 * time.Millisecond
 	keyLabel     = "roam-key"
 	regionLabel  = "roam-region"
 	nodeLabel    = "roam-node"
@@ -81,11 +78,12 @@ type Links struct {
 	lag     *lag
 	done    chan struct{} // closed by Close: streams end
 	conns   *conns
+	local   local
 
 	// guarded by mu
 	mu    sync.Mutex
-	links map[string]*link // other regions that answer
-	forks map[feed]time.Time
+	links map[string]*link       // other regions that answer
+	forks map[string]feeds.Forks // by region that is followed
 }
 
 type linkMetrics struct {
@@ -125,7 +123,7 @@ func NewLinks(cfg LinksConfig) (*Links, error) {
 	cfg.Metrics.MustRegister(m.records, m.refused, m.up, lag)
 	return &Links{
 		cfg: cfg, metrics: m, lag: lag, done: make(chan struct{}), conns: newConns(cfg), links: map[string]*link{},
-		forks: map[feed]time.Time{},
+		local: local{cfg.Source, cfg.Local}, forks: map[string]feeds.Forks{},
 	}, nil
 }
 
@@ -228,8 +226,8 @@ func (l *Links) address(region string, try int) string {
 	return addrs[try%len(addrs)]
 }
 
-// feed names an origin's feed of a partition.
-type feed struct {
-	origin crdt.Origin
-	p      uint8
+// local is the region's own copy, as feeds need it.
+type local struct {
+	Source
+	Local
 }

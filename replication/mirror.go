@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/replication/feeds"
 	"github.com/roamsync/roam/wire/peerpb"
 )
 
@@ -22,7 +23,7 @@ func (l *Links) Reach(_ *peerpb.ReachRequest, stream grpc.ServerStreamingServer[
 		default:
 		}
 	})()
-	sent := map[string]map[crdt.OriginID]row{}
+	sent := map[rowOf]feeds.Row{}
 	beat := time.NewTicker(headsEvery)
 	defer beat.Stop()
 	for {
@@ -50,23 +51,23 @@ func (l *Links) Reach(_ *peerpb.ReachRequest, stream grpc.ServerStreamingServer[
 	}
 }
 
+// rowOf names a row of the matrix.
+type rowOf struct {
+	region string
+	origin crdt.OriginID
+}
+
 // since returns the rows that differ from what was sent, and notes them there.
-func (m *matrix) since(sent map[string]map[crdt.OriginID]row) *peerpb.Rows {
+func (m *matrix) since(sent map[rowOf]feeds.Row) *peerpb.Rows {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	grown := &peerpb.Rows{}
-	for region, origins := range m.rows {
-		if sent[region] == nil {
-			sent[region] = map[crdt.OriginID]row{}
+	m.known.Rows(func(region string, id crdt.OriginID, r feeds.Row) {
+		if of := (rowOf{region, id}); sent[of] != r {
+			sent[of] = r
+			grown.Rows = append(grown.Rows, &peerpb.Row{Region: region, Origin: uint32(id), F: r[:]})
 		}
-		for id, r := range origins {
-			if sent[region][id] == *r {
-				continue
-			}
-			sent[region][id] = *r
-			grown.Rows = append(grown.Rows, &peerpb.Row{Region: region, Origin: uint32(id), F: append([]uint64{}, r[:]...)})
-		}
-	}
+	})
 	return grown
 }
 

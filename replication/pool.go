@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/replication/feeds"
 	"github.com/roamsync/roam/wire"
 )
 
@@ -260,7 +261,7 @@ func (p *Pool) configured() int {
 
 // Reach implements gateway.Peers.
 func (p *Pool) Reach(dot crdt.Dot) wire.Reach {
-	return reach(p.matrix.holders(dot, p.cfg.Region), p.configured())
+	return feeds.Reach(p.matrix.holders(dot, p.cfg.Region), p.configured())
 }
 
 // WatchReach implements gateway.Peers.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -13,35 +14,21 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/replication/feeds"
 	"github.com/roamsync/roam/wire"
 	"github.com/roamsync/roam/wire/peerpb"
 )
 
-// subscription is a feed that a peer follows.
-type subscription struct {
-	next  uint64 // the f to send next
-	sent  []sent // not acknowledged
-	bytes int    // of sent
-}
-
-type sent struct {
-	last  uint64
-	bytes int
-}
-
-// server is one peer's stream, served.
+// server is one peer's stream, served: the shell of a feeds.Sender.
 type server struct {
-	l      *Links
-	stream peerpb.Peer_FeedsServer
-	region string // of the peer
-	wake   chan struct{}
+	l       *Links
+	stream  peerpb.Peer_FeedsServer
+	region  string // of the peer
+	wake    chan struct{}
+	touched atomic.Uint64 // partitions with commits that the sender was not told of, a bit each
 
-	// guarded by mu
-	mu       sync.Mutex
-	subs     map[feed]*subscription
-	dirty    [crdt.Partitions]bool
-	inFlight int
-	refused  []*peerpb.Refused
+	mu     sync.Mutex // guards what follows
+	sender *feeds.Sender
 }
 
 // Feeds implements peerpb.PeerServer.
@@ -55,26 +42,16 @@ func (l *Links) Feeds(stream peerpb.Peer_FeedsServer) error {
 	if !l.cfg.Leads() {
 		return l.notLeader(stream)
 	}
-	s := &server{l: l, stream: stream, region: region, wake: make(chan struct{}, 1), subs: map[feed]*subscription{}}
+	s := &server{l: l, stream: stream, region: region, wake: make(chan struct{}, 1), sender: feeds.NewSender(region, l.local)}
 	defer l.cfg.Source.Watch(s.committed)()
 	gone := make(chan error, 1)
 	go func() { gone <- s.receive(ctx) }()
-	err := s.send(ctx, gone)
-	return err
+	return s.send(ctx, gone)
 }
 
-// committed marks partitions with new records; it runs on the region's apply goroutine.
+// committed runs on the region's apply goroutine.
 func (s *server) committed(events []wire.Event) {
-	s.mu.Lock()
-	for i := range events {
-		for p := range s.dirty {
-			s.dirty[p] = s.dirty[p] || events[i].Reset
-		}
-		for _, ch := range events[i].Changes {
-			s.dirty[ch.Dot.Partition] = true
-		}
-	}
-	s.mu.Unlock()
+	s.touched.Or(partitionsOf(events))
 	s.signal()
 }
 
@@ -92,94 +69,22 @@ func (s *server) receive(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for _, sub := range want.Subscribe {
-			s.subscribe(ctx, sub)
-		}
-		for _, a := range want.Ack {
-			s.ack(a)
+		s.mu.Lock()
+		s.sender.Want(want, func(f feeds.Feed, cursor uint64) {
+			s.l.cfg.Pool.matrix.ack(s.region, f.Origin.ID(), f.Partition, cursor)
+		})
+		actions := s.sender.Take()
+		s.mu.Unlock()
+		for _, a := range actions {
+			switch {
+			case a.Renew != nil:
+				s.l.renew(ctx, a.Renew)
+			case a.Event != nil:
+				s.l.event(s.region, a.Event)
+			}
 		}
 		s.signal()
 	}
-}
-
-func feedOf(origin string, partition uint32) (feed, error) {
-	o, err := crdt.ParseOrigin(origin)
-	if err != nil {
-		return feed{}, err
-	}
-	if partition >= crdt.Partitions {
-		return feed{}, errors.New("no such partition")
-	}
-	return feed{o, uint8(partition)}, nil
-}
-
-func (s *server) subscribe(ctx context.Context, w *peerpb.Subscribe) {
-	f, err := feedOf(w.Origin, w.Partition)
-	if err != nil {
-		s.l.metrics.refused.WithLabelValues("subscription").Inc()
-		return
-	}
-	fork := false
-	if !w.Stop {
-		fork = s.compare(ctx, f, w)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if old := s.subs[f]; old != nil {
-		s.inFlight -= old.bytes
-		delete(s.subs, f)
-	}
-	switch {
-	case w.Stop:
-	case fork:
-		s.refused = append(s.refused, &peerpb.Refused{
-			Origin: w.Origin, Partition: w.Partition, Fork: true, Why: "the running hash differs at the cursor",
-		})
-	default:
-		s.subs[f] = &subscription{next: w.F + 1}
-		s.dirty[f.p] = true
-	}
-}
-
-// compare holds a peer's cursor against what is held here, and reports a fork. A peer that has more of our own
-// incarnation than we do, or something else, shows that we lost data: we go on under a new one.
-func (s *server) compare(ctx context.Context, f feed, w *peerpb.Subscribe) (fork bool) {
-	head := s.l.cfg.Local.Cursors(f.p)[f.origin.ID()]
-	why := ""
-	if w.F > head {
-		why = "a peer holds more of our feed than we do"
-	} else if pos, ok := s.l.cfg.Source.Position(f.origin, f.p, w.F); ok && string(pos.Hash[:]) != string(w.Hash) {
-		why, fork = "a peer holds something else at a position of our feed", true
-		s.l.metrics.refused.WithLabelValues("fork").Inc()
-		s.l.cfg.Logger.Error("feeds differ", "origin", f.origin, "partition", f.p, "f", w.F, "peer", s.region)
-	}
-	if why != "" && f.origin == s.l.cfg.Local.Self() {
-		if err := s.l.cfg.Local.Renew(ctx, f.origin, why); err != nil {
-			s.l.cfg.Logger.Error("new incarnation", "err", err)
-		}
-	}
-	return fork
-}
-
-func (s *server) ack(a *peerpb.Ack) {
-	f, err := feedOf(a.Origin, a.Partition)
-	if err != nil {
-		s.l.metrics.refused.WithLabelValues("ack").Inc()
-		return
-	}
-	s.l.cfg.Pool.matrix.ack(s.region, f.origin.ID(), f.p, a.F)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	sub := s.subs[f]
-	if sub == nil {
-		return
-	}
-	for len(sub.sent) > 0 && sub.sent[0].last <= a.F {
-		sub.bytes -= sub.sent[0].bytes
-		s.inFlight -= sub.sent[0].bytes
-		sub.sent = sub.sent[1:]
-	}
-	s.dirty[f.p] = true
 }
 
 // send sends heads and records until the stream ends.
@@ -209,107 +114,35 @@ func (s *server) send(ctx context.Context, gone <-chan error) error {
 			}
 		case <-s.wake:
 		}
-		if err := s.sendDirty(); err != nil {
+		if err := s.sendAll(); err != nil {
 			return err
 		}
 	}
 }
 
 // heads is how far every feed is applied here.
-func (l *Links) heads() *peerpb.Heads {
-	h := &peerpb.Heads{}
-	for _, o := range l.cfg.Source.Origins() {
-		head, id := &peerpb.Head{Origin: string(o), F: make([]uint64, crdt.Partitions)}, o.ID()
-		for p := range head.F {
-			head.F[p] = l.cfg.Local.Cursors(uint8(p))[id]
-		}
-		h.Heads = append(h.Heads, head)
-	}
-	return h
-}
+func (l *Links) heads() *peerpb.Heads { return feeds.Heads(l.local, l.cfg.Source.Origins()) }
 
-// sendDirty sends what there is, a batch of each feed at a time so that none waits for another, as far as the peer
-// keeps up.
-func (s *server) sendDirty() error {
-	for again := true; again; {
-		again = false
-		for _, f := range s.due() {
-			more, err := s.sendBatch(f)
-			if err != nil {
-				return err
-			}
-			again = again || more
+// sendAll sends what there is, as far as the peer keeps up.
+func (s *server) sendAll() error {
+	for {
+		s.mu.Lock()
+		s.sender.Committed(s.touched.Swap(0))
+		have, err := s.sender.Next()
+		s.mu.Unlock()
+		if err != nil || have == nil {
+			return err
 		}
-	}
-	return s.sendRefused()
-}
-
-func (s *server) sendRefused() error {
-	s.mu.Lock()
-	refused := s.refused
-	s.refused = nil
-	s.mu.Unlock()
-	for _, r := range refused {
-		if err := s.stream.Send(&peerpb.Have{Refused: r}); err != nil {
+		var spans []crossing
+		if r := have.Records; r != nil {
+			spans = s.l.crossings("send", trace.SpanKindProducer, s.region, &wire.Records{
+				Origin: crdt.Origin(r.Origin), Partition: uint8(r.Partition), From: r.From, Records: r.Records,
+			})
+		}
+		err = s.stream.Send(have)
+		end(spans, err)
+		if err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-// due returns the feeds of partitions that were marked, and clears the marks.
-func (s *server) due() []feed {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var due []feed
-	for f := range s.subs {
-		if s.dirty[f.p] {
-			due = append(due, f)
-		}
-	}
-	if s.inFlight < maxInFlight {
-		s.dirty = [crdt.Partitions]bool{}
-		return due
-	}
-	return nil // an ack wakes us
-}
-
-func (s *server) sendBatch(f feed) (more bool, err error) {
-	s.mu.Lock()
-	sub := s.subs[f]
-	s.mu.Unlock()
-	if sub == nil {
-		return false, nil
-	}
-	head := s.l.cfg.Local.Cursors(f.p)[f.origin.ID()]
-	if sub.next > head {
-		return false, nil
-	}
-	rs, err := s.l.cfg.Source.Feed(f.origin, f.p, sub.next, batchBytes)
-	if err != nil || len(rs.Records) == 0 {
-		return false, err
-	}
-	size := 0
-	for _, r := range rs.Records {
-		size += len(r)
-	}
-	s.mu.Lock()
-	if s.subs[f] != sub { // subscribed anew meanwhile
-		s.mu.Unlock()
-		return true, nil
-	}
-	sub.next = rs.Last() + 1
-	sub.sent = append(sub.sent, sent{rs.Last(), size})
-	sub.bytes += size
-	s.inFlight += size
-	if sub.next <= head {
-		s.dirty[f.p] = true
-	}
-	s.mu.Unlock()
-	crossing := s.l.crossings("send", trace.SpanKindProducer, s.region, &rs)
-	err = s.stream.Send(&peerpb.Have{Records: &peerpb.Records{
-		Origin: string(f.origin), Partition: uint32(f.p), From: rs.From, Records: rs.Records, Hash: rs.Hash[:],
-	}})
-	end(crossing, err)
-	return sub.next <= head, err
 }

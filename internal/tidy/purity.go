@@ -15,29 +15,36 @@ var impure = []string{"context", "log", "math/rand", "crypto/rand", "net", "os",
 // clock are the names in package time that read the clock or wait for it.
 var clock = []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker"}
 
-// Purity finds what is not a pure value in crdt: I/O, goroutines, locks, contexts, logs, randomness and the time of
-// day.
+// pure lists the directories, with all below them, that hold values and state machines of values only.
+var pure = []struct{ dir, why string }{
+	{"crdt", whyCRDT},
+	{"replication/feeds", "what regions do with feeds is decided by values, so that a simulation runs the same code"},
+}
+
+// Purity finds what is not a pure value where only such are allowed: I/O, goroutines, locks, contexts, logs, randomness
+// and the time of day.
 func Purity(t *Tree) []Finding {
 	var found []Finding
 	for _, f := range t.goFiles() {
-		if !under(f.Dir(), "crdt") || f.Test() {
+		i := slices.IndexFunc(pure, func(p struct{ dir, why string }) bool { return under(f.Dir(), p.dir) })
+		if i < 0 || f.Test() {
 			continue
 		}
-		add := func(line int, what string) { found = append(found, Finding{f.Path, line, what, whyCRDT}) }
+		add := func(line int, what string) { found = append(found, Finding{f.Path, line, f.Dir() + " " + what, pure[i].why}) }
 		for imp, line := range f.imports() {
 			if slices.ContainsFunc(impure, func(p string) bool { return under(imp, p) }) {
-				add(line, "crdt imports "+imp)
+				add(line, "imports "+imp)
 			}
 		}
 		for _, sel := range selections(f, "time", clock) {
-			add(f.line(sel.Pos()), "crdt uses time."+sel.Sel.Name)
+			add(f.line(sel.Pos()), "uses time."+sel.Sel.Name)
 		}
 		ast.Inspect(f.Syntax, func(n ast.Node) bool {
 			switch n := n.(type) {
 			case *ast.GoStmt:
-				add(f.line(n.Pos()), "crdt starts a goroutine")
+				add(f.line(n.Pos()), "starts a goroutine")
 			case *ast.ChanType:
-				add(f.line(n.Pos()), "crdt has a channel")
+				add(f.line(n.Pos()), "has a channel")
 			}
 			return true
 		})

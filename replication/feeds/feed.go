@@ -1,0 +1,110 @@
+package feeds
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/wire"
+	"github.com/roamsync/roam/wire/peerpb"
+)
+
+// Feed names an origin's feed of a partition.
+type Feed struct {
+	Origin    crdt.Origin
+	Partition uint8
+}
+
+func (f Feed) String() string { return fmt.Sprintf("%s/%d", f.Origin, f.Partition) }
+
+// Local is the region's own copy, as far as it is applied.
+type Local interface {
+	Self() crdt.Origin
+	Cursors(partition uint8) crdt.Vector
+	// Position returns the running hash of a feed at f, if that is held.
+	Position(origin crdt.Origin, partition uint8, f uint64) (wire.Position, bool)
+	// Feed returns records from one position on: at least one if there is one, up to maxBytes.
+	Feed(origin crdt.Origin, partition uint8, from uint64, maxBytes int) (wire.Records, error)
+}
+
+// Action is something for the owner to do. One field is set.
+type Action struct {
+	Send   *peerpb.Want // to the region that is followed
+	Commit *Batch       // to the own region's log; Done takes what came of it
+	Renew  *Renew       // go on under a new incarnation
+	Event  *Event       // to be counted, and logged
+}
+
+// Batch is some records that have arrived in order.
+type Batch struct {
+	wire.Records
+	Note any // the owner's
+}
+
+func (b *Batch) feed() Feed { return Feed{b.Origin, b.Partition} }
+
+// Renew says which incarnation has lost ops.
+type Renew struct {
+	Lost crdt.Origin
+	Why  string
+}
+
+// Event is something that did not go as it should.
+type Event struct {
+	Reason Reason
+	Feed   Feed
+	Why    error
+}
+
+// Reason is a metric's label.
+type Reason string
+
+// The reasons of events.
+const (
+	NotNext    Reason = "not_next"    // records that do not follow the last, as after a new start
+	BadHash    Reason = "hash"        // records do not hash to what was announced
+	Rewind     Reason = "rewind"      // a feed starts again from the cursor
+	Fork       Reason = "fork"        // two contents under one number
+	NoPosition Reason = "no_position" // the record at our own cursor is not held
+	BadRequest Reason = "subscription"
+)
+
+// Times of a feed.
+const (
+	// RewindPause is before a feed starts again.
+	RewindPause = 100 * time.Millisecond
+	// ForkPause is how long a feed with two contents is left alone.
+	ForkPause = 30 * time.Second
+	// HoldRetry is how often records whose causes are not here are tried, if nothing of their partition is applied.
+	HoldRetry = 250 * time.Millisecond
+	// staleHeads is how many heartbeats a feed may stand still while its source has more, before it starts again.
+	staleHeads = 8
+)
+
+// ErrMessage is for a message that no region sends.
+var ErrMessage = errors.New("bad message from a peer")
+
+func feedOf(origin string, partition uint32) (Feed, error) {
+	o, err := crdt.ParseOrigin(origin)
+	if err != nil {
+		return Feed{}, fmt.Errorf("%w: %w", ErrMessage, err)
+	}
+	if partition >= crdt.Partitions {
+		return Feed{}, fmt.Errorf("%w: no partition %d", ErrMessage, partition)
+	}
+	return Feed{o, uint8(partition)}, nil
+}
+
+// Heads is how far every feed is applied here.
+func Heads(local Local, origins []crdt.Origin) *peerpb.Heads {
+	h := &peerpb.Heads{}
+	for _, o := range origins {
+		head, id := &peerpb.Head{Origin: string(o), F: make([]uint64, crdt.Partitions)}, o.ID()
+		for p := range head.F {
+			head.F[p] = local.Cursors(uint8(p))[id]
+		}
+		h.Heads = append(h.Heads, head)
+	}
+	return h
+}

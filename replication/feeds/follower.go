@@ -1,0 +1,318 @@
+package feeds
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/wire"
+	"github.com/roamsync/roam/wire/peerpb"
+)
+
+// Forks remembers which feeds were found to have two contents, over all links of a node.
+type Forks map[Feed]time.Time
+
+func (f Forks) recent(feed Feed, now time.Time) bool {
+	at, ok := f[feed]
+	return ok && now.Sub(at) < ForkPause
+}
+
+// Follower takes in the feeds that come over one stream from another region, while that lives.
+type Follower struct {
+	region  string // whom it follows
+	local   Local
+	forks   Forks
+	feeds   map[Feed]*inflow
+	active  map[Feed]*inflow     // of feeds, those that something is under way in
+	origins map[crdt.Origin]bool // that are followed
+	out     []Action
+}
+
+// inflow is one feed on its way in: what has arrived, in order, and is not yet committed.
+type inflow struct {
+	frontier wire.Position // after the last of queue; before it, the cursor
+	queue    []*Batch
+	busy     bool      // the first of queue is being committed
+	changed  bool      // something of the partition was applied since
+	retry    time.Time // the first of queue waits for causes until then; zero: it does not
+	restart  time.Time // the feed starts again then; zero: it does not
+	stale    int       // heads in a row that showed more than the frontier, which did not move
+	seen     uint64
+}
+
+// NewFollower is for a new stream from a region. Forks is shared with the node's other followers.
+func NewFollower(region string, local Local, forks Forks) *Follower {
+	return &Follower{
+		region: region, local: local, forks: forks, feeds: map[Feed]*inflow{}, active: map[Feed]*inflow{},
+		origins: map[crdt.Origin]bool{},
+	}
+}
+
+// Take returns what is to be done, in order.
+func (f *Follower) Take() []Action {
+	out := f.out
+	f.out = nil
+	return out
+}
+
+func (f *Follower) send(w *peerpb.Want) { f.out = append(f.out, Action{Send: w}) }
+
+func (f *Follower) event(r Reason, feed Feed, why error) {
+	f.out = append(f.out, Action{Event: &Event{r, feed, why}})
+}
+
+// Heads learns how far the other region is, and decides anew which origins to follow over this stream. up are the regions
+// whose streams live.
+func (f *Follower) Heads(h *peerpb.Heads, up map[string]bool, now time.Time) error {
+	for _, head := range h.Heads {
+		if _, err := feedOf(head.Origin, 0); err != nil || len(head.F) > crdt.Partitions {
+			return fmt.Errorf("%w: heads of %q", ErrMessage, head.Origin)
+		}
+	}
+	for _, head := range h.Heads {
+		f.consider(crdt.Origin(head.Origin), head.F, up, now)
+	}
+	return nil
+}
+
+// follows decides whether an origin's feeds come over the link from a region: from its home while that is up, else
+// from any region that has more than we do. Our own current incarnation is never followed.
+func follows(origin, self crdt.Origin, from string, up map[string]bool, ahead bool) bool {
+	switch {
+	case origin == self:
+		return false
+	case origin.Region() == from:
+		return true
+	case up[origin.Region()]:
+		return false
+	}
+	return ahead
+}
+
+func (f *Follower) consider(o crdt.Origin, heads []uint64, up map[string]bool, now time.Time) {
+	id, self := o.ID(), f.local.Self()
+	ahead := false
+	for p, head := range heads {
+		ahead = ahead || head > f.local.Cursors(uint8(p))[id]
+	}
+	if o == self && ahead {
+		f.out = append(f.out, Action{Renew: &Renew{self, "region " + f.region + " holds more of our feed than we do"}})
+		return
+	}
+	f.unstick(o, heads, now)
+	want, have, relayed := follows(o, self, f.region, up, ahead), f.origins[o], o.Region() != f.region
+	switch {
+	case want && !have:
+		f.subscribe(o, now)
+	case !want && have && (!relayed || up[o.Region()]):
+		f.unsubscribe(o)
+	}
+}
+
+// unstick starts feeds again that stand still although the peer has more.
+func (f *Follower) unstick(o crdt.Origin, heads []uint64, now time.Time) {
+	for p, head := range heads {
+		feed := Feed{o, uint8(p)}
+		in := f.feeds[feed]
+		switch {
+		case in == nil:
+		case head <= in.frontier.F || len(in.queue) > 0 || in.frontier.F != in.seen:
+			in.stale, in.seen = 0, in.frontier.F
+		default:
+			if in.stale++; in.stale >= staleHeads {
+				in.stale = 0
+				f.again(feed, in, errors.New("it stands still although the source has more"), now)
+			}
+		}
+	}
+}
+
+func (f *Follower) subscribe(o crdt.Origin, now time.Time) {
+	w := &peerpb.Want{}
+	for p := range uint8(crdt.Partitions) {
+		if sub := f.start(Feed{o, p}, now); sub != nil {
+			w.Subscribe = append(w.Subscribe, sub)
+		}
+	}
+	f.origins[o] = true
+	f.send(w)
+}
+
+// start begins a feed at the cursor, and returns how to ask for it.
+func (f *Follower) start(feed Feed, now time.Time) *peerpb.Subscribe {
+	if f.forks.recent(feed, now) {
+		return nil
+	}
+	cursor := f.local.Cursors(feed.Partition)[feed.Origin.ID()]
+	pos, ok := f.local.Position(feed.Origin, feed.Partition, cursor)
+	if !ok {
+		f.event(NoPosition, feed, fmt.Errorf("the record at our own cursor %d is not held", cursor))
+		return nil
+	}
+	f.drop(feed)
+	f.feeds[feed] = &inflow{frontier: pos}
+	return &peerpb.Subscribe{
+		Origin: string(feed.Origin), Partition: uint32(feed.Partition), F: pos.F, Hash: pos.Hash[:],
+	}
+}
+
+func (f *Follower) drop(feed Feed) {
+	delete(f.feeds, feed)
+	delete(f.active, feed)
+}
+
+func (f *Follower) unsubscribe(o crdt.Origin) {
+	w := &peerpb.Want{}
+	delete(f.origins, o)
+	for p := range uint8(crdt.Partitions) {
+		f.drop(Feed{o, p})
+		w.Subscribe = append(w.Subscribe, &peerpb.Subscribe{Origin: string(o), Partition: uint32(p), Stop: true})
+	}
+	f.send(w)
+}
+
+// Records takes records that follow the frontier, and drops others: after a new start, what was on its way for the old
+// one comes first. note comes back with the batch that is to be committed. After an error the stream is of no more use.
+func (f *Follower) Records(r *peerpb.Records, note any) error {
+	feed, err := feedOf(r.Origin, r.Partition)
+	if err != nil || len(r.Hash) != len(wire.Hash{}) || len(r.Records) == 0 {
+		return fmt.Errorf("%w: records of %q", ErrMessage, r.Origin)
+	}
+	rs := wire.Records{Origin: feed.Origin, Partition: feed.Partition, From: r.From, Records: r.Records, Hash: wire.Hash(r.Hash)}
+	in := f.feeds[feed]
+	if in == nil || rs.From != in.frontier.F+1 || !in.restart.IsZero() {
+		f.event(NotNext, feed, nil)
+		return nil
+	}
+	hash := in.frontier.Hash
+	for _, b := range rs.Records {
+		hash = hash.Next(b)
+	}
+	if hash != rs.Hash {
+		err := fmt.Errorf("%s: records do not hash to what was announced: %w", feed, wire.ErrFork)
+		f.event(BadHash, feed, err)
+		return err
+	}
+	in.frontier = wire.Position{F: rs.Last(), Hash: hash}
+	in.queue = append(in.queue, &Batch{rs, note})
+	f.active[feed] = in
+	f.next(in)
+	return nil
+}
+
+// next commits what is first, if nothing is under way. The sender bounds what can be queued: it stops when too much is
+// not acknowledged.
+func (f *Follower) next(in *inflow) {
+	if len(in.queue) == 0 || in.busy || !in.retry.IsZero() {
+		return
+	}
+	in.busy, in.changed = true, false
+	f.out = append(f.out, Action{Commit: in.queue[0]})
+}
+
+// Done takes what came of a commit: the feed's cursor, which is acknowledged, or why there was none.
+func (f *Follower) Done(b *Batch, cursor uint64, err error, now time.Time) {
+	feed := b.feed()
+	if err == nil {
+		f.send(&peerpb.Want{Ack: []*peerpb.Ack{{Origin: string(feed.Origin), Partition: uint32(feed.Partition), F: cursor}}})
+	}
+	in := f.feeds[feed]
+	if in == nil || len(in.queue) == 0 || in.queue[0] != b {
+		return // the feed has started again since
+	}
+	in.busy = false
+	switch {
+	case err != nil:
+		f.again(feed, in, err, now)
+	case cursor >= b.Last():
+		if in.queue = in.queue[1:]; len(in.queue) == 0 {
+			delete(f.active, feed)
+		}
+		f.next(in)
+	case in.changed: // its causes may have come meanwhile
+		f.next(in)
+	default:
+		in.retry = now.Add(HoldRetry)
+	}
+}
+
+// again has a feed start anew from the cursor, soon: what became of a proposal is not known, or it did not fit.
+func (f *Follower) again(feed Feed, in *inflow, why error, now time.Time) {
+	if errors.Is(why, wire.ErrFork) {
+		f.forked(feed, why, now)
+		return
+	}
+	f.event(Rewind, feed, why)
+	in.queue, in.retry, in.restart = nil, time.Time{}, now.Add(RewindPause)
+	f.active[feed] = in
+}
+
+func (f *Follower) forked(feed Feed, why error, now time.Time) {
+	f.event(Fork, feed, why)
+	f.forks[feed] = now
+	f.drop(feed)
+}
+
+// Refused takes it that the other side does not send a feed.
+func (f *Follower) Refused(r *peerpb.Refused, now time.Time) error {
+	feed, err := feedOf(r.Origin, r.Partition)
+	if err == nil {
+		f.forked(feed, errors.New(r.Why), now)
+	}
+	return err
+}
+
+// Applied tries the records again that waited for causes in these partitions, a bit each.
+func (f *Follower) Applied(partitions uint64) {
+	if partitions == 0 {
+		return
+	}
+	for _, feed := range f.sorted() {
+		if in := f.feeds[feed]; partitions&(1<<feed.Partition) != 0 {
+			in.changed, in.retry = true, time.Time{}
+			f.next(in)
+		}
+	}
+}
+
+// Tick does what is due.
+func (f *Follower) Tick(now time.Time) {
+	for _, feed := range f.sorted() {
+		in := f.feeds[feed]
+		switch {
+		case !in.restart.IsZero() && !now.Before(in.restart):
+			if sub := f.start(feed, now); sub != nil {
+				f.send(&peerpb.Want{Subscribe: []*peerpb.Subscribe{sub}})
+			} else {
+				f.drop(feed)
+			}
+		case !in.retry.IsZero() && !now.Before(in.retry):
+			in.retry = time.Time{}
+			f.next(in)
+		}
+	}
+}
+
+// Due is when Tick has something to do; zero: nothing is planned.
+func (f *Follower) Due() (due time.Time) {
+	for _, in := range f.active {
+		for _, at := range []time.Time{in.restart, in.retry} {
+			if !at.IsZero() && (due.IsZero() || at.Before(due)) {
+				due = at
+			}
+		}
+	}
+	return due
+}
+
+// sorted returns the feeds that something is under way in, in a fixed order.
+func (f *Follower) sorted() []Feed {
+	return slices.SortedFunc(maps.Keys(f.active), func(a, b Feed) int {
+		return cmp.Or(strings.Compare(string(a.Origin), string(b.Origin)), cmp.Compare(a.Partition, b.Partition))
+	})
+}

@@ -1,0 +1,22 @@
+package feeds
+
+import (
+	"testing"
+
+	"github.com/roamsync/roam/crdt"
+)
+
+func TestReach(t *testing.T) {
+	for _, c := range []struct {
+		holders, peers int
+		safe           bool
+	}{{0, 0, true}, {0, 1, false}, {1, 1, true}, {1, 4, true}} {
+		if got := Reach(c.holders, c.peers); got.Safe != c.safe || got.Regions != c.holders {
+			t.Errorf("%+v: %+v", c, got)
+		}
+	}
+	m, dot := &Matrix{}, crdt.Dot{Origin: crdt.NewOrigin("shanghai", 1), F: 3}
+	if got := m.Holders(dot, "beijing"); got != 1 {
+		t.Errorf("an op's home has it: %d", got)
+	}
+}

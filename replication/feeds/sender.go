@@ -1,0 +1,214 @@
+package feeds
+
+import (
+	"fmt"
+	"math/bits"
+	"slices"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/wire"
+	"github.com/roamsync/roam/wire/peerpb"
+)
+
+const (
+	// batchBytes is about what one message holds.
+	batchBytes = 256 << 10
+	// MaxInFlight bounds the bytes that are sent and not acknowledged, over one stream.
+	MaxInFlight = 8 << 20
+)
+
+// Sender serves feeds to one other region, over one stream, while that lives. It keeps a number per feed and what is in
+// flight: the log is the queue.
+type Sender struct {
+	region   string // of who asks
+	local    Local
+	subs     [crdt.Partitions][]*subscription
+	dirty    uint64 // partitions that may have something to send
+	round    []*subscription
+	inFlight int
+	refused  []*peerpb.Refused
+	out      []Action
+}
+
+// subscription is a feed that the other region follows.
+type subscription struct {
+	Feed
+	next   uint64 // the f to send next
+	sent   []sent // not acknowledged
+	queued bool   // in round
+	ended  bool
+}
+
+type sent struct {
+	last  uint64
+	bytes int
+}
+
+// NewSender is for a new stream to a region.
+func NewSender(region string, local Local) *Sender { return &Sender{region: region, local: local} }
+
+// Take returns what is to be done, in order: events and a new incarnation only.
+func (s *Sender) Take() []Action {
+	out := s.out
+	s.out = nil
+	return out
+}
+
+// Want takes what the other region asks for and acknowledges. ack is told of each cursor.
+func (s *Sender) Want(w *peerpb.Want, ack func(Feed, uint64)) {
+	for _, sub := range w.Subscribe {
+		if f, err := feedOf(sub.Origin, sub.Partition); err != nil {
+			s.event(BadRequest, f, err)
+		} else {
+			s.subscribe(f, sub)
+		}
+	}
+	for _, a := range w.Ack {
+		f, err := feedOf(a.Origin, a.Partition)
+		if err != nil {
+			s.event(BadRequest, f, err)
+			continue
+		}
+		ack(f, a.F)
+		s.ack(f, a.F)
+	}
+}
+
+func (s *Sender) event(r Reason, f Feed, why error) {
+	s.out = append(s.out, Action{Event: &Event{r, f, why}})
+}
+
+func (s *Sender) subscribe(f Feed, w *peerpb.Subscribe) {
+	fork := !w.Stop && s.compare(f, w)
+	s.end(f)
+	switch {
+	case w.Stop:
+	case fork:
+		s.refused = append(s.refused, &peerpb.Refused{
+			Origin: w.Origin, Partition: w.Partition, Fork: true, Why: "the running hash differs at the cursor",
+		})
+	default:
+		s.subs[f.Partition] = append(s.subs[f.Partition], &subscription{Feed: f, next: w.F + 1})
+		s.dirty |= 1 << f.Partition
+	}
+}
+
+// end forgets a subscription.
+func (s *Sender) end(f Feed) {
+	s.subs[f.Partition] = slices.DeleteFunc(s.subs[f.Partition], func(sub *subscription) bool {
+		if sub.Feed != f {
+			return false
+		}
+		for _, p := range sub.sent {
+			s.inFlight -= p.bytes
+		}
+		sub.ended = true
+		return true
+	})
+}
+
+// compare holds a peer's cursor against what is held here, and reports a fork. A peer that has more of our own
+// incarnation than we do, or something else, shows that we lost data: we go on under a new one.
+func (s *Sender) compare(f Feed, w *peerpb.Subscribe) (fork bool) {
+	head, why := s.local.Cursors(f.Partition)[f.Origin.ID()], ""
+	if w.F > head {
+		why = fmt.Sprintf("region %s holds more of our feed than we do", s.region)
+	} else if pos, ok := s.local.Position(f.Origin, f.Partition, w.F); ok && string(pos.Hash[:]) != string(w.Hash) {
+		why, fork = fmt.Sprintf("region %s holds something else at a position of our feed", s.region), true
+		s.event(Fork, f, fmt.Errorf("the feeds differ at %d: %w", w.F, wire.ErrFork))
+	}
+	if why != "" && f.Origin == s.local.Self() {
+		s.out = append(s.out, Action{Renew: &Renew{f.Origin, why}})
+	}
+	return fork
+}
+
+func (s *Sender) find(f Feed) *subscription {
+	for _, sub := range s.subs[f.Partition] {
+		if sub.Feed == f {
+			return sub
+		}
+	}
+	return nil
+}
+
+func (s *Sender) ack(f Feed, cursor uint64) {
+	sub := s.find(f)
+	if sub == nil {
+		return
+	}
+	for len(sub.sent) > 0 && sub.sent[0].last <= cursor {
+		s.inFlight -= sub.sent[0].bytes
+		sub.sent = sub.sent[1:]
+	}
+	s.dirty |= 1 << f.Partition
+}
+
+// Committed marks partitions, a bit each, in which there may be something to send.
+func (s *Sender) Committed(partitions uint64) { s.dirty |= partitions }
+
+// Next returns what to send next, nil if there is nothing or the other region has to keep up first. The feeds take turns,
+// a batch each, so that none waits for another.
+func (s *Sender) Next() (*peerpb.Have, error) {
+	if len(s.refused) > 0 {
+		r := s.refused[0]
+		s.refused = s.refused[1:]
+		return &peerpb.Have{Refused: r}, nil
+	}
+	for s.turn() {
+		sub := s.round[0]
+		s.round, sub.queued = s.round[1:], false
+		if sub.ended {
+			continue
+		}
+		rs, err := s.batch(sub)
+		if err != nil {
+			return nil, err
+		}
+		if len(rs.Records) > 0 {
+			s.queue(sub) // there may be more
+			return &peerpb.Have{Records: &peerpb.Records{
+				Origin: string(sub.Origin), Partition: uint32(sub.Partition), From: rs.From, Records: rs.Records, Hash: rs.Hash[:],
+			}}, nil
+		}
+	}
+	return nil, nil
+}
+
+// turn sees to it that there is a feed whose turn it is.
+func (s *Sender) turn() bool {
+	if s.inFlight >= MaxInFlight {
+		return false // an ack wakes us
+	}
+	for ; s.dirty != 0; s.dirty &= s.dirty - 1 {
+		for _, sub := range s.subs[bits.TrailingZeros64(s.dirty)] {
+			s.queue(sub)
+		}
+	}
+	return len(s.round) > 0
+}
+
+func (s *Sender) queue(sub *subscription) {
+	if !sub.queued {
+		sub.queued = true
+		s.round = append(s.round, sub)
+	}
+}
+
+func (s *Sender) batch(sub *subscription) (wire.Records, error) {
+	if sub.next > s.local.Cursors(sub.Partition)[sub.Origin.ID()] {
+		return wire.Records{}, nil
+	}
+	rs, err := s.local.Feed(sub.Origin, sub.Partition, sub.next, batchBytes)
+	if err != nil || len(rs.Records) == 0 {
+		return wire.Records{}, err
+	}
+	size := 0
+	for _, r := range rs.Records {
+		size += len(r)
+	}
+	sub.next = rs.Last() + 1
+	sub.sent = append(sub.sent, sent{rs.Last(), size})
+	s.inFlight += size
+	return rs, nil
+}
