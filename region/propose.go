@@ -89,18 +89,44 @@ func (r *Region) Renew(ctx context.Context, lost crdt.Origin, why string) error 
 }
 
 func (r *Region) renew(ctx context.Context, lost crdt.Origin, why string) error {
-	var b [8]byte
-	if _, err := rand.Read(b[:]); err != nil {
-		return fmt.Errorf("read randomness: %w", err)
+	c, err := r.renewal(lost)
+	if err == nil {
+		_, err = r.do(ctx, c)
 	}
-	// Seconds and randomness, so that neither a bad clock nor a bad source alone repeats a name.
-	inc := uint64(r.cfg.Now().Unix())<<32 | uint64(binary.BigEndian.Uint32(b[:]))
-	next := crdt.NewOrigin(r.cfg.Region, inc)
-	_, err := r.do(ctx, &machine.Command{Kind: machine.KindRenew, Lost: lost, Next: next})
 	if err == nil {
 		r.cfg.Logger.Info("new incarnation", "origin", r.Self(), "why", why)
 	}
 	return err
+}
+
+// renewal is the command for a new incarnation.
+func (r *Region) renewal(lost crdt.Origin) (*machine.Command, error) {
+	var b [4]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return nil, fmt.Errorf("read randomness: %w", err)
+	}
+	// Seconds and randomness, so that neither a bad clock nor a bad source alone repeats a name.
+	inc := uint64(r.cfg.Now().Unix())<<32 | uint64(binary.BigEndian.Uint32(b[:]))
+	return &machine.Command{Kind: machine.KindRenew, Lost: lost, Next: crdt.NewOrigin(r.cfg.Region, inc)}, nil
+}
+
+// renewFirst commits a new incarnation past the queue: nothing that waits there may be numbered under the old one.
+func (r *Region) renewFirst(ctx context.Context, why string) error {
+	c, err := r.renewal(r.Self())
+	if err != nil {
+		return err
+	}
+	if err := r.raft.Apply(machine.EncodeEntry([][]byte{c.Encode()}), r.cfg.CommitDeadline).Error(); err == nil {
+		r.proven = true
+		r.cfg.Logger.Info("new incarnation", "origin", r.Self(), "why", why)
+		return nil
+	}
+	select { // the leadership may be over, which ends ctx
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(retryPause):
+		return nil
+	}
 }
 
 // do proposes a command and waits for its result.

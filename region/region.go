@@ -101,6 +101,8 @@ type Region struct {
 	cfg       Config
 	id        string // raft id: the node's name, and what was drawn for its directory
 	entry     string // drawn for this process: what marks the puts that entered here
+	proven    bool   // nothing was numbered that this process does not know of, as far as a node alone can tell
+	ordered   bool   // this one is ending in order
 	db        *pebble.DB
 	log       *stallWatch
 	wal       *raftwal.WAL
@@ -193,6 +195,9 @@ func (r *Region) openState() (err error) {
 	if err := r.checkIdentity(); err != nil {
 		return err
 	}
+	if err := r.dirty(); err != nil {
+		return err
+	}
 	m, err := machine.New(machine.Config{
 		Region: r.cfg.Region, Entry: r.entry, Store: r.store, Watch: r.watch.tell, Tracer: r.cfg.Tracer,
 	})
@@ -236,11 +241,21 @@ func (r *Region) formerID() (string, error) {
 const (
 	nodeIdentity = "identity" // region/node
 	nodeID       = "id"       // raft id
+	nodeClean    = "clean"    // there while no process runs, if the last one ended in order
 	nodeTaken    = "taken"    // Raft index of the state that was last taken from another node, 8 bytes
 )
 
 // entryLength is how many characters of 5 random bits tell processes and directories apart.
 const entryLength = 10
+
+// dirty notes how the process before ended, and that this one has not ended yet.
+func (r *Region) dirty() error {
+	v, err := r.store.Get(machine.NodeKey(nodeClean))
+	if r.proven = v != nil; !r.proven || err != nil {
+		return err
+	}
+	return errors.Join(r.db.Delete(machine.NodeKey(nodeClean), pebble.NoSync), r.db.Flush())
+}
 
 // fail ends Run.
 func (r *Region) fail(err error) {
@@ -270,6 +285,9 @@ func (r *Region) release() error {
 		errs = append(errs, r.meta.Close())
 	}
 	if r.db != nil {
+		if r.ordered && errors.Join(errs...) == nil {
+			errs = append(errs, r.db.Set(machine.NodeKey(nodeClean), []byte{1}, pebble.NoSync))
+		}
 		errs = append(errs, r.db.Flush(), r.db.Close())
 	}
 	return errors.Join(errs...)
@@ -280,7 +298,12 @@ func (r *Region) Close() error { return r.close() }
 
 // Run works until ctx ends or the node cannot go on: a disk that fails or stalls. It then releases everything.
 func (r *Region) Run(ctx context.Context) (err error) {
-	defer func() { err = errors.Join(err, r.close()) }()
+	defer func() {
+		if err == nil {
+			r.ordered = true
+		}
+		err = errors.Join(err, r.close())
+	}()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		select {
@@ -300,15 +323,20 @@ func (r *Region) Run(ctx context.Context) (err error) {
 // Ready is closed when the region can serve: its log is replayed and it has an incarnation.
 func (r *Region) Ready() <-chan struct{} { return r.ready }
 
-// lead is the leader's part: a region that has none gets its first incarnation, and nodes are taken into the group.
+// lead is the leader's part: a region that must gets a new incarnation before it takes anything in, and nodes are taken
+// into the group.
 func (r *Region) lead(ctx context.Context) error {
-	r.leading.Store(true)
-	defer r.leading.Store(false)
-	for r.Self() == "" {
-		if err := r.renew(ctx, "", "first start"); err != nil {
+	for r.fsm.MustRenew(r.cfg.Expect == 1, r.proven) {
+		why := "first start"
+		if r.Self() != "" {
+			why = "the last process did not end in order, and the disk of a node that is alone may have gone back"
+		}
+		if err := r.renewFirst(ctx, why); err != nil {
 			return err
 		}
 	}
+	r.leading.Store(true)
+	defer r.leading.Store(false)
 	return r.tend(ctx)
 }
 

@@ -29,6 +29,10 @@ func Shared() (lo, hi []byte) { return []byte{spaceMeta}, []byte{spaceEnd} }
 // MetaKey is where something of the region as a whole is kept.
 func MetaKey(name string) []byte { return append([]byte{spaceMeta}, name...) }
 
+func originKey(id crdt.OriginID) []byte {
+	return binary.BigEndian.AppendUint32(MetaKey(metaOrigin), uint32(id))
+}
+
 func sessionPrefix(p uint8, session string) []byte {
 	return append(append([]byte{spaceSession, p}, session...), 0)
 }

@@ -147,7 +147,7 @@ func (m *Machine) commit(s *step, index uint64) error {
 	for p, v := range s.cursors {
 		m.cursors[p].Store(&v)
 	}
-	if len(m.names) != len(*m.origins.Load()) {
+	if s.named {
 		m.publishOrigins()
 	}
 	s.spans.end()
@@ -184,6 +184,13 @@ func (m *Machine) Stamp() crdt.Stamp { return crdt.Stamp(m.stamp.Load()) }
 
 // Self returns the current incarnation, "" before the first.
 func (m *Machine) Self() crdt.Origin { return *m.self.Load() }
+
+// MustRenew reports whether a new incarnation has to begin before anything is numbered: there is none yet, or a
+// node that is alone cannot tell (proven) that its disk has not gone back, since the process before did not end in order. What
+// it has forgotten it must not number again, and nobody else knows. Several nodes prove each other.
+func (m *Machine) MustRenew(alone, proven bool) bool {
+	return m.Self() == "" || alone && !proven
+}
 
 // Origins returns all origins known here.
 func (m *Machine) Origins() []crdt.Origin { return *m.origins.Load() }

@@ -24,6 +24,7 @@ type step struct {
 	spans   spans // of what is applied
 	// replayed: this node has applied the entry before, in an earlier life.
 	replayed bool
+	named    bool  // origins were learned or forgotten
 	err      error // of the disk: nothing of the step may be used
 }
 
@@ -310,9 +311,23 @@ func (s *step) learn(id crdt.OriginID, name crdt.Origin) error {
 		}
 		return nil
 	}
-	s.m.names[id] = name
-	s.set(MetaKey(metaOrigin+string(binary.BigEndian.AppendUint32(nil, uint32(id)))), []byte(name))
+	s.m.names[id], s.named = name, true
+	s.set(originKey(id), []byte(name))
 	return nil
+}
+
+// forgetUnused drops the name of an incarnation that has numbered nothing, as far as is known here: a process that crashes
+// again and again should leave no trail. If another region knows better, it brings the name back.
+func (s *step) forgetUnused(o crdt.Origin) {
+	id := s.m.id(o)
+	for p := range uint8(crdt.Partitions) {
+		if s.vector(p)[id] > 0 {
+			return
+		}
+	}
+	delete(s.m.names, id)
+	s.named = true
+	s.fail(s.b.Delete(originKey(id)))
 }
 
 // renew starts a new incarnation, if the one that it replaces is still current.
@@ -323,6 +338,7 @@ func (s *step) renew(c *Command) {
 	if err := s.learn(c.Next.ID(), c.Next); err != nil {
 		return // the proposer sees that nothing changed and draws another
 	}
+	s.forgetUnused(s.self)
 	s.self = c.Next
 	s.set(MetaKey(metaSelf), []byte(c.Next))
 	for p := range uint8(crdt.Partitions) {
