@@ -44,9 +44,9 @@ func BenchmarkFanOut(b *testing.B) {
 		b.Run(fmt.Sprintf("%d", n), func(b *testing.B) {
 			g, _ := serve(b, newFake())
 			h := g.hub
-			var conns []*conn
+			var conns []*Conn
 			for range n {
-				c := &conn{signal: make(chan struct{}, 1)}
+				c := &Conn{wake: func() {}}
 				h.add(&sub{conn: c, session: "alice/s", partition: crdt.PartitionOf("alice/s")})
 				conns = append(conns, c)
 			}

@@ -1,11 +1,8 @@
 package gateway
 
 import (
-	"context"
 	"sync"
 	"time"
-
-	"github.com/coder/websocket"
 
 	"github.com/roamsync/roam/wire"
 )
@@ -45,11 +42,22 @@ type item struct {
 	status wire.Status
 }
 
-// conn is one client's connection. readLoop takes its frames; writeLoop owns what is sent, and the state of it.
-type conn struct {
+// Transport carries one connection's messages to its client.
+type Transport interface {
+	// Write sends a message: frames, one a line. It may keep nothing of it.
+	Write(message []byte) error
+	// Close says goodbye, after the last Write.
+	Close(status wire.Status, reason string)
+}
+
+// Conn is one client's connection. Its owner calls Receive with its frames, and Work when it is woken; each is for one
+// goroutine at a time. Work owns what is sent, and the state of it.
+type Conn struct {
 	g    *Gateway
-	ws   *websocket.Conn
+	t    Transport
+	wake func() // Work has something to do; called under locks
 	name string
+	seq  uint64 // in the order they came
 
 	// guarded by mu
 	mu      sync.Mutex
@@ -57,27 +65,23 @@ type conn struct {
 	full    bool
 	ended   bool
 	checked bool // a recheck is queued
-	signal  chan struct{}
 
-	// owned by readLoop
+	// owned by Receive
+	greeted  bool
 	identity Identity
 	device   string
 	subs     map[string]*sub
 	rate     bucket
-	expiry   *time.Timer
+	expiry   func() (stop bool)
 
-	// owned by writeLoop
+	// owned by Work
 	out    outbox
 	unsafe []unsafePut
 	held   []*heldOk
 }
 
-func newConn(g *Gateway, ws *websocket.Conn, name string) *conn {
-	return &conn{g: g, ws: ws, name: name, signal: make(chan struct{}, 1), subs: map[string]*sub{}, rate: newBucket(time.Now())}
-}
-
 // send queues an item; it never waits.
-func (c *conn) send(it item) {
+func (c *Conn) send(it item) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -93,18 +97,15 @@ func (c *conn) send(it item) {
 	default:
 		c.queue = append(c.queue, it)
 	}
-	select {
-	case c.signal <- struct{}{}:
-	default:
-	}
+	c.wake()
 }
 
 // end closes the connection for a reason, after all that is queued.
-func (c *conn) end(why *wire.Error, status wire.Status) {
+func (c *Conn) end(why *wire.Error, status wire.Status) {
 	c.send(item{kind: itemEnd, frame: why, status: status})
 }
 
-func (c *conn) fail(id *int64, s string, err error) {
+func (c *Conn) fail(id *int64, s string, err error) {
 	e := wire.ErrorOf(err)
 	c.g.metrics.refused.WithLabelValues(string(e.Code)).Inc()
 	c.send(item{kind: itemFrame, frame: errFrame(id, s, e)})
@@ -115,7 +116,7 @@ func errFrame(id *int64, s string, e *wire.Error) *wire.ErrFrame {
 }
 
 // recheck has the writer look what has become safe; one at a time is queued.
-func (c *conn) recheck() {
+func (c *Conn) recheck() {
 	c.mu.Lock()
 	again := c.checked
 	c.checked = true
@@ -125,29 +126,30 @@ func (c *conn) recheck() {
 	}
 }
 
-// run serves the connection until it ends.
-func (c *conn) run(ctx context.Context) {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	var writing sync.WaitGroup
-	writing.Go(func() {
-		defer stop()
-		c.writeLoop(ctx)
-	})
-	c.readLoop(ctx)
-	c.send(item{kind: itemEnd}) // the writer may have ended already
-	writing.Wait()
+// Work does what is queued, in order, and writes what comes of it. After an error the connection has ended, and its client was
+// told why if there was something to tell.
+func (c *Conn) Work() error {
+	err := c.work(c.take())
+	if err != nil {
+		c.finish()
+	}
+	return err
+}
+
+// End releases all that the connection holds. Its client is gone, or is let go.
+func (c *Conn) End() {
+	c.finish()
 	for _, s := range c.subs {
 		s.close()
 	}
 	if c.expiry != nil {
-		c.expiry.Stop()
+		c.expiry()
 	}
-	c.ws.CloseNow()
+	c.g.drop(c)
 }
 
 // take returns what is queued, or nil if nothing is.
-func (c *conn) take() []item {
+func (c *Conn) take() []item {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	q := c.queue

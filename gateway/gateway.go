@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,7 +48,7 @@ type Config struct {
 	Keys         [][]byte // sign resume tokens: the first is used, all are accepted
 	Logger       *slog.Logger
 	Metrics      prometheus.Registerer
-	Now          func() time.Time
+	Clock        Clock // nil: the machine's
 	// Tracer begins the spans of messages that are watched. Nil: none are.
 	Tracer trace.Tracer
 	// TraceSample is the share of puts that are watched, 0 to 1; those that clients ask for come on top. 0: only those.
@@ -56,6 +57,21 @@ type Config struct {
 	BehindAfter time.Duration
 	// MaxConns bounds the connections; more are refused with 503. 0: 15,000.
 	MaxConns int
+}
+
+// Clock is time, as a gateway needs it.
+type Clock interface {
+	Now() time.Time
+	// AfterFunc calls fn later, unless stop is called before.
+	AfterFunc(d time.Duration, fn func()) (stop func() bool)
+}
+
+type machineClock struct{}
+
+func (machineClock) Now() time.Time { return time.Now() }
+
+func (machineClock) AfterFunc(d time.Duration, fn func()) (stop func() bool) {
+	return time.AfterFunc(d, fn).Stop
 }
 
 // Times of the protocol.
@@ -79,8 +95,8 @@ func (c *Config) check() error {
 	if c.Metrics == nil {
 		c.Metrics = prometheus.NewRegistry()
 	}
-	if c.Now == nil {
-		c.Now = time.Now
+	if c.Clock == nil {
+		c.Clock = machineClock{}
 	}
 	if c.BehindAfter == 0 {
 		c.BehindAfter = 400 * time.Millisecond
@@ -104,7 +120,7 @@ type Gateway struct {
 
 	mu      sync.Mutex
 	closing bool
-	conns   map[*conn]struct{}
+	conns   map[*Conn]struct{}
 	running sync.WaitGroup
 }
 
@@ -117,13 +133,13 @@ func New(cfg Config) (*Gateway, error) {
 	traces := newTracing(&cfg, m)
 	return &Gateway{
 		cfg: cfg, hub: newHub(cfg.Backend.Cursors, traces, m.open), tokens: tokens{cfg.Keys}, metrics: m,
-		traces: traces, started: time.Now(), reached: make(chan struct{}, 1), conns: map[*conn]struct{}{},
+		traces: traces, started: cfg.Clock.Now(), reached: make(chan struct{}, 1), conns: map[*Conn]struct{}{},
 	}, nil
 }
 
 // Run brings events to the connections until ctx ends; then it closes them and waits for them.
 func (g *Gateway) Run(ctx context.Context) error {
-	defer g.cfg.Backend.Watch(g.deliver)()
+	defer g.Watch()()
 	defer g.cfg.Peers.WatchReach(func() {
 		select {
 		case g.reached <- struct{}{}:
@@ -136,10 +152,18 @@ func (g *Gateway) Run(ctx context.Context) error {
 			g.shut()
 			return nil
 		case <-g.reached:
-			for _, c := range g.all() {
-				c.recheck()
-			}
+			g.Recheck()
 		}
+	}
+}
+
+// Watch brings the region's events to the connections until stop.
+func (g *Gateway) Watch() (stop func()) { return g.cfg.Backend.Watch(g.deliver) }
+
+// Recheck has every connection look what is safe by now: other regions have acknowledged more.
+func (g *Gateway) Recheck() {
+	for _, c := range g.all() {
+		c.recheck()
 	}
 }
 
@@ -157,13 +181,14 @@ func (g *Gateway) deliver(events []wire.Event) {
 	g.hub.deliver(events)
 }
 
-func (g *Gateway) all() []*conn {
+func (g *Gateway) all() []*Conn {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	all := make([]*conn, 0, len(g.conns))
+	all := make([]*Conn, 0, len(g.conns))
 	for c := range g.conns {
 		all = append(all, c)
 	}
+	slices.SortFunc(all, func(a, b *Conn) int { return cmp.Compare(a.seq, b.seq) })
 	return all
 }
 
@@ -212,11 +237,33 @@ func (g *Gateway) connect(w http.ResponseWriter, r *http.Request) {
 		g.metrics.refused.WithLabelValues("upgrade").Inc()
 		return
 	}
-	c := newConn(g, ws, fmt.Sprintf("%s-%s-%d", g.cfg.Region, g.cfg.Node, g.nextID.Add(1)))
-	g.keep(c)
-	defer g.drop(c)
-	c.run(context.WithoutCancel(r.Context()))
+	g.serve(context.WithoutCancel(r.Context()), ws)
 }
+
+// Connect takes in a connection that its owner drives, as this package does for WebSockets. wake is called, by any goroutine
+// and under locks, when Work has something to do. The owner ends it with End. An error says that no more are taken.
+func (g *Gateway) Connect(t Transport, wake func()) (*Conn, error) {
+	if !g.enter() {
+		return nil, wire.Errorf(wire.Unavailable, "this node takes no more connections now")
+	}
+	g.running.Done()
+	return g.newConn(t, wake), nil
+}
+
+func (g *Gateway) newConn(t Transport, wake func()) *Conn {
+	seq := g.nextID.Add(1)
+	c := &Conn{
+		g: g, t: t, wake: wake, seq: seq, name: fmt.Sprintf("%s-%s-%d", g.cfg.Region, g.cfg.Node, seq),
+		subs: map[string]*sub{}, rate: newBucket(g.now()),
+	}
+	g.keep(c)
+	return c
+}
+
+func (g *Gateway) now() time.Time { return g.cfg.Clock.Now() }
+
+// age is since the gateway was made.
+func (g *Gateway) age() time.Duration { return g.now().Sub(g.started) }
 
 // enter counts a connection in, unless the gateway is full or closing.
 func (g *Gateway) enter() bool {
@@ -229,7 +276,7 @@ func (g *Gateway) enter() bool {
 	return true
 }
 
-func (g *Gateway) keep(c *conn) {
+func (g *Gateway) keep(c *Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.conns[c] = struct{}{}
@@ -239,7 +286,7 @@ func (g *Gateway) keep(c *conn) {
 	}
 }
 
-func (g *Gateway) drop(c *conn) {
+func (g *Gateway) drop(c *Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.conns, c)

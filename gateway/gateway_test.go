@@ -292,7 +292,8 @@ func TestHS256(t *testing.T) {
 // TestSlowClientsAreCutOff: a queue that is full costs its own connection, and says why.
 func TestSlowClientsAreCutOff(t *testing.T) {
 	g, _ := serve(t, newFake())
-	c := newConn(g, nil, "c")
+	c := g.newConn(nil, func() {})
+	defer c.End()
 	for range queueItems + 100 {
 		c.send(item{kind: itemFrame})
 	}

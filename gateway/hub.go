@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -28,13 +29,13 @@ type hub struct {
 // shard is one partition's part of the hub.
 type shard struct {
 	mu      sync.Mutex
-	subs    map[string]map[*sub]struct{}
-	waiting map[*sub]crdt.Vector // subs whose client has seen what is not here yet
+	subs    map[string][]*sub // in the order they came
+	waiting []*sub            // whose client has seen what is not here yet
 }
 
 // ticket is a put under way.
 type ticket struct {
-	conn    *conn
+	conn    *Conn
 	id      int64
 	regions int
 	since   time.Duration // since the gateway was made
@@ -47,8 +48,7 @@ func newHub(cursors func(uint8) crdt.Vector, traces *tracing, open prometheus.Ga
 		tags: map[uint64]ticket{},
 	}
 	for i := range h.shards {
-		h.shards[i].subs = map[string]map[*sub]struct{}{}
-		h.shards[i].waiting = map[*sub]crdt.Vector{}
+		h.shards[i].subs = map[string][]*sub{}
 	}
 	return h
 }
@@ -57,10 +57,7 @@ func (h *hub) add(s *sub) {
 	sh := &h.shards[s.partition]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if sh.subs[s.session] == nil {
-		sh.subs[s.session] = map[*sub]struct{}{}
-	}
-	sh.subs[s.session][s] = struct{}{}
+	sh.subs[s.session] = append(sh.subs[s.session], s)
 	h.open.Inc()
 }
 
@@ -68,21 +65,22 @@ func (h *hub) remove(s *sub) {
 	sh := &h.shards[s.partition]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if _, there := sh.subs[s.session][s]; there {
+	same := func(o *sub) bool { return o == s }
+	before := sh.subs[s.session]
+	if after := slices.DeleteFunc(before, same); len(after) < len(before) {
 		h.open.Dec()
+		if sh.subs[s.session] = after; len(after) == 0 {
+			delete(sh.subs, s.session)
+		}
 	}
-	delete(sh.subs[s.session], s)
-	if len(sh.subs[s.session]) == 0 {
-		delete(sh.subs, s.session)
-	}
-	delete(sh.waiting, s)
+	sh.waiting = slices.DeleteFunc(sh.waiting, same)
 }
 
-// await has the sub told once the region's cursors cover want.
-func (h *hub) await(s *sub, want crdt.Vector) {
+// await has the sub told once the region's cursors cover what its client came with.
+func (h *hub) await(s *sub) {
 	sh := &h.shards[s.partition]
 	sh.mu.Lock()
-	sh.waiting[s] = want
+	sh.waiting = append(sh.waiting, s)
 	sh.mu.Unlock()
 	h.wake(s.partition) // the cursors may have got there in between
 }
@@ -95,12 +93,13 @@ func (h *hub) wake(p uint8) {
 		return
 	}
 	have := h.cursors(p)
-	for s, want := range sh.waiting {
-		if have.Covers(want) {
-			delete(sh.waiting, s)
+	sh.waiting = slices.DeleteFunc(sh.waiting, func(s *sub) bool {
+		covered := have.Covers(s.came.seen)
+		if covered {
 			s.conn.send(item{kind: itemCovered, sub: s})
 		}
-	}
+		return covered
+	})
 }
 
 // ticket registers a put and returns its tag.
@@ -153,7 +152,7 @@ func (h *hub) tell(p uint8, e *wire.Event, own ticket) (told bool) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	op, deliveries := tracedOp(e), 0
-	for s := range sh.subs[e.Session] {
+	for _, s := range sh.subs[e.Session] {
 		it := item{kind: itemEvent, sub: s, event: e}
 		if s.conn == own.conn {
 			it.ticket, told = own, true
@@ -170,11 +169,11 @@ func (h *hub) tell(p uint8, e *wire.Event, own ticket) (told bool) {
 }
 
 // signal passes a sig on to the session's other connections on this node.
-func (h *hub) signal(from *conn, f *wire.Sig) {
+func (h *hub) signal(from *Conn, f *wire.Sig) {
 	sh := &h.shards[crdt.PartitionOf(f.S)]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	for s := range sh.subs[f.S] {
+	for _, s := range sh.subs[f.S] {
 		if s.conn != from {
 			s.conn.send(item{kind: itemFrame, frame: f})
 		}

@@ -1,15 +1,6 @@
 package gateway
 
 import (
-	"bufio"
-	"bytes"
-	"context"
-	"errors"
-	"io"
-	"sync"
-	"time"
-
-	"github.com/coder/websocket"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/roamsync/roam/crdt"
@@ -17,87 +8,11 @@ import (
 	"github.com/roamsync/roam/wire"
 )
 
-// maxMessage bounds a WebSocket message, of several frames or of one that is too large and skipped.
-const maxMessage = 8 << 20
-
-// readLoop takes frames until the connection ends or is ended.
-func (c *conn) readLoop(ctx context.Context) {
-	c.ws.SetReadLimit(maxMessage)
-	silent := time.AfterFunc(helloTimeout, func() {
-		c.end(wire.Errorf(wire.BadFrame, "silent: hello is due within %s, then a frame every %s (answer ping with pong)",
-			helloTimeout, silentAfter), wire.StatusSilent)
-	})
-	defer silent.Stop()
-	greeted := false
-	for {
-		typ, r, err := c.ws.Reader(ctx)
-		if err != nil {
-			return
-		}
-		if typ != websocket.MessageText {
-			c.end(wire.Errorf(wire.BadFrame, "%s is text messages", Subprotocol), wire.StatusBadFrames)
-			return
-		}
-		err = lines(r, func(line []byte, tooLong bool) bool {
-			ok := c.line(line, tooLong, &greeted)
-			if greeted {
-				silent.Reset(silentAfter)
-			}
-			return ok
-		})
-		if err != nil {
-			return
-		}
-	}
-}
-
-var errStop = errors.New("stop reading")
-
-// readers are for messages that are being read: an idle connection holds none.
-var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4096) }}
-
-// lines splits a message into frames. One that is over the limit is skipped, and reported without its bytes. What visit
-// is given is valid until it returns.
-func lines(r io.Reader, visit func(line []byte, tooLong bool) bool) error {
-	br := readers.Get().(*bufio.Reader)
-	br.Reset(r)
-	defer func() {
-		br.Reset(nil)
-		readers.Put(br)
-	}()
-	var long []byte // a frame that does not fit the reader, so far
-	tooLong := false
-	for {
-		part, err := br.ReadSlice('\n')
-		full, frame := errors.Is(err, bufio.ErrBufferFull), part
-		if full || len(long) > 0 || tooLong {
-			if len(long)+len(part) > wire.MaxFrame+1 {
-				long, tooLong = long[:0], true
-			} else if !tooLong {
-				long = append(long, part...)
-			}
-			frame = long
-		}
-		if full {
-			continue
-		}
-		if err != nil && !errors.Is(err, io.EOF) {
-			return err
-		}
-		if trimmed := bytes.TrimSpace(frame); len(trimmed) > 0 || tooLong {
-			if !visit(trimmed, tooLong) {
-				return errStop
-			}
-		}
-		if err != nil {
-			return nil
-		}
-		long, tooLong = long[:0], false
-	}
-}
+// Receive takes one frame as it came, and reports whether to read on. It is for one goroutine, and so is Work.
+func (c *Conn) Receive(line []byte) (more bool) { return c.line(line, false) }
 
 // line handles one frame and reports whether to read on.
-func (c *conn) line(line []byte, tooLong bool, greeted *bool) bool {
+func (c *Conn) line(line []byte, tooLong bool) bool {
 	var f *wire.ClientFrame
 	var err error
 	if tooLong {
@@ -105,11 +20,11 @@ func (c *conn) line(line []byte, tooLong bool, greeted *bool) bool {
 	} else {
 		f, err = wire.DecodeFrame(line)
 	}
-	if !*greeted {
-		*greeted = c.hello(f, err)
-		return *greeted
+	if !c.greeted {
+		c.greeted = c.hello(f, err)
+		return c.greeted
 	}
-	if !c.rate.take(time.Now()) {
+	if !c.rate.take(c.g.now()) {
 		e := wire.Errorf(wire.RateLimited, "over %d frames a second", wire.MaxRate)
 		e.Retry = 1000 / wire.MaxRate * 20
 		var id *int64
@@ -128,7 +43,7 @@ func (c *conn) line(line []byte, tooLong bool, greeted *bool) bool {
 }
 
 // hello handles the first frame and reports whether the client may go on.
-func (c *conn) hello(f *wire.ClientFrame, err error) bool {
+func (c *Conn) hello(f *wire.ClientFrame, err error) bool {
 	if err == nil && f.T != "hello" {
 		err = wire.Errorf(wire.BadFrame, "the first frame is hello, not %.32q", f.T)
 	}
@@ -163,7 +78,7 @@ func (c *conn) hello(f *wire.ClientFrame, err error) bool {
 	return true
 }
 
-func (c *conn) welcome(id int64) *wire.Welcome {
+func (c *Conn) welcome(id int64) *wire.Welcome {
 	w := &wire.Welcome{
 		T: "welcome", ID: id, Conn: c.name, User: c.identity.User, Region: c.g.cfg.Region, Node: c.g.cfg.Node,
 		Ping: int(pingEvery.Seconds()), Max: wire.Max{Frame: wire.MaxFrame, Ops: wire.MaxOps, Rate: wire.MaxRate},
@@ -176,20 +91,20 @@ func (c *conn) welcome(id int64) *wire.Welcome {
 }
 
 // assume takes an identity, and ends the connection when its token does.
-func (c *conn) assume(id Identity) {
+func (c *Conn) assume(id Identity) {
 	c.identity = id
 	if c.expiry != nil {
-		c.expiry.Stop()
+		c.expiry()
 		c.expiry = nil
 	}
 	if !id.Expires.IsZero() {
-		c.expiry = time.AfterFunc(id.Expires.Sub(c.g.cfg.Now()), func() {
+		c.expiry = c.g.cfg.Clock.AfterFunc(id.Expires.Sub(c.g.now()), func() {
 			c.end(wire.Errorf(wire.Unauthorized, "the token has expired: come back with a fresh one"), wire.StatusExpired)
 		})
 	}
 }
 
-func (c *conn) frame(f *wire.ClientFrame) {
+func (c *Conn) frame(f *wire.ClientFrame) {
 	counted := f.T
 	switch f.T {
 	case "open":
@@ -218,7 +133,7 @@ func (c *conn) frame(f *wire.ClientFrame) {
 }
 
 // allow checks that the client may read, or write, a session.
-func (c *conn) allow(session string, write bool) error {
+func (c *Conn) allow(session string, write bool) error {
 	if err := wire.CheckSession(session); err != nil {
 		return err
 	}
@@ -229,7 +144,7 @@ func (c *conn) allow(session string, write bool) error {
 	return nil
 }
 
-func (c *conn) open(id *int64, session, cur string, tail *int) {
+func (c *Conn) open(id *int64, session, cur string, tail *int) {
 	if err := c.allow(session, false); err != nil {
 		c.fail(id, session, err)
 		return
@@ -250,7 +165,7 @@ func (c *conn) open(id *int64, session, cur string, tail *int) {
 	c.send(item{kind: itemOpen, sub: s})
 }
 
-func (c *conn) closeSession(f *wire.ClientFrame) {
+func (c *Conn) closeSession(f *wire.ClientFrame) {
 	if s := c.subs[f.S]; s != nil {
 		s.close()
 		delete(c.subs, f.S)
@@ -260,7 +175,7 @@ func (c *conn) closeSession(f *wire.ClientFrame) {
 }
 
 // put takes a put, and decides whether its journey is watched.
-func (c *conn) put(f *wire.ClientFrame) error {
+func (c *Conn) put(f *wire.ClientFrame) error {
 	span := c.g.traces.begin(c, f)
 	err := c.submit(f, span)
 	if err != nil && span != nil {
@@ -269,7 +184,7 @@ func (c *conn) put(f *wire.ClientFrame) error {
 	return err
 }
 
-func (c *conn) submit(f *wire.ClientFrame, span trace.Span) error {
+func (c *Conn) submit(f *wire.ClientFrame, span trace.Span) error {
 	if err := c.allow(f.S, true); err != nil {
 		return err
 	}
@@ -290,7 +205,7 @@ func (c *conn) submit(f *wire.ClientFrame, span trace.Span) error {
 		}
 	}
 	id := *f.ID
-	tag := c.g.hub.ticket(ticket{conn: c, id: id, regions: f.Regions, since: time.Since(c.g.started), watched: span != nil})
+	tag := c.g.hub.ticket(ticket{conn: c, id: id, regions: f.Regions, since: c.g.age(), watched: span != nil})
 	if span != nil {
 		mark(span, ops)
 		c.g.hub.watched.add(tag, span)
@@ -309,7 +224,7 @@ func (c *conn) submit(f *wire.ClientFrame, span trace.Span) error {
 	return err
 }
 
-func (c *conn) page(f *wire.ClientFrame) error {
+func (c *Conn) page(f *wire.ClientFrame) error {
 	if err := c.allow(f.S, false); err != nil {
 		return err
 	}
@@ -326,7 +241,7 @@ func (c *conn) page(f *wire.ClientFrame) error {
 	return nil
 }
 
-func (c *conn) sig(f *wire.ClientFrame) {
+func (c *Conn) sig(f *wire.ClientFrame) {
 	if c.allow(f.S, true) != nil || len(f.V) > wire.MaxKey*8 || (f.K != "typing" && f.K != "presence") {
 		c.g.metrics.dropped.WithLabelValues("sig").Inc()
 		return
@@ -338,7 +253,7 @@ func (c *conn) sig(f *wire.ClientFrame) {
 	c.g.hub.signal(c, &wire.Sig{T: "sig", S: f.S, User: c.identity.User, Device: c.device, K: f.K, V: v})
 }
 
-func (c *conn) reauth(f *wire.ClientFrame) {
+func (c *Conn) reauth(f *wire.ClientFrame) {
 	id, err := c.g.cfg.Auth.Authenticate(f.Token)
 	if err == nil && id.User != c.identity.User {
 		err = wire.Errorf(wire.Forbidden, "the fresh token is another user's: connect anew for that")

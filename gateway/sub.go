@@ -1,25 +1,22 @@
 package gateway
 
 import (
-	"time"
-
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/wire"
 )
 
 // sub is one session open on one connection.
 type sub struct {
-	conn      *conn
+	conn      *Conn
 	session   string
 	partition uint8
 	id        *int64 // of the open that it answers
 	tail      int
-	cur       string      // "none", "good" or "bad": what the client came with
-	came      position    // what it has seen, if good
-	floor     crdt.Floor  // of came: what is put comes after it
-	late      *time.Timer // ends the wait for what the client has seen elsewhere
+	cur       string     // "none", "good" or "bad": what the client came with
+	came      position   // what it has seen, if good
+	floor     crdt.Floor // of came: what is put comes after it
 
-	// owned by writeLoop
+	// owned by Conn.Work
 	open   bool
 	closed bool
 	behind bool
@@ -34,7 +31,7 @@ const (
 	curBad  = "bad"
 )
 
-func newSub(c *conn, id *int64, session string, tail *int) *sub {
+func newSub(c *Conn, id *int64, session string, tail *int) *sub {
 	return &sub{
 		conn: c, session: session, partition: crdt.PartitionOf(session), id: id, tail: tailOf(tail), cur: curNone,
 		pos: position{seen: crdt.Vector{}},
@@ -59,12 +56,7 @@ func (s *sub) begin(pos position, good bool) {
 	}
 }
 
-func (s *sub) close() {
-	s.conn.g.hub.remove(s)
-	if s.late != nil {
-		s.late.Stop()
-	}
-}
+func (s *sub) close() { s.conn.g.hub.remove(s) }
 
 func (s *sub) token() string {
 	return s.conn.g.tokens.mint(&s.pos, s.conn.identity.User, s.session)

@@ -26,7 +26,8 @@ const (
 // tracing decides, once for each put and before anything is spent on it, whether its journey is watched.
 type tracing struct {
 	tracer  trace.Tracer // nil: nothing is
-	below   uint64       // a put is watched if a random number is below
+	now     func() time.Time
+	below   uint64 // a put is watched if a random number is below
 	metrics *metrics
 
 	mu    sync.Mutex // guards asked
@@ -41,7 +42,7 @@ const (
 )
 
 func newTracing(cfg *Config, m *metrics) *tracing {
-	t := &tracing{tracer: cfg.Tracer, metrics: m, asked: bucket{tokens: askedRate, last: time.Now()}}
+	t := &tracing{tracer: cfg.Tracer, now: cfg.Clock.Now, metrics: m, asked: bucket{tokens: askedRate, last: cfg.Clock.Now()}}
 	switch {
 	case cfg.TraceSample >= 1:
 		t.below = math.MaxUint64
@@ -52,7 +53,7 @@ func newTracing(cfg *Config, m *metrics) *tracing {
 }
 
 // begin starts the span of a put that is watched; nil for the others. It ends when the put is decided.
-func (t *tracing) begin(c *conn, f *wire.ClientFrame) trace.Span {
+func (t *tracing) begin(c *Conn, f *wire.ClientFrame) trace.Span {
 	if t.tracer == nil {
 		return nil
 	}
@@ -93,7 +94,7 @@ func (t *tracing) decide(f *wire.ClientFrame) (context.Context, bool) {
 func (t *tracing) grant() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.asked.takeOf(time.Now(), askedRate, askedRate)
+	return t.asked.takeOf(t.now(), askedRate, askedRate)
 }
 
 // parentOf reads the traceparent that a client handed in. What is none is passed over: a put is not refused for it.

@@ -214,7 +214,7 @@ func TestUnwatchedPutsCostNothing(t *testing.T) {
 	_, tr := tracer()
 	for name, cfg := range map[string]Config{"no tracing": {}, "tracing": {Tracer: tr, TraceSample: 1e-18}} {
 		g, _ := serveWith(t, newFake(), cfg)
-		f, c := &wire.ClientFrame{S: "alice/a", Ops: []wire.ClientOp{{OID: "m1"}}}, &conn{g: g}
+		f, c := &wire.ClientFrame{S: "alice/a", Ops: []wire.ClientOp{{OID: "m1"}}}, &Conn{g: g}
 		e := &wire.Event{Changes: []wire.Change{{Op: &crdt.Op{}}}}
 		if n := testing.AllocsPerRun(1000, func() {
 			if g.traces.begin(c, f) != nil || tracedOp(e) != nil {
@@ -234,7 +234,7 @@ func BenchmarkDecision(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	f, c := &wire.ClientFrame{S: "alice/a"}, &conn{g: g}
+	f, c := &wire.ClientFrame{S: "alice/a"}, &Conn{g: g}
 	b.ReportAllocs()
 	for b.Loop() {
 		if g.traces.begin(c, f) != nil {

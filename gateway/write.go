@@ -2,14 +2,12 @@ package gateway
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"strconv"
 	"sync"
 	"time"
 
-	"github.com/coder/websocket"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 
@@ -45,57 +43,33 @@ type heldOk struct {
 
 var errEnded = errors.New("connection ended")
 
-// writeLoop sends what is queued until the connection ends. It pings when there has been nothing to send for long.
-func (c *conn) writeLoop(ctx context.Context) {
-	idle := time.NewTicker(pingEvery)
-	defer idle.Stop()
-	defer c.finish()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-idle.C:
-			c.out.frames = append(c.out.frames, &wire.Ping{T: "ping"})
-			if c.flush(ctx) != nil {
-				return
-			}
-			continue
-		case <-c.signal:
-		}
-		if c.work(ctx, c.take()) != nil {
-			return
-		}
-		idle.Reset(pingEvery)
-	}
-}
-
 // finish stops taking items: nobody writes them any more.
-func (c *conn) finish() {
+func (c *Conn) finish() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ended, c.queue = true, nil
 }
 
 // work does items in order and sends what comes of them.
-func (c *conn) work(ctx context.Context, items []item) error {
+func (c *Conn) work(items []item) error {
 	for i := range items {
 		it := &items[i]
 		if it.kind == itemEnd {
-			return c.hangUp(ctx, it)
+			return c.hangUp(it)
 		}
 		if err := c.do(it); err != nil {
-			return c.hangUp(ctx, &item{frame: wire.ErrorOf(err), status: wire.StatusGoingAway})
+			return c.hangUp(&item{frame: wire.ErrorOf(err), status: wire.StatusGoingAway})
 		}
 		if len(c.out.frames) >= 64 {
-			if err := c.flush(ctx); err != nil {
+			if err := c.flush(); err != nil {
 				return err
 			}
 		}
 	}
-	return c.flush(ctx)
+	return c.flush()
 }
 
-func (c *conn) do(it *item) error {
+func (c *Conn) do(it *item) error {
 	switch it.kind {
 	case itemFrame:
 		c.write(it.frame)
@@ -122,10 +96,10 @@ func (c *conn) do(it *item) error {
 	return nil
 }
 
-func (c *conn) write(frame any) { c.out.frames = append(c.out.frames, frame) }
+func (c *Conn) write(frame any) { c.out.frames = append(c.out.frames, frame) }
 
 // writeFor writes a frame that bears its session's cur, or ends it.
-func (c *conn) writeFor(s *sub, frame any) {
+func (c *Conn) writeFor(s *sub, frame any) {
 	if s != nil {
 		s.tok = nil
 	}
@@ -133,17 +107,17 @@ func (c *conn) writeFor(s *sub, frame any) {
 }
 
 // answerOpen answers at once if the region holds all that the client has seen, and else waits for that.
-func (c *conn) answerOpen(s *sub) error {
+func (c *Conn) answerOpen(s *sub) error {
 	have := c.g.cfg.Backend.Cursors(s.partition)
 	if s.cur == curGood && !have.Covers(s.came.seen) {
-		s.late = time.AfterFunc(c.g.cfg.BehindAfter, func() { c.send(item{kind: itemLate, sub: s}) })
-		c.g.hub.await(s, s.came.seen)
+		c.g.cfg.Clock.AfterFunc(c.g.cfg.BehindAfter, func() { c.send(item{kind: itemLate, sub: s}) })
+		c.g.hub.await(s)
 		return nil
 	}
 	return c.show(s)
 }
 
-func (c *conn) show(s *sub) error {
+func (c *Conn) show(s *sub) error {
 	if s.closed {
 		return nil
 	}
@@ -157,7 +131,7 @@ func (c *conn) show(s *sub) error {
 }
 
 // covered ends a wait: the region has caught up with the client, or it is too late to go on waiting.
-func (c *conn) covered(s *sub, all bool) error {
+func (c *Conn) covered(s *sub, all bool) error {
 	switch {
 	case s.closed || s.open && !s.behind:
 		return nil
@@ -177,7 +151,7 @@ func (c *conn) covered(s *sub, all bool) error {
 
 // event shows what changed in a session that is open here. If it was this connection's put, the ok stands at its
 // place, and only what the client cannot know is sent with it.
-func (c *conn) event(it *item) {
+func (c *Conn) event(it *item) {
 	s, e := it.sub, it.event
 	own := it.ticket.conn != nil
 	if s.closed || !s.open {
@@ -213,7 +187,7 @@ func isOp(it crdt.Item, op *crdt.Op) bool {
 	return (it.Entry != nil && it.Entry.OID == op.OID) || (it.Map != nil && it.Map.OID == op.OID)
 }
 
-func (c *conn) showItems(s *sub, items []crdt.Item, cur string) {
+func (c *Conn) showItems(s *sub, items []crdt.Item, cur string) {
 	var ops []any
 	for _, it := range items {
 		if it.Tok != nil {
@@ -230,7 +204,7 @@ func (c *conn) showItems(s *sub, items []crdt.Item, cur string) {
 }
 
 // tok writes a piece of an answer, joined to the one before if that waits too.
-func (c *conn) tok(s *sub, t *crdt.Tok) {
+func (c *Conn) tok(s *sub, t *crdt.Tok) {
 	ep := t.Attempt.String()
 	if last := s.tok; last != nil && last.Run == t.Run && last.Ep == ep && last.Off+uint64(len(last.D)) == t.Off {
 		last.D += t.Text
@@ -242,7 +216,7 @@ func (c *conn) tok(s *sub, t *crdt.Tok) {
 }
 
 // outcome writes the answer to a put.
-func (c *conn) outcome(s *sub, e *wire.Event, t ticket) {
+func (c *Conn) outcome(s *sub, e *wire.Event, t ticket) {
 	if e.Refused != nil {
 		err := wire.ErrorOf(e.Refused)
 		c.took(t, c.g.metrics.putBad)
@@ -261,20 +235,20 @@ func (c *conn) outcome(s *sub, e *wire.Event, t ticket) {
 	}
 	reach := c.reachOf(e.Placed)
 	if t.regions > reach.Regions {
-		h := &heldOk{ok: ok, sub: s, placed: e.Placed, regions: t.regions, until: time.Now().Add(regionsWait)}
+		h := &heldOk{ok: ok, sub: s, placed: e.Placed, regions: t.regions, until: c.g.now().Add(regionsWait)}
 		c.held = append(c.held, h)
-		time.AfterFunc(regionsWait, c.recheck)
+		c.g.cfg.Clock.AfterFunc(regionsWait, c.recheck)
 		return
 	}
 	c.writeOk(ok, s, e.Placed, reach)
 }
 
 // took measures a put up to here.
-func (c *conn) took(t ticket, as prometheus.Observer) {
-	as.Observe((time.Since(c.g.started) - t.since).Seconds())
+func (c *Conn) took(t ticket, as prometheus.Observer) {
+	as.Observe((c.g.age() - t.since).Seconds())
 }
 
-func (c *conn) writeOk(ok *wire.Ok, s *sub, placed []wire.Placed, reach wire.Reach) {
+func (c *Conn) writeOk(ok *wire.Ok, s *sub, placed []wire.Placed, reach wire.Reach) {
 	ok.Regions, ok.Safe = reach.Regions, reach.Safe
 	if s != nil && s.open && !s.closed {
 		ok.Cur = s.token()
@@ -293,7 +267,7 @@ func (c *conn) writeOk(ok *wire.Ok, s *sub, placed []wire.Placed, reach wire.Rea
 }
 
 // reachOf is how far all of a put's ops have come: the least of them counts.
-func (c *conn) reachOf(placed []wire.Placed) wire.Reach {
+func (c *Conn) reachOf(placed []wire.Placed) wire.Reach {
 	all := wire.Reach{Regions: maxRegionsAsk, Safe: true}
 	for _, p := range placed {
 		r := c.g.cfg.Peers.Reach(p.Dot)
@@ -303,11 +277,11 @@ func (c *conn) reachOf(placed []wire.Placed) wire.Reach {
 }
 
 // reach tells the client what has become safe, and answers puts that have waited for regions.
-func (c *conn) reach() {
+func (c *Conn) reach() {
 	held := c.held[:0]
 	for _, h := range c.held {
 		r := c.reachOf(h.placed)
-		if r.Regions < h.regions && time.Now().Before(h.until) {
+		if r.Regions < h.regions && c.g.now().Before(h.until) {
 			held = append(held, h)
 			continue
 		}
@@ -333,15 +307,15 @@ func (c *conn) reach() {
 
 // flush sends what was written as one message, one frame a line. The last tok of each session gets its cur: all that
 // it covers stands before it.
-func (c *conn) flush(ctx context.Context) error {
-	err := c.flushFrames(ctx)
+func (c *Conn) flush() error {
+	err := c.flushFrames()
 	if len(c.out.spans) > 0 {
 		c.out.delivered(err)
 	}
 	return err
 }
 
-func (c *conn) flushFrames(ctx context.Context) error {
+func (c *Conn) flushFrames() error {
 	for _, s := range c.out.toks {
 		if s.tok != nil {
 			s.tok.Cur = s.token()
@@ -362,14 +336,14 @@ func (c *conn) flushFrames(ctx context.Context) error {
 			return errEnded // what follows would hide the hole
 		}
 		if b.Len() >= flushBytes {
-			if err := c.sendMessage(ctx, b); err != nil {
+			if err := c.sendMessage(b); err != nil {
 				return err
 			}
 		}
 	}
 	clear(c.out.frames)
 	c.out.frames = c.out.frames[:0]
-	return c.sendMessage(ctx, b)
+	return c.sendMessage(b)
 }
 
 // encoder is for a message that is being written: an idle connection holds none.
@@ -396,25 +370,23 @@ func (e *encoder) release() {
 	encoders.Put(e)
 }
 
-func (c *conn) sendMessage(ctx context.Context, b *bytes.Buffer) error {
+func (c *Conn) sendMessage(b *bytes.Buffer) error {
 	if b.Len() == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
-	defer cancel()
-	err := c.ws.Write(ctx, websocket.MessageText, bytes.TrimSuffix(b.Bytes(), []byte{'\n'}))
+	err := c.t.Write(bytes.TrimSuffix(b.Bytes(), []byte{'\n'}))
 	b.Reset()
 	return err
 }
 
 // hangUp says why, if there is a reason, and closes.
-func (c *conn) hangUp(ctx context.Context, it *item) error {
+func (c *Conn) hangUp(it *item) error {
 	why, ok := it.frame.(*wire.Error)
 	if !ok {
 		return errEnded
 	}
 	c.write(errFrame(it.id, "", why))
-	if err := c.flush(ctx); err != nil {
+	if err := c.flush(); err != nil {
 		return err
 	}
 	c.g.metrics.closed.WithLabelValues(strconv.Itoa(int(it.status))).Inc()
@@ -422,6 +394,6 @@ func (c *conn) hangUp(ctx context.Context, it *item) error {
 	if len(reason) > 120 { // a close frame holds 123 bytes
 		reason = reason[:120]
 	}
-	c.ws.Close(websocket.StatusCode(it.status), reason)
+	c.t.Close(it.status, reason)
 	return errEnded
 }

@@ -151,7 +151,7 @@ func (n *node) openGateway(ring KeyRing) (err error) {
 	}
 	n.gateway, err = gateway.New(gateway.Config{
 		Region: n.opts.Region, Node: n.opts.Node, Backend: n.region, Peers: n.pool, Auth: auth, Keys: ring.derive("resume"),
-		Logger: n.log, Metrics: n.reg, Now: n.now, Tracer: n.telemetry.Tracer(), TraceSample: n.opts.TraceSample,
+		Logger: n.log, Metrics: n.reg, Clock: clock{n.now}, Tracer: n.telemetry.Tracer(), TraceSample: n.opts.TraceSample,
 	})
 	return err
 }
@@ -182,4 +182,15 @@ func (n *node) close() error {
 		errs = append(errs, n.region.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// clock is the machine's, as far as it is off for a test.
+type clock struct{ now func() time.Time }
+
+// Now implements gateway.Clock.
+func (c clock) Now() time.Time { return c.now() }
+
+// AfterFunc implements gateway.Clock.
+func (clock) AfterFunc(d time.Duration, fn func()) (stop func() bool) {
+	return time.AfterFunc(d, fn).Stop
 }

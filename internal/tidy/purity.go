@@ -30,7 +30,9 @@ func Purity(t *Tree) []Finding {
 		if i < 0 || f.Test() {
 			continue
 		}
-		add := func(line int, what string) { found = append(found, Finding{f.Path, line, f.Dir() + " " + what, pure[i].why}) }
+		add := func(line int, what string) {
+			found = append(found, Finding{f.Path, line, f.Dir() + " " + what, pure[i].why})
+		}
 		for imp, line := range f.imports() {
 			if slices.ContainsFunc(impure, func(p string) bool { return under(imp, p) }) {
 				add(line, "imports "+imp)

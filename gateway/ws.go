@@ -1,0 +1,156 @@
+package gateway
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/roamsync/roam/wire"
+)
+
+// webSocket is the owner of a Conn whose client comes by WebSocket.
+type webSocket struct {
+	conn *Conn
+	ws   *websocket.Conn
+	ctx  context.Context // of all that is written
+	wake chan struct{}
+}
+
+// serve drives a connection until it ends.
+func (g *Gateway) serve(ctx context.Context, ws *websocket.Conn) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	w := &webSocket{ws: ws, ctx: ctx, wake: make(chan struct{}, 1)}
+	w.conn = g.newConn(w, func() {
+		select {
+		case w.wake <- struct{}{}:
+		default:
+		}
+	})
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		defer stop()
+		w.writeLoop(ctx)
+	})
+	w.readLoop(ctx)
+	w.conn.send(item{kind: itemEnd}) // the writer may have ended already
+	writing.Wait()
+	w.conn.End()
+	ws.CloseNow()
+}
+
+// Write implements Transport.
+func (w *webSocket) Write(message []byte) error {
+	ctx, cancel := context.WithTimeout(w.ctx, writeTimeout)
+	defer cancel()
+	return w.ws.Write(ctx, websocket.MessageText, message)
+}
+
+// Close implements Transport.
+func (w *webSocket) Close(status wire.Status, reason string) {
+	w.ws.Close(websocket.StatusCode(status), reason)
+}
+
+// writeLoop sends what is queued until the connection ends. It pings when there has been nothing to send for long.
+func (w *webSocket) writeLoop(ctx context.Context) {
+	idle := time.NewTicker(pingEvery)
+	defer idle.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-idle.C:
+			w.conn.send(item{kind: itemFrame, frame: &wire.Ping{T: "ping"}})
+			continue
+		case <-w.wake:
+		}
+		if w.conn.Work() != nil {
+			return
+		}
+		idle.Reset(pingEvery)
+	}
+}
+
+// maxMessage bounds a WebSocket message, of several frames or of one that is too large and skipped.
+const maxMessage = 8 << 20
+
+// readLoop takes frames until the connection ends or is ended.
+func (w *webSocket) readLoop(ctx context.Context) {
+	w.ws.SetReadLimit(maxMessage)
+	silent := time.AfterFunc(helloTimeout, func() {
+		w.conn.end(wire.Errorf(wire.BadFrame, "silent: hello is due within %s, then a frame every %s (answer ping with pong)",
+			helloTimeout, silentAfter), wire.StatusSilent)
+	})
+	defer silent.Stop()
+	for {
+		typ, r, err := w.ws.Reader(ctx)
+		if err != nil {
+			return
+		}
+		if typ != websocket.MessageText {
+			w.conn.end(wire.Errorf(wire.BadFrame, "%s is text messages", Subprotocol), wire.StatusBadFrames)
+			return
+		}
+		err = lines(r, func(line []byte, tooLong bool) bool {
+			ok := w.conn.line(line, tooLong)
+			if w.conn.greeted {
+				silent.Reset(silentAfter)
+			}
+			return ok
+		})
+		if err != nil {
+			return
+		}
+	}
+}
+
+var errStop = errors.New("stop reading")
+
+// readers are for messages that are being read: an idle connection holds none.
+var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4096) }}
+
+// lines splits a message into frames. One that is over the limit is skipped, and reported without its bytes. What visit
+// is given is valid until it returns.
+func lines(r io.Reader, visit func(line []byte, tooLong bool) bool) error {
+	br := readers.Get().(*bufio.Reader)
+	br.Reset(r)
+	defer func() {
+		br.Reset(nil)
+		readers.Put(br)
+	}()
+	var long []byte // a frame that does not fit the reader, so far
+	tooLong := false
+	for {
+		part, err := br.ReadSlice('\n')
+		full, frame := errors.Is(err, bufio.ErrBufferFull), part
+		if full || len(long) > 0 || tooLong {
+			if len(long)+len(part) > wire.MaxFrame+1 {
+				long, tooLong = long[:0], true
+			} else if !tooLong {
+				long = append(long, part...)
+			}
+			frame = long
+		}
+		if full {
+			continue
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if trimmed := bytes.TrimSpace(frame); len(trimmed) > 0 || tooLong {
+			if !visit(trimmed, tooLong) {
+				return errStop
+			}
+		}
+		if err != nil {
+			return nil
+		}
+		long, tooLong = long[:0], false
+	}
+}
