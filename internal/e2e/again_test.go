@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/roamsync/roam/internal/check"
 )
 
 // TestPutAgainElsewhere: a client that has an ok from Shanghai moves to Beijing, which has not heard of the ops yet, and
@@ -35,21 +37,21 @@ func TestPutAgainElsewhere(t *testing.T) {
 		must(t, d.put(session, op))
 	}
 	must(t, d.put(session, msg("after", "y")))
-	if !d.view(session).behind {
+	if !d.view(session).Behind {
 		t.Error("Beijing does not say that it is behind a client that was in Shanghai")
 	}
 	if d.safe["after"] {
 		t.Error("Beijing calls safe what it alone has")
 	}
 	shanghai.thaw()
-	must(t, d.until("it is not behind", func() bool { return !d.view(session).behind }))
+	must(t, d.until("it is not behind", func() bool { return !d.view(session).Behind }))
 	other := user(t, "hana", "laptop")
 	must(t, other.connect(shanghai, session))
-	agree(t, session, func(v *view) bool { return len(v.entries) == 5 && v.answered("q") }, d, other)
+	agree(t, session, func(v *view) bool { return len(v.Entries) == 5 && v.Answered("q") }, d, other)
 	wants(t, d.view(session), "q", words(8))
 	sameEverywhere(t, d, session, beijing, shanghai)
-	for oid, e := range d.view(session).entries { // a client that believes whatever it heard last must be right as well
-		if told := d.view(session).last[oid]; byPlace(told, e.item) != 0 || told.Ep != e.Ep {
+	for oid, e := range d.view(session).Entries { // a client that believes whatever it heard last must be right as well
+		if told := d.view(session).Last[oid]; check.ByPlace(told, e.Item) != 0 || told.Ep != e.Ep {
 			t.Errorf("%s stands at %d %s %s; the last that Beijing said of it was %d %s %s",
 				oid, e.Seq, e.At, e.Ep, told.Seq, told.At, told.Ep)
 		}
@@ -74,7 +76,7 @@ func TestRestartHearsOfOthers(t *testing.T) {
 		must(t, beijing.restart())
 		other := user(t, "ines", "laptop")
 		must(t, other.connect(beijing, session))
-		must(t, other.until(oid+" came", func() bool { return other.view(session).entries[oid] != nil }))
+		must(t, other.until(oid+" came", func() bool { return other.view(session).Entries[oid] != nil }))
 		t.Logf("there %v after the start", time.Since(start))
 	}
 }

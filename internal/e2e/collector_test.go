@@ -191,7 +191,7 @@ func TestTraceInACollector(t *testing.T) {
 	must(t, pad.connect(list[1], "anna/x"))
 	must(t, phone.put("anna/x", ask("q1", "one two three")))
 	answered := func(d *device) error {
-		return d.until("the answer is there", func() bool { return d.view("anna/x").answered("q1") })
+		return d.until("the answer is there", func() bool { return d.view("anna/x").Answered("q1") })
 	}
 	must(t, answered(phone))
 	must(t, answered(pad))

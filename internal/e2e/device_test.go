@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/roamsync/roam/internal/check"
 )
 
 // device is one client. One goroutine uses it: frames are applied while it waits for something.
@@ -81,8 +83,9 @@ func (c *conn) read() {
 			c.err = fmt.Errorf("a binary message under roam.v1.json: %q", b)
 			return
 		}
-		frames, err := parse(b)
+		frames, err := check.Parse(b)
 		for _, f := range frames {
+			f.Came = time.Now()
 			c.frames <- f
 		}
 		if err != nil {
@@ -130,7 +133,7 @@ func (d *device) connect(s *site, sessions ...string) error {
 	}
 	return d.until("the sessions are open", func() bool {
 		for _, name := range sessions {
-			if !d.view(name).opened {
+			if !d.view(name).Opened {
 				return false
 			}
 		}
@@ -141,19 +144,16 @@ func (d *device) connect(s *site, sessions ...string) error {
 // opening is what asks for a session.
 func (d *device) opening(session string) obj {
 	v := d.view(session)
-	v.opened = false
-	for _, e := range v.entries {
-		e.again = true
-	}
-	if v.cur == "" {
+	v.Opening()
+	if v.Cur == "" {
 		return obj{"s": session, "tail": 500}
 	}
-	return obj{"s": session, "cur": v.cur}
+	return obj{"s": session, "cur": v.Cur}
 }
 
 func (d *device) view(session string) *view {
 	if d.views[session] == nil {
-		d.views[session] = newView(session)
+		d.views[session] = check.NewView(session)
 	}
 	return d.views[session]
 }
@@ -221,7 +221,7 @@ func (d *device) sendPut(session string, ops ...obj) (int64, error) {
 			return 0, err
 		}
 		if it.OID != "" {
-			d.view(session).own[it.OID] = it
+			d.view(session).Own[it.OID] = it
 		}
 	}
 	return d.send(obj{"t": "put", "s": session, "ops": ops})
@@ -262,10 +262,10 @@ func (d *device) step(timeout <-chan time.Time) error {
 }
 
 func (d *device) apply(f *frame) error {
-	for _, m := range f.missing {
-		d.faults = append(d.faults, m+": "+string(f.raw))
+	for _, m := range f.Missing {
+		d.faults = append(d.faults, m+": "+string(f.Raw))
 	}
-	d.trace = append(d.trace, string(f.raw))
+	d.trace = append(d.trace, string(f.Raw))
 	if f.ID != 0 {
 		d.replies[f.ID] = f
 	}
@@ -286,7 +286,7 @@ func (d *device) apply(f *frame) error {
 		d.errs = append(d.errs, f)
 	}
 	if f.S != "" {
-		d.view(f.S).apply(f)
+		d.view(f.S).Apply(f)
 	}
 	return nil
 }
@@ -295,7 +295,7 @@ func (d *device) apply(f *frame) error {
 func (d *device) found() []string {
 	all := append([]string(nil), d.faults...)
 	for _, v := range d.views {
-		all = append(all, v.faults...)
+		all = append(all, v.Faults...)
 	}
 	return all
 }
@@ -338,9 +338,9 @@ func fresh(t *testing.T, s *site, u, session string) *view {
 	d := user(t, u, "fresh")
 	must(t, d.connect(s, session))
 	v := d.view(session)
-	for more := len(v.entries) >= maxTail; more; { // a snap holds only the last of a long session
+	for more := len(v.Entries) >= maxTail; more; { // a snap holds only the last of a long session
 		first := uint64(1 << 53)
-		for _, e := range v.entries {
+		for _, e := range v.Entries {
 			first = min(first, uint64(e.Seq))
 		}
 		id, err := d.send(obj{"t": "page", "s": session, "before": first, "limit": maxTail})
@@ -348,7 +348,7 @@ func fresh(t *testing.T, s *site, u, session string) *view {
 		must(t, d.answered(id))
 		page := d.replies[id]
 		for _, it := range page.Log {
-			v.entry(it, true)
+			v.Hold(it)
 		}
 		more = page.More
 	}

@@ -47,8 +47,8 @@ func TestKillAfterOK(t *testing.T) {
 	must(t, d.connect(beijing, session))
 	must(t, d.finished(session, "q"))
 	wants(t, d.view(session), "q", text)
-	agree(t, session, func(v *view) bool { return v.answered("q") }, d, watch)
-	if n, want := len(d.view(session).entries), rounds*(rounds+1)/2+rounds+2; n != want {
+	agree(t, session, func(v *view) bool { return v.Answered("q") }, d, watch)
+	if n, want := len(d.view(session).Entries), rounds*(rounds+1)/2+rounds+2; n != want {
 		t.Errorf("%d entries, want %d:\n%s", n, want, d.view(session))
 	}
 	sameEverywhere(t, d, session, beijing, shanghai)
@@ -94,9 +94,9 @@ func TestCutHeals(t *testing.T) {
 	beijing.thaw()
 	a.drop() // a client that heard nothing for long comes back as well
 	must(t, a.connect(beijing, session))
-	agree(t, session, func(v *view) bool { return len(v.entries) >= puts+3 }, a, b)
+	agree(t, session, func(v *view) bool { return len(v.Entries) >= puts+3 }, a, b)
 	wants(t, a.view(session), "q", text)
-	if n := len(a.view(session).entries); n != puts+3 {
+	if n := len(a.view(session).Entries); n != puts+3 {
 		t.Errorf("%d entries, want %d", n, puts+3)
 	}
 	sameEverywhere(t, a, session, beijing, shanghai)
@@ -127,7 +127,7 @@ func TestTwoDevices(t *testing.T) {
 	want := slices.Concat(a.put, b.put)
 	agree(t, session, func(v *view) bool {
 		for _, oid := range want {
-			if v.entries[oid] == nil || strings.HasPrefix(oid, "ask") && !v.answered(oid) {
+			if v.Entries[oid] == nil || strings.HasPrefix(oid, "ask") && !v.Answered(oid) {
 				return false
 			}
 		}
@@ -136,11 +136,11 @@ func TestTwoDevices(t *testing.T) {
 	v := a.view(session)
 	for _, oid := range want {
 		if strings.HasPrefix(oid, "ask") {
-			wants(t, v, oid, v.entries[oid].text)
+			wants(t, v, oid, v.Entries[oid].Shown)
 		}
 	}
 	sameEverywhere(t, a.device, session, beijing, shanghai)
-	t.Logf("%d entries; reconnected %d and %d times", len(v.entries), a.moves, b.moves)
+	t.Logf("%d entries; reconnected %d and %d times", len(v.Entries), a.moves, b.moves)
 }
 
 // mover is a device that writes and moves at random, and keeps what is not acknowledged.
@@ -234,7 +234,7 @@ func TestRedisDownAtStart(t *testing.T) {
 	d := user(t, "dora", "phone")
 	must(t, d.connect(s, session))
 	must(t, d.put(session, ask("q", words(9))))
-	must(t, d.until("the slot is shown", func() bool { return len(d.view(session).answers("q")) == 1 }))
+	must(t, d.until("the slot is shown", func() bool { return len(d.view(session).Answers("q")) == 1 }))
 	must(t, s.startRedis())
 	must(t, d.finished(session, "q"))
 	wants(t, d.view(session), "q", words(9))
@@ -305,8 +305,8 @@ func TestTerm(t *testing.T) {
 	}
 	d.drop()
 	must(t, d.connect(shanghai, session))
-	must(t, d.until("it is not behind", func() bool { return !d.view(session).behind }))
-	if d.view(session).entries["m1"] == nil {
+	must(t, d.until("it is not behind", func() bool { return !d.view(session).Behind }))
+	if d.view(session).Entries["m1"] == nil {
 		t.Error("a drained region's message is not in the other one")
 	}
 	must(t, beijing.restart())

@@ -55,11 +55,11 @@ func TestBadFrames(t *testing.T) {
 			t.Fatalf("%s: %v", c.name, err)
 		}
 		if f.Code != c.code || f.Msg == "" {
-			t.Errorf("%s: answered by %s; want code %s and words", c.name, f.raw, c.code)
+			t.Errorf("%s: answered by %s; want code %s and words", c.name, f.Raw, c.code)
 		}
 	}
 	must(t, d.put(session, msg("alive", "the connection lives")))
-	if n := len(fresh(t, beijing, "hugo", session).entries); n != 2 {
+	if n := len(fresh(t, beijing, "hugo", session).Entries); n != 2 {
 		t.Errorf("%d entries after refused puts, want the 2 that were accepted", n)
 	}
 }
@@ -75,7 +75,7 @@ func (d *device) errFor(line string, id int64) (*frame, error) {
 		return nil, err
 	}
 	if r := d.replies[id]; r != nil && r.T != "err" {
-		return nil, fmt.Errorf("accepted: %s", r.raw)
+		return nil, fmt.Errorf("accepted: %s", r.Raw)
 	}
 	return d.errs[len(d.errs)-1], nil
 }
@@ -90,7 +90,7 @@ func TestNotJSON(t *testing.T) {
 		f, err := d.errFor(line, -1)
 		must(t, err)
 		if f.Code != "bad_frame" {
-			t.Errorf("%q is answered by %s", line, f.raw)
+			t.Errorf("%q is answered by %s", line, f.Raw)
 		}
 		if err := d.put("hugo/json", msg("still-here", "x")); err != nil && websocket.CloseStatus(err) != 4501 {
 			t.Errorf("after %q: %v", line, err)
@@ -111,7 +111,7 @@ func TestUnknownIsIgnored(t *testing.T) {
 	if len(d.errs) > 0 || d.replies[99] != nil {
 		t.Errorf("an unknown frame was answered: %v", d.errs)
 	}
-	e := fresh(t, beijing, "ida", session).entries["m1"]
+	e := fresh(t, beijing, "ida", session).Entries["m1"]
 	var ext struct{ Mood struct{ Deep int } }
 	if e == nil || json.Unmarshal(e.Ext, &ext) != nil || ext.Mood.Deep != 1 {
 		t.Errorf("the ext of a message was not kept: %+v", e)
@@ -133,7 +133,7 @@ func TestTooLarge(t *testing.T) {
 			900+i, strings.Repeat("x", size)), int64(900+i))
 		must(t, err)
 		if f.Code != "too_large" {
-			t.Errorf("a frame over the limit is answered by %s", f.raw)
+			t.Errorf("a frame over the limit is answered by %s", f.Raw)
 		}
 		must(t, d.put(session, msg(fmt.Sprintf("alive%d", i), "the connection lives")))
 	}
@@ -145,7 +145,7 @@ func TestTooLarge(t *testing.T) {
 		t.Errorf("%d ops in a put: %v", len(many), err)
 	}
 	must(t, d.put(session, msg("last", "the connection lives")))
-	if n := len(fresh(t, beijing, "jan", session).entries); n != 3 {
+	if n := len(fresh(t, beijing, "jan", session).Entries); n != 3 {
 		t.Errorf("%d entries, want 3", n)
 	}
 }
@@ -159,7 +159,7 @@ func TestUnknownSessionIsEmptyAndNew(t *testing.T) {
 		must(t, d.call(f))
 		snap := d.replies[d.lastID]
 		if snap.T != "snap" || snap.Why != "new" || len(snap.Log) > 0 || len(snap.Map) > 0 || snap.More || snap.Cur == "" {
-			t.Errorf("an unknown session opens as %s", snap.raw)
+			t.Errorf("an unknown session opens as %s", snap.Raw)
 		}
 	}
 }
@@ -173,20 +173,20 @@ func TestBadCurIsNoError(t *testing.T) {
 	must(t, d.put("lena/b", msg("m1", "y")))
 	other := user(t, "mia", "phone")
 	must(t, other.connect(beijing, "mia/a"))
-	cur := d.view("lena/a").cur
+	cur := d.view("lena/a").Cur
 	flipped := []byte(cur)
 	flipped[len(flipped)/2] ^= 1
 	for _, bad := range []string{"x", "!!!", cur[:len(cur)-2], cur + "AA", string(flipped),
-		d.view("lena/b").cur, other.view("mia/a").cur, strings.Repeat("A", 4000)} {
+		d.view("lena/b").Cur, other.view("mia/a").Cur, strings.Repeat("A", 4000)} {
 		must(t, d.call(obj{"t": "open", "s": "lena/a", "cur": bad}))
 		snap := d.replies[d.lastID]
 		if snap.T != "snap" || snap.Why != "resync" || len(snap.Log) != 1 {
-			t.Errorf("open with the cur %.40q: %s", bad, snap.raw)
+			t.Errorf("open with the cur %.40q: %s", bad, snap.Raw)
 		}
 	}
 	must(t, d.call(obj{"t": "open", "s": "lena/a", "cur": cur}))
 	if f := d.replies[d.lastID]; f.T != "delta" || len(f.Ops) > 0 {
-		t.Errorf("open with a good cur and nothing new: %s", f.raw)
+		t.Errorf("open with a good cur and nothing new: %s", f.Raw)
 	}
 	if len(cur) > 128 {
 		t.Errorf("a cur of %d characters; 128 are allowed", len(cur))
@@ -206,18 +206,18 @@ func TestPages(t *testing.T) {
 	must(t, d.call(obj{"t": "page", "s": session, "before": 21, "limit": 8}))
 	page := d.replies[d.lastID]
 	if page.T != "page" || len(page.Log) != 8 || page.Log[0].Seq != 13 || page.Log[7].Seq != 20 || !page.More {
-		t.Errorf("8 before 21: %s", page.raw)
+		t.Errorf("8 before 21: %s", page.Raw)
 	}
 	must(t, d.call(obj{"t": "page", "s": session, "before": 4, "limit": 8}))
 	page = d.replies[d.lastID]
 	if len(page.Log) != 3 || page.More {
-		t.Errorf("8 before 4: %s", page.raw)
+		t.Errorf("8 before 4: %s", page.Raw)
 	}
 	late := user(t, "nora", "late")
 	must(t, late.connect(beijing))
 	must(t, late.call(obj{"t": "open", "s": session, "tail": 5}))
 	if snap := late.replies[late.lastID]; len(snap.Log) != 5 || !snap.More || snap.Log[4].OID != "m29" {
-		t.Errorf("the last 5: %s", snap.raw)
+		t.Errorf("the last 5: %s", snap.Raw)
 	}
 }
 
@@ -234,20 +234,20 @@ func TestCloseAndStop(t *testing.T) {
 	must(t, d.answer(session, "q", 50))
 	must(t, d.put(session, obj{"k": "stop", "oid": "s1"}))
 	must(t, d.finished(session, "q"))
-	run := d.view(session).answers("q")[0]
-	if run.State != "stopped" || run.Fin != "stopped" || !strings.HasPrefix(text, run.text) || len(run.text) < 50 || len(run.text) == len(text) {
-		t.Errorf("the stopped answer is %s, fin %s, with %d of %d bytes", run.State, run.Fin, len(run.text), len(text))
+	run := d.view(session).Answers("q")[0]
+	if run.State != "stopped" || run.Fin != "stopped" || !strings.HasPrefix(text, run.Shown) || len(run.Shown) < 50 || len(run.Shown) == len(text) {
+		t.Errorf("the stopped answer is %s, fin %s, with %d of %d bytes", run.State, run.Fin, len(run.Shown), len(text))
 	}
 	must(t, far.finished(session, "q"))
-	agree(t, session, func(v *view) bool { return v.answered("q") }, d, far)
+	agree(t, session, func(v *view) bool { return v.Answered("q") }, d, far)
 	must(t, far.call(obj{"t": "close", "s": session}))
 	must(t, d.put(session, msg("after", "x")))
 	must(t, far.listen(time.After(300*time.Millisecond)))
-	if far.view(session).entries["after"] != nil {
+	if far.view(session).Entries["after"] != nil {
 		t.Error("a closed session still comes")
 	}
 	must(t, far.connectAgain(session))
-	must(t, far.until("it is there", func() bool { return far.view(session).entries["after"] != nil }))
+	must(t, far.until("it is there", func() bool { return far.view(session).Entries["after"] != nil }))
 }
 
 // connectAgain opens a session on the connection that there is.
@@ -348,10 +348,10 @@ func TestForbiddenInHello(t *testing.T) {
 	must(t, d.call(obj{"t": "hello", "token": d.token, "device": "phone",
 		"open": []obj{{"s": "rosa/private"}, {"s": "quinn/own"}}}))
 	must(t, d.until("both are answered", func() bool {
-		return d.view("quinn/own").opened && len(d.errs) == 1
+		return d.view("quinn/own").Opened && len(d.errs) == 1
 	}))
-	if e := d.errs[0]; e.Code != "forbidden" || e.S != "rosa/private" || d.view("rosa/private").opened {
-		t.Errorf("somebody else's session: %s", e.raw)
+	if e := d.errs[0]; e.Code != "forbidden" || e.S != "rosa/private" || d.view("rosa/private").Opened {
+		t.Errorf("somebody else's session: %s", e.Raw)
 	}
 	if err := d.connectAgain("rosa/private"); code(err) != "forbidden" {
 		t.Errorf("open: %v", err)

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/roamsync/roam/internal/check"
 )
 
 // words is a prompt of n words, no two alike, some of several bytes a letter.
@@ -20,8 +22,8 @@ func words(n int) string {
 // answer waits until a question has at least so many bytes of its answer.
 func (d *device) answer(session, of string, bytes int) error {
 	return d.until(fmt.Sprintf("%s has %d bytes of its answer", of, bytes), func() bool {
-		runs := d.view(session).answers(of)
-		return len(runs) > 0 && len(runs[0].text) >= bytes
+		runs := d.view(session).Answers(of)
+		return len(runs) > 0 && len(runs[0].Shown) >= bytes
 	})
 }
 
@@ -29,15 +31,15 @@ func (d *device) answer(session, of string, bytes int) error {
 func (d *device) finished(session, of string) error {
 	return d.until(of+" is answered", func() bool {
 		v := d.view(session)
-		return v.answered(of) && !v.behind
+		return v.Answered(of) && !v.Behind
 	})
 }
 
 // wants checks that a question has one answer, and which.
 func wants(t *testing.T, v *view, of, text string) {
 	t.Helper()
-	runs := v.answers(of)
-	if len(runs) != 1 || runs[0].State != "done" || runs[0].Fin != "end" || runs[0].text != text {
+	runs := v.Answers(of)
+	if len(runs) != 1 || runs[0].State != "done" || runs[0].Fin != "end" || runs[0].Shown != text {
 		t.Errorf("%s has %d answers; want one, done, with the %d bytes of %q; the session is:\n%s", of, len(runs), len(text), text, v)
 	}
 }
@@ -50,7 +52,7 @@ func agree(t *testing.T, session string, so func(*view) bool, devices ...*device
 		for _, d := range devices {
 			must(t, d.listen(time.After(20*time.Millisecond)))
 			v := d.view(session)
-			equal = equal && !v.behind && so(v) && v.String() == devices[0].view(session).String()
+			equal = equal && !v.Behind && so(v) && v.String() == devices[0].view(session).String()
 		}
 		if equal {
 			return
@@ -88,7 +90,7 @@ func TestMoveInMidAnswer(t *testing.T) {
 	must(t, d.answer(session, "q1", len(text)/3))
 	d.drop()
 	v := d.view(session)
-	before := len(v.answers("q1")[0].text)
+	before := len(v.Answers("q1")[0].Shown)
 	if before >= len(text) {
 		t.Fatalf("the answer was complete before the drop: nothing is tested")
 	}
@@ -98,7 +100,7 @@ func TestMoveInMidAnswer(t *testing.T) {
 	must(t, d.put(session, msg("m2", "thanks")))
 	sameEverywhere(t, d, session, shanghai)
 	agreeFresh(t, d, session, beijing)
-	t.Logf("%d bytes in Beijing, %d of %d more in Shanghai, %d as tok", before, len(text)-before, len(text), v.bytes)
+	t.Logf("%d bytes in Beijing, %d of %d more in Shanghai, %d as tok", before, len(text)-before, len(text), v.Bytes)
 }
 
 // agreeFresh waits until another region shows what the device shows.
@@ -106,7 +108,7 @@ func agreeFresh(t *testing.T, d *device, session string, s *site) {
 	t.Helper()
 	other := user(t, d.user, "watch")
 	must(t, other.connect(s, session))
-	agree(t, session, func(v *view) bool { return len(v.entries) >= len(d.view(session).entries) }, d, other)
+	agree(t, session, func(v *view) bool { return len(v.Entries) >= len(d.view(session).Entries) }, d, other)
 }
 
 // TestMoveToAndFro moves every few words of one long answer, always with the cur of the frame applied last.
@@ -122,12 +124,12 @@ func TestMoveToAndFro(t *testing.T) {
 	for i, done := 0, false; !done; i++ {
 		v := d.view(session)
 		have := 0
-		if runs := v.answers("q1"); len(runs) > 0 {
-			have, done = len(runs[0].text), v.answered("q1")
+		if runs := v.Answers("q1"); len(runs) > 0 {
+			have, done = len(runs[0].Shown), v.Answered("q1")
 		}
 		must(t, d.until("some more came", func() bool {
-			runs := v.answers("q1")
-			return len(runs) > 0 && (len(runs[0].text) > have+20 || closed(runs[0].State))
+			runs := v.Answers("q1")
+			return len(runs) > 0 && (len(runs[0].Shown) > have+20 || check.Closed(runs[0].State))
 		}))
 		d.drop()
 		moves++
@@ -161,7 +163,7 @@ func TestSameOIDInBothRegions(t *testing.T) {
 	}
 	agree(t, session, func(v *view) bool {
 		for i := range rounds {
-			if !v.answered(fmt.Sprintf("q%d", i)) {
+			if !v.Answered(fmt.Sprintf("q%d", i)) {
 				return false
 			}
 		}
@@ -170,7 +172,7 @@ func TestSameOIDInBothRegions(t *testing.T) {
 	for i := range rounds {
 		wants(t, a.view(session), fmt.Sprintf("q%d", i), words(5+i))
 	}
-	if n := len(a.view(session).entries); n != 2*rounds {
+	if n := len(a.view(session).Entries); n != 2*rounds {
 		t.Errorf("%d entries, want %d questions and as many answers:\n%s", n, rounds, a.view(session))
 	}
 	sameEverywhere(t, a, session, beijing, shanghai)
@@ -190,8 +192,8 @@ func TestPropagation(t *testing.T) {
 		start := time.Now()
 		must(t, a.put(session, msg(oid, "hello")))
 		v := b.view(session)
-		must(t, b.until(oid+" came", func() bool { return v.entries[oid] != nil }))
-		took = append(took, v.came[oid].Sub(start))
+		must(t, b.until(oid+" came", func() bool { return v.Entries[oid] != nil }))
+		took = append(took, v.Came[oid].Sub(start))
 	}
 	slices.Sort(took)
 	t.Logf("put in Beijing to push in Shanghai, both on this machine: min %v, P50 %v, P90 %v, max %v",

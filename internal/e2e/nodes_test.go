@@ -239,7 +239,7 @@ func crowd(t *testing.T, name string, list []*site) (end func(error)) {
 		}
 		for session, n := range said {
 			for _, s := range list {
-				if got := len(fresh(t, s, name, session).entries); got != n {
+				if got := len(fresh(t, s, name, session).Entries); got != n {
 					t.Errorf("%s: %d entries at %s, %d were acknowledged", session, got, s.node, n)
 				}
 			}
@@ -302,7 +302,7 @@ func TestNodeReplaced(t *testing.T) {
 	must(t, d.put("emil/x", msg("meanwhile", "kept")))
 	must(t, lost.restart())
 	must(t, sameState(list))
-	if got := len(fresh(t, lost, "emil", "emil/x").entries); got != 51 {
+	if got := len(fresh(t, lost, "emil", "emil/x").Entries); got != 51 {
 		t.Errorf("%d entries, want 51", got)
 	}
 	tick := time.NewTicker(50 * time.Millisecond)

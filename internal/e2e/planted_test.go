@@ -1,83 +1,6 @@
 package e2e
 
-import (
-	"strings"
-	"testing"
-)
-
-// The checker is itself checked: sequences of frames with a fault in them, and one without.
-
-const (
-	question = `{"k":"msg","oid":"q","seq":1,"at":"b","ts":1,"user":"u","device":"d","role":"user","text":"hi"}`
-	slot     = `{"k":"run","oid":"r","seq":2,"at":"b","ts":1,"of":"q","model":"","state":"running","ep":"5"}`
-	begun    = `{"t":"delta","s":"u/x","cur":"c1","ops":[` + question + `,` + slot + `]}`
-	piece    = `{"t":"tok","s":"u/x","run":"r","ep":"5","off":0,"d":"one "}`
-	piece2   = `{"t":"tok","s":"u/x","run":"r","ep":"5","off":4,"d":"two"}`
-)
-
-func setting(oid, hlc string) string {
-	return `{"t":"delta","s":"u/x","cur":"c","ops":[{"k":"set","oid":"` + oid + `","key":"title","v":1,"user":"u","ts":1,"hlc":"` + hlc + `"}]}`
-}
-
-func ended(text, sum string) string {
-	return `{"t":"delta","s":"u/x","cur":"c2","ops":[{"k":"run","oid":"r","seq":2,"at":"b","ts":1,"of":"q","model":"","state":"done","ep":"5","len":7,"sum":"` +
-		sum + `","fin":"end"` + text + `}]}`
-}
-
-func TestCheckerFindsWhatIsPlanted(t *testing.T) {
-	good := ended("", digest("one two"))
-	cases := []struct {
-		name   string
-		frames []string
-		fault  string // "" for none
-	}{
-		{"all is well", []string{begun, piece, piece2, good}, ""},
-		{"a resume with the whole text", []string{begun, piece, ended(`,"text":"one two"`, digest("one two"))}, ""},
-		{"a new attempt", []string{begun, piece, strings.Replace(piece, `"5"`, `"6"`, 1)}, ""},
-		{"a piece twice", []string{begun, piece, piece}, "came twice"},
-		{"a piece that overlaps", []string{begun, piece, strings.Replace(piece2, `"off":4`, `"off":3`, 1)}, "came twice"},
-		{"a piece missing", []string{begun, piece2}, "are missing"},
-		{"an attempt that goes back", []string{begun, strings.Replace(piece, `"5"`, `"4"`, 1)}, "tok for attempt 4"},
-		{"an entry whose attempt goes back", []string{begun, strings.Replace(begun, `"ep":"5"`, `"ep":"4"`, 1)}, "went back"},
-		{"a tok without a run", []string{piece}, "not held"},
-		{"a tok after the end", []string{begun, piece, piece2, good, strings.Replace(piece2, `"off":4`, `"off":7`, 1)}, "is closed"},
-		{"an answer before its question", []string{`{"t":"delta","s":"u/x","cur":"c","ops":[` + slot + `]}`}, "before its question"},
-		{"an end without all bytes", []string{begun, piece, good}, "len 7"},
-		{"a wrong sum", []string{begun, piece, piece2, ended("", "0123456789abcdef")}, "sum 0123"},
-		{"a text that changed", []string{begun, piece, ended(`,"text":"ten two"`, digest("ten two"))}, "does not continue"},
-		{"a closed run without its text", []string{`{"t":"delta","s":"u/x","cur":"c","ops":[` + question + `]}`, good}, "without its text"},
-		{"an entry again", []string{begun, `{"t":"delta","s":"u/x","cur":"c","ops":[` + question + `]}`}, "again"},
-		{"an entry at another place", []string{begun, `{"t":"delta","s":"u/x","cur":"c","ops":[` + strings.Replace(question, `"at":"b"`, `"at":"a"`, 1) + `]}`}, ""},
-		{"a setting", []string{setting("s1", "1")}, ""},
-		{"a setting again", []string{setting("s1", "1"), setting("s1", "1")}, "again"},
-		{"a setting with a smaller stamp", []string{setting("s1", "2"), setting("s1", "1")}, ""},
-		{"a snap that lost", []string{begun, `{"t":"snap","s":"u/x","cur":"c","map":{},"read":{},"log":[],"more":false,"why":"resync"}`}, "lost"},
-		{"a snap with an entry twice", []string{`{"t":"snap","s":"u/x","cur":"c","map":{},"read":{},"log":[` + question + `,` + question + `],"more":false,"why":"resync"}`}, "twice"},
-		{"a snap out of order", []string{`{"t":"snap","s":"u/x","cur":"c","map":{},"read":{},"log":[` + question + `,` + strings.NewReplacer(`"seq":1`, `"seq":0`, `"q"`, `"p"`).Replace(question) + `],"more":false,"why":"resync"}`}, "order"},
-		{"a field missing", []string{`{"t":"delta","s":"u/x","ops":[]}`}, `no "cur"`},
-		{"an entry's field missing", []string{strings.Replace(begun, `"role":"user",`, "", 1)}, `no "role"`},
-		{"a closed run without sum", []string{begun, piece, piece2, strings.Replace(good, `"sum"`, `"xxsum"`, 1)}, `no "sum"`},
-		{"an unknown error code", []string{`{"t":"err","code":"oops","msg":"x"}`}, "unknown code"},
-		{"own op sent back", []string{`{"t":"ok","id":1,"s":"u/x","cur":"c","at":[{"oid":"own","seq":3,"at":"b"}],"regions":0,"safe":false}`,
-			`{"t":"delta","s":"u/x","cur":"c","ops":[` + strings.NewReplacer(`"q"`, `"own"`, `"seq":1`, `"seq":3`).Replace(question) + `]}`}, "again"},
-	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			d := newDevice("u", "d")
-			text := "hi"
-			d.view("u/x").own["own"] = item{K: "msg", OID: "own", Text: &text}
-			frames, err := parse([]byte(strings.Join(c.frames, "\n")))
-			must(t, err)
-			for _, f := range frames {
-				must(t, d.apply(f))
-			}
-			found := strings.Join(d.found(), "\n")
-			if (found == "") != (c.fault == "") || !strings.Contains(found, c.fault) {
-				t.Errorf("found %q, want %q", found, c.fault)
-			}
-		})
-	}
-}
+import "testing"
 
 // TestProcessFaultsAreFound: a report of the race detector is not overlooked.
 func TestProcessFaultsAreFound(t *testing.T) {
@@ -86,21 +9,6 @@ func TestProcessFaultsAreFound(t *testing.T) {
 		p.errout.Write([]byte("a line\n" + said))
 		if p.faults() == nil {
 			t.Errorf("%q was overlooked", said)
-		}
-	}
-}
-
-// TestSettings: one oid keeps its smallest stamp, which may uncover another op; per key the greatest stamp wins.
-func TestSettings(t *testing.T) {
-	d := newDevice("u", "d")
-	for _, step := range []struct{ oid, hlc, wins string }{
-		{"a", "5", "5"}, {"b", "3", "5"}, {"a", "2", "3"}, {"a", "9", "3"}, {"c", "4", "4"},
-	} {
-		frames, err := parse([]byte(setting(step.oid, step.hlc)))
-		must(t, err)
-		must(t, d.apply(frames[0]))
-		if got := d.view("u/x").values["title"].HLC; got != step.wins {
-			t.Errorf("after %s at %s the title is of %s, want %s", step.oid, step.hlc, got, step.wins)
 		}
 	}
 }

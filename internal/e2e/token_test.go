@@ -53,7 +53,7 @@ func TestHS256(t *testing.T) {
 	d.token = jwt(t, "HS256", key, obj{"sub": "anna", "exp": hour, "roam": obj{"sessions": obj{"bob/read": "r", "bob/all": "rw"}}})
 	must(t, d.connect(s, "anna/own", "bob/read", "bob/all"))
 	if d.welcome.User != "anna" {
-		t.Errorf("welcome: %s", d.welcome.raw)
+		t.Errorf("welcome: %s", d.welcome.Raw)
 	}
 	must(t, d.put("anna/own", msg("m1", "x")))
 	must(t, d.put("bob/all", msg("m1", "x")))

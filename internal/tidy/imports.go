@@ -43,9 +43,10 @@ var layers = []layer{
 	{dir: "internal/demo", may: []string{"client"}, why: "the demo checks regions from outside: it has the SDK, URLs and a token"},
 	{dir: "internal/bench", why: "the generator measures regions from outside: it has the protocol, URLs and tokens"},
 	{dir: "internal/chat", may: []string{"client"}, tests: []string{"internal/app"}, why: "a client from outside: it has the SDK, URLs and a token"},
-	{dir: "internal/sim", may: append([]string{"region", "replication", "dispatch", "gateway", "client", "internal/peerport"}, append(below, transports...)...), why: whyUpward},
-	{dir: "internal/app", may: append([]string{"region", "replication", "dispatch", "gateway", "client", "internal/peerport", "internal/demo", "internal/bench"}, append(below, transports...)...), why: whyUpward},
-	{dir: "internal/e2e", why: whyOutside},
+	{dir: "internal/sim", may: append([]string{"region", "replication", "dispatch", "gateway", "client", "internal/check"}, append(below, transports...)...), why: whyUpward},
+	{dir: "internal/app", may: append([]string{"region", "replication", "dispatch", "gateway", "client", "internal/peerport", "internal/demo", "internal/bench"}, append(below, transports...)...), tests: []string{"internal/check"}, why: whyUpward},
+	{dir: "internal/check", why: "the checker knows the protocol only; what it shared with the code it could not find wrong"},
+	{dir: "internal/e2e", may: []string{"internal/check"}, why: whyOutside},
 	{dir: "tools/collector", why: "a tool of the tests: it takes what the product sends, so it shares nothing with it"},
 	{dir: "cmd/roam", may: []string{"internal/app", "internal/chat"}, why: whyCommand},
 }

@@ -1,4 +1,4 @@
-package e2e
+package check
 
 import (
 	"bytes"
@@ -10,11 +10,8 @@ import (
 	"time"
 )
 
-// obj is a frame or an op that is sent.
-type obj map[string]any
-
-// frame is a frame that was received: the fields of all types.
-type frame struct {
+// Frame is a frame that was received: the fields of all types.
+type Frame struct {
 	T  string `json:"t"`
 	ID int64  `json:"id"`
 	S  string `json:"s"`
@@ -23,17 +20,17 @@ type frame struct {
 	Behind *bool            `json:"behind"`
 	Why    string           `json:"why"`
 	More   bool             `json:"more"`
-	Map    map[string]value `json:"map"`
+	Map    map[string]Value `json:"map"`
 	Read   map[string]int64 `json:"read"`
-	Log    []item           `json:"log"`
-	Ops    []item           `json:"ops"`
+	Log    []Item           `json:"log"`
+	Ops    []Item           `json:"ops"`
 
 	Run string `json:"run"`
 	Ep  string `json:"ep"`
 	Off int    `json:"off"`
 	D   string `json:"d"`
 
-	At   []place  `json:"at"`
+	At   []Place  `json:"at"`
 	Safe *bool    `json:"safe"`
 	OIDs []string `json:"oids"`
 
@@ -45,13 +42,13 @@ type frame struct {
 	Max     struct{ Frame, Ops, Rate int } `json:"max"`
 	Regions json.RawMessage                `json:"regions"` // welcome: a list; ok: a number
 
-	raw     json.RawMessage
-	came    time.Time
-	missing []string // fields that are always present, and are not
+	Raw     json.RawMessage `json:"-"`
+	Came    time.Time       `json:"-"` // the owner's
+	Missing []string        `json:"-"` // fields that are always present, and are not
 }
 
-// item is an entry of the log, or a map op.
-type item struct {
+// Item is an entry of the log, or a map op.
+type Item struct {
 	K      string  `json:"k"`
 	OID    string  `json:"oid"`
 	Seq    int64   `json:"seq"`
@@ -76,15 +73,15 @@ type item struct {
 	Ext json.RawMessage `json:"ext"`
 }
 
-// value is a key of the session's map.
-type value struct {
+// Value is a key of the session's map.
+type Value struct {
 	V    json.RawMessage `json:"v"`
 	HLC  string          `json:"hlc"`
 	User string          `json:"user"`
 }
 
-// place is what an ok says of one op.
-type place struct {
+// Place is what an ok says of one op.
+type Place struct {
 	OID string `json:"oid"`
 	Seq int64  `json:"seq"`
 	At  string `json:"at"`
@@ -116,9 +113,9 @@ var presentIn = map[string][]string{
 var errorCodes = []string{"bad_frame", "unauthorized", "forbidden", "not_found", "too_large", "rate_limited",
 	"conflict", "busy", "behind", "unavailable", "internal"}
 
-// parse splits a text message into its frames.
-func parse(message []byte) ([]*frame, error) {
-	var frames []*frame
+// Parse splits a text message into its frames.
+func Parse(message []byte) ([]*Frame, error) {
+	var frames []*Frame
 	dec := json.NewDecoder(bytes.NewReader(message))
 	for {
 		var raw json.RawMessage
@@ -127,27 +124,27 @@ func parse(message []byte) ([]*frame, error) {
 		} else if err != nil {
 			return nil, fmt.Errorf("not JSON: %q: %w", message, err)
 		}
-		f := &frame{raw: raw, came: time.Now()}
+		f := &Frame{Raw: raw}
 		if err := json.Unmarshal(raw, f); err != nil {
 			return nil, fmt.Errorf("frame %s: %w", raw, err)
 		}
-		f.missing = missing(raw, f)
+		f.Missing = missing(raw, f)
 		frames = append(frames, f)
 	}
 }
 
 // missing lists what is not there and should be.
-func missing(raw json.RawMessage, f *frame) []string {
+func missing(raw json.RawMessage, f *Frame) []string {
 	var fields map[string]json.RawMessage
-	json.Unmarshal(raw, &fields)
+	_ = json.Unmarshal(raw, &fields) // it was an object before
 	gone := lacking(f.T, fields, present[f.T])
 	for _, list := range []string{"log", "ops"} {
 		var items []map[string]json.RawMessage
-		json.Unmarshal(fields[list], &items)
+		_ = json.Unmarshal(fields[list], &items)
 		for _, it := range items {
 			kind := string(bytes.Trim(it["k"], `"`))
 			gone = append(gone, lacking(f.T+" "+kind, it, presentIn[kind])...)
-			if state := string(bytes.Trim(it["state"], `"`)); closed(state) {
+			if state := string(bytes.Trim(it["state"], `"`)); Closed(state) {
 				gone = append(gone, lacking(state+" run", it, []string{"len", "sum", "fin"})...)
 			}
 		}
@@ -168,4 +165,5 @@ func lacking(what string, have map[string]json.RawMessage, want []string) []stri
 	return gone
 }
 
-func closed(state string) bool { return state == "done" || state == "failed" || state == "stopped" }
+// Closed reports whether an answer in this state is complete.
+func Closed(state string) bool { return state == "done" || state == "failed" || state == "stopped" }

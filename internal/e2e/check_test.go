@@ -1,0 +1,15 @@
+package e2e
+
+import "github.com/roamsync/roam/internal/check"
+
+// What the checker has is called by short names here.
+type (
+	frame = check.Frame
+	item  = check.Item
+	value = check.Value
+	view  = check.View
+	entry = check.Entry
+)
+
+// obj is a frame or an op that is sent.
+type obj map[string]any
