@@ -228,6 +228,7 @@ func (c *core) enqueue(s *session, p *pending, now time.Time) {
 // restore puts an op that was kept on disk back into the outbox.
 func (c *core) restore(sessionID string, p *pending) {
 	c.held++
+	p.moved = true
 	s := c.session(sessionID)
 	s.queue.ops = append(s.queue.ops, p)
 }
@@ -246,7 +247,7 @@ func (c *core) pump(s *session, now time.Time) {
 		c.settle(s)
 	}
 	if batch := s.queue.next(now, c.link.max); batch != nil {
-		put := putFrame{T: "put", ID: c.nextID(s), S: s.id}
+		put := putFrame{T: "put", ID: c.nextID(s), S: s.id, Cur: after(batch, s.live)}
 		for _, p := range batch {
 			put.Ops = append(put.Ops, p.raw)
 		}
@@ -254,6 +255,17 @@ func (c *core) pump(s *session, now time.Time) {
 		s.touch()
 		c.link.out = append(c.link.out, put)
 	}
+}
+
+// after is the token that ops are put after, if the region may not know that otherwise: it knows what the session was open
+// with while they were put.
+func after(batch []*pending, live bool) (cur string) {
+	for _, p := range batch {
+		if p.cur != "" && (p.moved || !live) {
+			cur = p.cur
+		}
+	}
+	return cur
 }
 
 func (c *core) pumpAll(now time.Time) {

@@ -121,19 +121,21 @@ func (e *Engine) Close(session string) {
 	}
 }
 
-// Put takes an op into the outbox; its JSON is the protocol's. It is put, and put again, until it is safe or refused.
-func (e *Engine) Put(it Item, now time.Time) error {
-	p, err := newPending(it)
-	if err != nil {
-		return err
-	}
+// Put takes an op into the outbox; its JSON is the protocol's. It is put, and put again, until it is safe or refused. What is
+// returned is to be kept until then, for a program that may end.
+func (e *Engine) Put(it Item, now time.Time) (Item, error) {
 	s := e.core.session(it.Session)
-	if err := e.core.admit(s); err != nil {
+	it.Cur = s.cur
+	p, err := newPending(it)
+	if err == nil {
+		err = e.core.admit(s)
+	}
+	if err != nil {
 		e.core.forget(s)
-		return err
+		return it, err
 	}
 	e.core.enqueue(s, p, now)
-	return nil
+	return it, nil
 }
 
 // State returns a session as it is known now; false if nothing of it is held.

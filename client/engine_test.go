@@ -43,7 +43,7 @@ func TestEngine(t *testing.T) {
 	if st, _ := e.State("u/x"); len(st.Log) != 1 || st.Outbox[0].Stage != Stored {
 		t.Errorf("%+v", st)
 	}
-	if err := e.Put(Item{Session: "u/x", OID: "bad", Op: json.RawMessage(`{"k":"msg","oid":"other"}`)}, now); err == nil {
+	if _, err := e.Put(Item{Session: "u/x", OID: "bad", Op: json.RawMessage(`{"k":"msg","oid":"other"}`)}, now); err == nil {
 		t.Error("an op under another oid was taken")
 	}
 	if wait := e.Lost(now.Add(time.Minute)); wait > backoffMin {

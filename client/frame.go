@@ -38,6 +38,7 @@ type (
 		T   string            `json:"t"`
 		ID  int64             `json:"id"`
 		S   string            `json:"s"`
+		Cur string            `json:"cur,omitempty"`
 		Ops []json.RawMessage `json:"ops"`
 	}
 	pageFrame struct {

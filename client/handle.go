@@ -92,16 +92,17 @@ func (s *Session) put(o op) (*Receipt, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.K, err)
 	}
-	if err := s.admit(len(raw)); err != nil {
+	cur, err := s.admit(len(raw))
+	if err != nil {
 		return nil, err
 	}
-	if err := c.cfg.Outbox.Add(Item{Session: s.rec.id, OID: o.OID, Born: now, Op: raw}); err != nil {
+	if err := c.cfg.Outbox.Add(Item{Session: s.rec.id, OID: o.OID, Born: now, Op: raw, Cur: cur}); err != nil {
 		c.mu.Lock()
 		c.core.release(s.rec)
 		c.mu.Unlock()
 		return nil, fmt.Errorf("keep an op in the outbox: %w", err)
 	}
-	r := &Receipt{session: s, op: &pending{op: o, raw: raw, born: now}}
+	r := &Receipt{session: s, op: &pending{op: o, raw: raw, born: now, cur: cur}}
 	c.mu.Lock()
 	c.core.enqueue(s.rec, r.op, now)
 	c.mu.Unlock()
@@ -109,7 +110,8 @@ func (s *Session) put(o op) (*Receipt, error) {
 	return r, nil
 }
 
-func (s *Session) admit(size int) error {
+// admit makes room for an op, and returns the token that it is put after.
+func (s *Session) admit(size int) (cur string, err error) {
 	s.client.mu.Lock()
 	defer s.client.mu.Unlock()
 	limit := maxOpBytes
@@ -118,11 +120,11 @@ func (s *Session) admit(size int) error {
 	}
 	switch {
 	case s.client.handles[s.rec.id] != s:
-		return ErrClosed
+		return "", ErrClosed
 	case size > limit:
-		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, size, limit)
+		return "", fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, size, limit)
 	}
-	return s.client.core.admit(s.rec)
+	return s.rec.cur, s.client.core.admit(s.rec)
 }
 
 // Older asks for up to limit entries before the first one held; they appear in the State. Without a connection it

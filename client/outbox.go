@@ -13,6 +13,8 @@ type Item struct {
 	OID     string          `json:"oid"`
 	Born    time.Time       `json:"born"`
 	Op      json.RawMessage `json:"op"` // as it is put
+	// Cur is the resume token that was held then: what the op is put after, wherever that is.
+	Cur string `json:"cur,omitempty"`
 }
 
 // Outbox keeps ops that are not safe yet. A Client calls it from several goroutines and never twice at once for one

@@ -24,6 +24,8 @@ type pending struct {
 	op    op
 	raw   json.RawMessage
 	born  time.Time
+	cur   string // as in Item
+	moved bool   // was taken on a connection before this one
 	stage Stage
 	sent  bool // on this connection
 	solo  bool // was in a put that was refused: goes alone, so that only what is wrong is refused
@@ -31,7 +33,7 @@ type pending struct {
 }
 
 func newPending(it Item) (*pending, error) {
-	p := &pending{raw: it.Op, born: it.Born}
+	p := &pending{raw: it.Op, born: it.Born, cur: it.Cur}
 	if err := json.Unmarshal(it.Op, &p.op); err != nil {
 		return nil, fmt.Errorf("op %s in the outbox: %w", it.OID, err)
 	}
@@ -128,6 +130,9 @@ func (p *pending) unsend() {
 func (q *queue) lost() {
 	q.landed()
 	q.again()
+	for _, p := range q.ops {
+		p.moved = true
+	}
 	q.after = time.Time{}
 }
 

@@ -13,8 +13,8 @@ type replica struct {
 	byOID map[string]*entry
 	log   []*entry // by place
 	vals  map[string]Value
-	// hlcs has the greatest stamp seen of every register, deleted keys included.
-	hlcs map[register]string
+	// tops has the op that decides every register, of those seen, deleted keys included.
+	tops map[register]top
 	read map[string]uint64
 	more bool
 	why  string
@@ -33,7 +33,7 @@ type register struct{ kind, of, user, v string }
 
 func newReplica() *replica {
 	return &replica{
-		byOID: map[string]*entry{}, vals: map[string]Value{}, hlcs: map[register]string{}, read: map[string]uint64{},
+		byOID: map[string]*entry{}, vals: map[string]Value{}, tops: map[register]top{}, read: map[string]uint64{},
 	}
 }
 
@@ -47,7 +47,7 @@ func (r *replica) snap(f *frame) (differing []string) {
 	r.more, r.why = f.More, f.Why
 	for key, v := range f.Map {
 		r.vals[key] = Value{JSON: v.V, User: v.User, HLC: v.HLC}
-		r.hlcs[register{kind: "set", v: key}] = v.HLC
+		r.tops[register{kind: "set", v: key}] = top{v.OID, v.HLC}
 	}
 	maps.Copy(r.read, f.Read)
 	return r.take(f.Log)
@@ -120,6 +120,15 @@ func (r *replica) tok(f *frame) fit {
 	return verdict
 }
 
+// top is an op that decides a register.
+type top struct{ oid, hlc string }
+
+// gives reports whether an op that comes decides instead: one with a greater stamp, or the same op with a smaller one. That
+// may uncover another, which then comes after it.
+func (t top) gives(it *item) bool {
+	return it.HLC > t.hlc || it.OID != "" && it.OID == t.oid && it.HLC < t.hlc
+}
+
 // mapOp applies an op on the map, an edit, a reaction or a read mark. An op on a message that is not held needs no
 // memory but its stamp: the message, when it comes, shows it.
 func (r *replica) mapOp(it *item) {
@@ -128,10 +137,10 @@ func (r *replica) mapOp(it *item) {
 		return
 	}
 	reg, ok := registerOf(it)
-	if !ok || it.HLC <= r.hlcs[reg] {
+	if !ok || !r.tops[reg].gives(it) {
 		return
 	}
-	r.hlcs[reg] = it.HLC
+	r.tops[reg] = top{it.OID, it.HLC}
 	if it.K == "set" {
 		r.set(it)
 	} else if e := r.byOID[it.Of]; e != nil && e.answer == nil {

@@ -193,8 +193,8 @@ func (s *session) stored(f *frame, user, device string) {
 		p.stage = max(p.stage, Stored)
 		if where, ok := at[p.op.OID]; ok && s.live && (where.HLC != "" || !p.op.onMap()) {
 			s.replica.own(p, where, user, device)
-		} else if p.op.K == KindMessage || p.op.onMap() {
-			s.askAgain(false) // it is stored, and this does not say where
+		} else if s.asking == 0 && (p.op.K == KindMessage || p.op.onMap()) {
+			s.askAgain(false) // it is stored, and neither this nor an answer that is under way says where
 		}
 	}
 	s.token(f)

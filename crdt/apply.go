@@ -5,11 +5,14 @@ import (
 )
 
 // Item is one thing a client is shown: an entry that is new or replaces the one it holds, a map op as it was put,
-// or the next piece of an answer. Exactly one field is set.
+// or the next piece of an answer. Exactly one of Entry, Map and Tok is set.
 type Item struct {
 	Entry *Entry
 	Map   *MapOp
 	Tok   *Tok
+	// Again marks what stood before and still does, although another copy of it came: it is for who may have been shown
+	// that one elsewhere.
+	Again bool
 }
 
 // MapOp is an op on the session's map, with the version that decides between it and others on its register.
@@ -49,14 +52,25 @@ func Apply(st Store, op *Op, dot Dot) []Item {
 	if !known || id.before(old) {
 		st.Set(identityKey(op.OID), id.encode())
 		items = applyCopy(st, op, id, old, known)
+	} else {
+		items = again(opItems(st, op.OID, nil))
 	}
 	for _, seed := range op.slots() {
 		if s := seatSlot(st, op, id, seed); s != nil {
 			items = append(items, Item{Entry: s.view(st, true)})
+		} else if s, ok := ReadSlot(st, seed.oid); ok {
+			items = append(items, Item{Entry: s.view(st, true), Again: true})
 		}
 	}
 	for _, run := range op.Runs {
 		requestStop(st, run, op)
+	}
+	return items
+}
+
+func again(items []Item) []Item {
+	for i := range items {
+		items[i].Again = true
 	}
 	return items
 }
@@ -163,7 +177,7 @@ func applyRegister(st Store, op *Op, id, old Identity, known bool) []Item {
 		st.Set(writtenKey(op.Of), nil)
 	}
 	shown := &MapOp{Op: op, Version: id.Version()}
-	if known {
+	if known || op.Of != "" { // an entry does not say by which stamp it shows what it shows
 		return registerItems(st, shown, id.reg)
 	}
 	return []Item{{Map: shown}}

@@ -188,7 +188,14 @@ func Page(st Store, before uint64, limit int) (log []*Entry, more bool) {
 }
 
 // Since returns what a holder of seen lacks: entries and map ops as they are now, causes first.
-func Since(st Store, seen Vector) []Item {
+func Since(st Store, seen Vector) []Item { return since(st, seen).items(st, seen) }
+
+// SinceBehind is Since for a holder that was also shown, by a region which was behind, what seen does not say. It may have
+// been shown copies that do not stand, so what stands comes even where seen has it.
+func SinceBehind(st Store, seen Vector) []Item { return since(st, seen).items(st, nil) }
+
+// since is what the ops that seen lacks touched.
+func since(st Store, seen Vector) *touched {
 	var found touched
 	h := ReadHeader(st)
 	for _, id := range h.Seen.IDs() {
@@ -198,20 +205,22 @@ func Since(st Store, seen Vector) []Item {
 			return true
 		})
 	}
-	return found.items(st, seen)
+	return &found
 }
 
-// Crossed returns what changed since base both by ops that a holder of seen had seen elsewhere and by ops that it had
-// not: where the two meet, what it was shown in between may not be what stands now.
+// Crossed returns what was changed since base by ops that a holder of seen had seen elsewhere, and is touched by ops that it
+// had not: where the two meet, what it was shown in between may not be what stands now.
 func Crossed(st Store, base, seen Vector) []Item {
 	h := ReadHeader(st)
 	known, fresh := map[string]bool{}, map[string]bool{}
 	for _, id := range h.Seen.IDs() {
-		lo, hi := dotKey(id, base[id]+1), dotKey(id, h.Seen[id]+1)
+		lo, hi := dotKey(id, min(base[id], seen[id])+1), dotKey(id, h.Seen[id]+1)
 		st.Scan(lo, hi, false, func(k, v []byte) bool {
 			side := fresh
-			if be64dec(k[5:]) <= seen[id] {
-				side = known
+			if f := be64dec(k[5:]); f <= seen[id] {
+				if side = known; f <= base[id] {
+					return true
+				}
 			}
 			for name := range strings.SplitSeq(string(v[1:]), "\x00") {
 				side[name] = true
@@ -303,6 +312,19 @@ func registerItems(st Store, op *MapOp, reg string) []Item {
 		items = append(items, Item{Map: top})
 	}
 	return items
+}
+
+// Standing returns the op that decides what an entry shows instead of an op on it; nil if that one does. (The map's values say
+// by which stamp they stand; entries do not.)
+func Standing(st Store, oid string) []Item {
+	id, ok := Lookup(st, oid)
+	if !ok || id.reg == "" {
+		return nil
+	}
+	if top := winner(st, id.reg); top.OID != oid && top.Of != "" {
+		return []Item{{Map: top}}
+	}
+	return nil
 }
 
 // readItem shows a read mark's op only if it still is the mark.

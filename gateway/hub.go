@@ -94,7 +94,7 @@ func (h *hub) wake(p uint8) {
 	}
 	have := h.cursors(p)
 	sh.waiting = slices.DeleteFunc(sh.waiting, func(s *sub) bool {
-		covered := have.Covers(s.came.seen)
+		covered := have.Covers(s.came.all())
 		if covered {
 			s.conn.send(item{kind: itemCovered, sub: s})
 		}

@@ -149,7 +149,8 @@ func (c *Conn) open(id *int64, session, cur string, tail *int) {
 		c.fail(id, session, err)
 		return
 	}
-	if old := c.subs[session]; old != nil {
+	old := c.subs[session]
+	if old != nil {
 		old.close() // opened again: it starts anew
 	} else if len(c.subs) >= wire.MaxOpen {
 		c.fail(id, session, wire.Errorf(wire.TooLarge, "at most %d sessions are open on a connection: close some", wire.MaxOpen))
@@ -160,6 +161,7 @@ func (c *Conn) open(id *int64, session, cur string, tail *int) {
 		pos, err := c.g.tokens.parse(cur, c.identity.User, session)
 		s.begin(pos, err == nil)
 	}
+	s.before = old
 	c.subs[session] = s
 	c.g.hub.add(s)
 	c.send(item{kind: itemOpen, sub: s})

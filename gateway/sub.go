@@ -21,6 +21,7 @@ type sub struct {
 	closed bool
 	behind bool
 	pos    position
+	before *sub        // the one that it replaces, until it is open
 	base   crdt.Vector // while behind: what the region had when the client came
 	tok    *wire.Tok   // the last frame written, if it is this session's tok: it gets the cur
 }
@@ -58,8 +59,26 @@ func (s *sub) begin(pos position, good bool) {
 
 func (s *sub) close() { s.conn.g.hub.remove(s) }
 
+// token covers what was sent. While the region is behind its client, what it sends is for the time being, since it may
+// change where it meets what the client has seen elsewhere: it is covered once the region has caught up, and until then
+// comes again to a client that comes back, here or in another region.
 func (s *sub) token() string {
-	return s.conn.g.tokens.mint(&s.pos, s.conn.identity.User, s.session)
+	pos := s.pos
+	if s.behind {
+		pos.seen, pos.shown = s.came.seen, s.pos.seen.Clone()
+		pos.shown.Merge(s.came.shown)
+	}
+	return s.conn.g.tokens.mint(&pos, s.conn.identity.User, s.session)
+}
+
+// inherit takes over what a client was shown for the time being after the token that it asks again with.
+func (s *sub) inherit() {
+	if old := s.before; old != nil && old.open && old.behind {
+		shown := old.pos.seen.Clone()
+		shown.Merge(s.came.shown)
+		s.came.shown = shown
+	}
+	s.before = nil
 }
 
 // take moves the position over a change and reports whether the client lacks it.
@@ -87,7 +106,11 @@ func (s *sub) load() (frame any, err error) {
 			return
 		}
 		s.base = h.Seen.Clone()
-		items := crdt.Since(st, s.came.seen)
+		since := crdt.Since
+		if s.came.shown != nil {
+			since = crdt.SinceBehind
+		}
+		items := since(st, s.came.seen)
 		s.pos.seen.Merge(s.came.seen)
 		s.pos.reach(s.came.floor.Seq, s.came.floor.Stamp)
 		frame = &wire.Delta{T: "delta", ID: s.id, S: s.session, Cur: s.token(), Ops: itemFrames(items), Behind: s.sayBehind()}
@@ -130,7 +153,7 @@ func (s *sub) snap(st crdt.Store) *wire.Snap {
 		Log: entryFrames(log), More: more, Why: why,
 	}
 	for _, m := range crdt.Map(st) {
-		snap.Map[m.Key] = wire.MapValue{V: m.Value, HLC: m.Version.String(), User: m.User}
+		snap.Map[m.Key] = wire.MapValue{V: m.Value, HLC: m.Version.String(), User: m.User, OID: m.OID}
 	}
 	return snap
 }

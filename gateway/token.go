@@ -14,6 +14,18 @@ import (
 type position struct {
 	seen  crdt.Vector
 	floor crdt.Floor // the highest seq and stamp delivered
+	// shown is what was delivered for the time being, by a region that lacked some of seen; nil if nothing was.
+	shown crdt.Vector
+}
+
+// all is everything that the client has been shown.
+func (p *position) all() crdt.Vector {
+	if p.shown == nil {
+		return p.seen
+	}
+	all := p.seen.Clone()
+	all.Merge(p.shown)
+	return all
 }
 
 // reach raises the position.
@@ -23,13 +35,15 @@ func (p *position) reach(seq uint64, stamp crdt.Stamp) {
 
 const (
 	tokenVersion = 1
+	tokenBehind  = 0x80 // a bit of the version's byte
 	macSize      = 16
 	keyIDSize    = 2
 )
 
 var errToken = errors.New("not a resume token of this user and session")
 
-// tokens signs and checks resume tokens: version, key id, seq, stamp, vector, and a MAC that also covers whom and
+// tokens signs and checks resume tokens: version, key id, seq, stamp, vector (while a region is behind two, the
+// first after its length), and a MAC that also covers whom and
 // which session the token is for.
 type tokens struct{ keys [][]byte }
 
@@ -50,22 +64,31 @@ func sign(key, body []byte, user, session string) []byte {
 
 func (t tokens) mint(p *position, user, session string) string {
 	id := keyID(t.keys[0])
-	b := append([]byte{tokenVersion}, id[:]...)
+	version := byte(tokenVersion)
+	if p.shown != nil {
+		version |= tokenBehind
+	}
+	b := append([]byte{version}, id[:]...)
 	b = binary.AppendUvarint(b, p.floor.Seq)
 	b = binary.BigEndian.AppendUint64(b, uint64(p.floor.Stamp))
-	b = append(b, crdt.EncodeVector(p.seen)...)
+	seen := crdt.EncodeVector(p.seen)
+	if p.shown != nil {
+		b = binary.AppendUvarint(b, uint64(len(seen)))
+		seen = append(seen, crdt.EncodeVector(p.shown)...)
+	}
+	b = append(b, seen...)
 	return base64.RawURLEncoding.EncodeToString(append(b, sign(t.keys[0], b, user, session)...))
 }
 
-// maxToken bounds what is decoded: some twenty origins.
-const maxToken = 512
+// maxToken bounds what is decoded: some eighty origins, or forty of a region that is behind.
+const maxToken = 1024
 
 func (t tokens) parse(cur, user, session string) (position, error) {
 	if len(cur) > maxToken {
 		return position{}, errToken
 	}
 	b, err := base64.RawURLEncoding.DecodeString(cur)
-	if err != nil || len(b) < 1+keyIDSize+macSize || b[0] != tokenVersion {
+	if err != nil || len(b) < 1+keyIDSize+macSize || b[0]&^tokenBehind != tokenVersion {
 		return position{}, errToken
 	}
 	body, mac := b[:len(b)-macSize], b[len(b)-macSize:]
@@ -77,12 +100,22 @@ func (t tokens) parse(cur, user, session string) (position, error) {
 	if n <= 0 || len(rest) < n+8 {
 		return position{}, errToken
 	}
-	seen, err := crdt.DecodeVector(rest[n+8:])
-	if err != nil {
+	pos := position{floor: crdt.Floor{Seq: seq, Stamp: crdt.Stamp(binary.BigEndian.Uint64(rest[n:]))}}
+	rest = rest[n+8:]
+	if b[0]&tokenBehind != 0 {
+		size, n := binary.Uvarint(rest)
+		if n <= 0 || size > uint64(len(rest)-n) {
+			return position{}, errToken
+		}
+		if pos.shown, err = crdt.DecodeVector(rest[n+int(size):]); err != nil {
+			return position{}, errToken
+		}
+		rest = rest[n:][:size]
+	}
+	if pos.seen, err = crdt.DecodeVector(rest); err != nil {
 		return position{}, errToken
 	}
-	stamp := crdt.Stamp(binary.BigEndian.Uint64(rest[n:]))
-	return position{seen: seen, floor: crdt.Floor{Seq: seq, Stamp: stamp}}, nil
+	return pos, nil
 }
 
 func (t tokens) signed(body, mac []byte, user, session string) bool {

@@ -108,8 +108,9 @@ func (c *Conn) writeFor(s *sub, frame any) {
 
 // answerOpen answers at once if the region holds all that the client has seen, and else waits for that.
 func (c *Conn) answerOpen(s *sub) error {
+	s.inherit()
 	have := c.g.cfg.Backend.Cursors(s.partition)
-	if s.cur == curGood && !have.Covers(s.came.seen) {
+	if s.cur == curGood && !have.Covers(s.came.all()) {
 		c.g.cfg.Clock.AfterFunc(c.g.cfg.BehindAfter, func() { c.send(item{kind: itemLate, sub: s}) })
 		c.g.hub.await(s)
 		return nil
@@ -171,10 +172,16 @@ func (c *Conn) event(it *item) {
 			continue
 		}
 		for _, item := range ch.Items {
+			if item.Again && s.came.shown == nil {
+				continue
+			}
 			if !own || !isOp(item, ch.Op) {
 				show = append(show, item)
 			}
 		}
+	}
+	if own {
+		show = append(show, e.Stands...)
 	}
 	c.showItems(s, show, before)
 	if own {

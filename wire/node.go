@@ -53,6 +53,8 @@ type Event struct {
 	Tag uint64
 	// Placed has one element per op of the Put, in its order, retries included. Nil if Tag is 0 or Refused is set.
 	Placed []Placed
+	// Stands is what decides, for map ops of the Put that were known and do not: whoever put them may not know.
+	Stands []crdt.Item
 	// Refused is why the put changed nothing: it wraps one of crdt's reasons.
 	Refused error
 	// Reset is set in an event of its own: the node has taken over another's state, and events that led to it were not

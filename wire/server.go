@@ -48,6 +48,7 @@ type MapValue struct {
 	V    json.RawMessage `json:"v"`
 	HLC  string          `json:"hlc"`
 	User string          `json:"user"`
+	OID  string          `json:"oid"` // of the op that decided: that may turn out to have a smaller stamp
 }
 
 // Delta is what a client lacks, causes first.

@@ -78,6 +78,7 @@ type Value struct {
 	V    json.RawMessage `json:"v"`
 	HLC  string          `json:"hlc"`
 	User string          `json:"user"`
+	OID  string          `json:"oid"`
 }
 
 // Place is what an ok says of one op.

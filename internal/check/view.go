@@ -29,9 +29,11 @@ type View struct {
 	Opened  bool // a snap or a delta has come since the last open
 	Entries map[string]*Entry
 	Values  map[string]Value
-	sets    map[string]map[string]Item // by key and oid: the map ops behind values, as far as they are known
+	sets    map[string]map[string]Item // by register and oid: the map ops behind values and texts, as far as they are known
+	loose   bool                       // what was shown by a region that was behind may be corrected, and so come again
 	told    map[string]string          // by oid: the stamp that the server named last
 	Last    map[string]Item            // by oid: what the server said last of a place and an attempt
+	stood   map[string]Item            // as Last, of what is not to come again without a change
 	Own     map[string]Item            // ops under way from this device, by oid
 	Faults  []string
 	Bytes   int                  // bytes of answers that came as tok
@@ -41,16 +43,25 @@ type View struct {
 // NewView is of a session of which nothing is held.
 func NewView(s string) *View {
 	return &View{s: s, Entries: map[string]*Entry{}, Values: map[string]Value{},
-		sets: map[string]map[string]Item{}, told: map[string]string{}, Last: map[string]Item{}, Own: map[string]Item{}, Came: map[string]time.Time{}}
+		sets: map[string]map[string]Item{}, told: map[string]string{}, Last: map[string]Item{}, stood: map[string]Item{}, Own: map[string]Item{}, Came: map[string]time.Time{}}
 }
 
 func (v *View) fault(format string, args ...any) {
 	v.Faults = append(v.Faults, v.s+": "+fmt.Sprintf(format, args...))
 }
 
-// Opening says that the client asks for the session, again if it had it: what followed the last cur may come again.
-func (v *View) Opening() {
+// Opening says that the client asks for the session, again if it had it: what followed the cur that it came with may come
+// again.
+func (v *View) Opening(cur string) {
+	answered := v.Opened
 	v.Opened = false
+	if cur != v.Cur || v.Behind { // what came while the region was behind was for the time being
+		v.told, v.stood = map[string]string{}, map[string]Item{}
+		for _, e := range v.Entries {
+			e.covered = 0
+		}
+	}
+	v.loose, v.Behind = v.Behind || v.loose && !answered, false
 	for _, e := range v.Entries {
 		e.again = true
 	}
@@ -92,6 +103,7 @@ func (v *View) snap(f *Frame) {
 	}
 	for k, val := range f.Map {
 		v.Values[k] = val
+		v.sets["set "+k] = map[string]Item{val.OID: {K: "set", OID: val.OID, Key: k, V: val.V, HLC: val.HLC, User: val.User}}
 	}
 	v.Opened = true
 	if f.More || f.Behind != nil && *f.Behind {
@@ -114,6 +126,9 @@ func (v *View) snap(f *Frame) {
 
 func (v *View) delta(f *Frame) {
 	v.Opened = true
+	if v.Behind && f.Behind != nil && !*f.Behind { // what stands where regions met, changed or not
+		v.told, v.stood = map[string]string{}, map[string]Item{}
+	}
 	keys := map[string]int{}
 	for _, it := range f.Ops {
 		keys[it.Key]++
@@ -127,9 +142,11 @@ func (v *View) delta(f *Frame) {
 			v.entry(it, false)
 		case "set":
 			// The op that decides a key may come again beside another on the same key, which it stands above.
-			if v.told[it.OID] == it.HLC && keys[it.Key] == 1 {
+			if v.told[it.OID] == it.HLC && keys[it.Key] == 1 && !v.loose {
 				v.fault("%s came again without a change", it.OID)
 			}
+			v.set(it)
+		case "edit", "del":
 			v.set(it)
 		}
 	}
@@ -140,8 +157,8 @@ func (v *View) Hold(it Item) { v.entry(it, true) }
 
 // entry adds an entry or replaces the one held.
 func (v *View) entry(it Item, snap bool) {
-	held, told := v.Entries[it.OID], v.Last[it.OID]
-	v.Last[it.OID] = it
+	held, told := v.Entries[it.OID], v.stood[it.OID]
+	v.Last[it.OID], v.stood[it.OID] = it, it
 	if it.K == "run" {
 		v.run(held, it)
 		return
@@ -150,7 +167,7 @@ func (v *View) entry(it Item, snap bool) {
 	if it.Text != nil {
 		e.Shown = *it.Text
 	}
-	if held != nil && !snap && same(told, it) && held.Shown == e.Shown {
+	if held != nil && !snap && !v.loose && same(told, it) && held.Shown == e.Shown {
 		v.fault("%s came again without a change", it.OID)
 	}
 	v.Entries[it.OID] = e
@@ -251,27 +268,53 @@ func (v *View) tok(f *Frame) {
 	v.Bytes += len(f.D)
 }
 
-// set takes a map op: one oid keeps its smallest stamp, and per key the greatest stamp wins.
+// register names what a map op writes, "" if that is not followed here.
+func register(it Item) string {
+	switch it.K {
+	case "set":
+		return "set " + it.Key
+	case "edit", "del":
+		return "text " + it.Of
+	}
+	return ""
+}
+
+// set takes a map op: one oid keeps its smallest stamp, and per register the greatest stamp wins.
 func (v *View) set(it Item) {
 	v.told[it.OID] = it.HLC
-	ops := v.sets[it.Key]
+	reg := register(it)
+	ops := v.sets[reg]
 	if ops == nil {
 		ops = map[string]Item{}
-		v.sets[it.Key] = ops
+		v.sets[reg] = ops
 	}
 	if held, known := ops[it.OID]; known && held.HLC <= it.HLC {
 		return
 	}
-	lowered := ops[it.OID]
+	before := v.top(reg)
 	ops[it.OID] = it
-	if val := v.Values[it.Key]; lowered.HLC != "" && val.HLC == lowered.HLC {
-		v.Values[it.Key] = Value{} // it may uncover another
-	}
-	for _, op := range ops {
-		if op.HLC > v.Values[it.Key].HLC {
-			v.Values[it.Key] = Value{op.V, op.HLC, op.User}
+	top := v.top(reg)
+	switch e := v.Entries[top.Of]; {
+	case top.K == "set":
+		if top.HLC > v.Values[top.Key].HLC || v.Values[top.Key].HLC == before.HLC { // an op may have uncovered another
+			v.Values[top.Key] = Value{top.V, top.HLC, top.User, top.OID}
+		}
+	case e != nil && (top.OID == it.OID || top.OID != before.OID):
+		e.Shown = ""
+		if top.K == "edit" && top.Text != nil {
+			e.Shown = *top.Text
 		}
 	}
+}
+
+// top is the op that decides a register, of those that are known.
+func (v *View) top(reg string) (top Item) {
+	for _, op := range v.sets[reg] {
+		if op.HLC > top.HLC {
+			top = op
+		}
+	}
+	return top
 }
 
 // ok places this device's own ops.
@@ -289,13 +332,17 @@ func (v *View) ok(f *Frame) {
 				e = held
 			}
 			v.Last[p.OID] = Item{Seq: p.Seq, At: p.At}
+			v.stood[p.OID] = v.Last[p.OID]
 			if e.Seq == 0 || ByPlace(v.Last[p.OID], e.Item) < 0 { // one oid stands at its first place
 				e.Seq, e.At = p.Seq, p.At
 			}
 			v.Entries[p.OID] = e
-		case "set":
+		case "set", "edit", "del":
 			op.HLC = p.HLC
 			v.set(op)
+		}
+		if f.Cur == "" { // the session is not open yet: what answers the open may have it
+			v.told[p.OID], v.stood[p.OID] = "", Item{}
 		}
 	}
 }

@@ -144,7 +144,7 @@ func (d *device) connect(s *site, sessions ...string) error {
 // opening is what asks for a session.
 func (d *device) opening(session string) obj {
 	v := d.view(session)
-	v.Opening()
+	v.Opening(v.Cur)
 	if v.Cur == "" {
 		return obj{"s": session, "tail": 500}
 	}

@@ -199,6 +199,8 @@ func (s *step) put(c *Command) {
 		}
 		if _, known := crdt.Issue(st, op, c.Floor); !known {
 			ev.Changes = append(ev.Changes, s.issue(st, p, op))
+		} else if ev.Tag != 0 {
+			ev.Stands = append(ev.Stands, crdt.Standing(st, op.OID)...)
 		}
 		if ev.Tag != 0 {
 			ev.Placed = append(ev.Placed, s.placed(st, p, op.OID))
