@@ -146,7 +146,7 @@ func (a *attempt) heed(now time.Time, r *workpb.Reply) (outcome string) {
 	}
 	a.held = max(a.held, r.Len)
 	a.sent = max(a.sent, a.held)
-	if !a.closing && a.held == a.sent {
+	if !a.closing && !a.failing && a.held == a.sent {
 		a.due = now.Add(a.pace.silence)
 	}
 	return ""

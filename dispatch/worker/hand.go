@@ -15,9 +15,9 @@ import (
 // model has ended.
 var ErrOver = errors.New("the answer is over")
 
-// Hand is a worker that its owner drives, step by step, with the owner's time: it starts no goroutine, waits for
-// nothing, and looks at no clock. It does what Run does, but the models are the owner's: Step tells which answers are to be
-// made, Say and End what the models say. Config.LLM is not asked. A Hand has one owner.
+// Hand is a worker that its owner drives, step by step: it starts no goroutine, does not wait for Redis to have
+// something, and goes by the time that it is told. It does what Run does, but the models are the owner's: Step tells
+// which answers are to be made, Say and End what their models say. Config.LLM is not asked. A Hand has one owner.
 type Hand struct {
 	ctx     context.Context
 	s       *session
@@ -77,8 +77,8 @@ func (w *Worker) Hand(ctx context.Context) (*Hand, error) {
 	}, nil
 }
 
-// Step does all that there is to do now: it reads replies and jobs that are there, announces the worker, and reports. It
-// returns the answers that the region has given to this worker, for their models to begin. An error says that Redis
+// Step does all that there is to do now: it reads replies and jobs that are there, announces the worker, and reports.
+// It returns the answers that the region has given to this worker, for their models to begin. An error says that Redis
 // failed: the Hand goes on, and tries again when that is due. Time does not go back from one step to the next.
 func (h *Hand) Step(now time.Time) (started []*Answer, err error) {
 	h.now = now
@@ -124,18 +124,25 @@ func (h *Hand) end(a *Answer, outcome string) {
 	a.w.end(outcome, h.now)
 }
 
-// take takes as many jobs as fit.
+// take takes as many jobs as fit. With fewer places than streams a read looks at some of them: it goes on until it has
+// looked at all.
 func (h *Hand) take() error {
-	free := min(h.s.cfg.Concurrency-len(h.answers), maxTake)
-	if free <= 0 {
-		return nil
+	for looked := 0; looked < len(h.s.streams); {
+		free := min(h.s.cfg.Concurrency-len(h.answers), maxTake)
+		if free <= 0 {
+			return nil
+		}
+		jobs, err := h.s.fetch(h.ctx, free, stream.NoWait)
+		for _, d := range jobs {
+			w, _ := h.s.begin(h.ctx, d, h.now)
+			h.answers = append(h.answers, &Answer{w: w})
+		}
+		if err != nil {
+			return err
+		}
+		looked += free
 	}
-	jobs, err := h.s.fetch(h.ctx, free, stream.NoWait)
-	for _, d := range jobs {
-		w, _ := h.s.begin(h.ctx, d, h.now)
-		h.answers = append(h.answers, &Answer{w: w})
-	}
-	return err
+	return nil
 }
 
 // speak has every answer report what is due.
@@ -164,8 +171,8 @@ func (h *Hand) End(a *Answer, res llm.Result, err error) {
 	}
 }
 
-// Due is when the next Step has something to do by itself; the zero time: at once. What arrives in Redis is not told: the owner
-// steps when that may be so, as well.
+// Due is when the next Step has something to do by itself; the zero time: at once. Of what arrives in Redis a Hand is
+// not told: its owner steps when that may be so, as well.
 func (h *Hand) Due() time.Time {
 	if !h.here {
 		return h.arriving.at

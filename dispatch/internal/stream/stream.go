@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"time"
 
@@ -49,12 +48,6 @@ const (
 	ioTimeout   = 3 * time.Second
 )
 
-// Dial makes connections to Redis.
-type Dial func(ctx context.Context, network, addr string) (net.Conn, error)
-
-// noTimeout stands for none: go-redis has no other word for it in all its settings.
-const noTimeout = 10_000 * time.Hour
-
 // Open returns a client for a URL. It connects when it is first used. Commands are tried once: a retry can add an
 // entry twice, and the caller knows better when that is harmless. nil dials the machine's network. With a dial of the
 // caller's the client sets no deadlines, which follow the machine's clock: a command takes until its connection answers
@@ -69,8 +62,7 @@ func Open(url string, conns int, dial Dial) (*redis.Client, error) {
 	o.ContextTimeoutEnabled, o.DisableIdentity, o.Protocol = true, true, 2
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	if dial != nil {
-		o.Dialer, o.DialTimeout, o.PoolTimeout, o.ConnMaxIdleTime = dial, noTimeout, noTimeout, -1
-		o.ReadTimeout, o.WriteTimeout = -2, -2 // which means that no deadline is set
+		byHand(o, dial)
 	}
 	return redis.NewClient(o), nil
 }
