@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -46,6 +47,14 @@ type Config struct {
 	// Now is the clock that leases are measured by: the region's. nil is time.Now.
 	Now func() time.Time
 
+	// Dial makes the connections to Redis, with no timeout of ours on them. nil dials the machine's network.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Wait waits before something is tried again, or until ctx ends, and reports whether to go on. nil waits by the
+	// machine's clock.
+	Wait func(ctx context.Context, d time.Duration) bool
+	// Draw draws a number from 0 to below n, for how long to wait. It may be called concurrently. nil draws at random.
+	Draw func(n int64) int64
+
 	// Tick is how often due answers are looked at without an event; default 250 ms.
 	Tick time.Duration
 	// Block is how long a read of results waits, and so how soon a stream that was lost is noticed; at least 1 ms,
@@ -69,7 +78,7 @@ func (c *Config) check() error {
 	if c.Commits == nil {
 		errs = append(errs, errors.New("commits are missing"))
 	}
-	if probe, err := stream.Open(c.Redis, 1); err != nil {
+	if probe, err := stream.Open(c.Redis, 1, c.Dial); err != nil {
 		errs = append(errs, err)
 	} else {
 		probe.Close()
@@ -107,6 +116,10 @@ func orElse(d *time.Duration, def time.Duration) {
 	if *d == 0 {
 		*d = def
 	}
+}
+
+func (c *Config) backoff(first, most time.Duration) *stream.Backoff {
+	return &stream.Backoff{Min: first, Max: most, Draw: c.Draw, Sleep: c.Wait}
 }
 
 // Dispatch joins a region to its Redis. Make it with New.

@@ -81,8 +81,15 @@ func (b *inbox) workers(w workforce) {
 	b.poke()
 }
 
+// pending reports whether there is something to take.
+func (b *inbox) pending() bool { return len(b.wake) > 0 }
+
 // take empties the inbox.
 func (b *inbox) take() (dirty map[string]struct{}, overflow bool, force *workforce) {
+	select {
+	case <-b.wake: // before the rest is emptied: what comes later wakes again
+	default:
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	dirty, overflow, force = b.dirty, b.overflow, b.force

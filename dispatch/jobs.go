@@ -3,6 +3,8 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -96,7 +98,7 @@ func delivered(groups []redis.XInfoGroup, id string) bool {
 // Of workers that died between taking a job and beginning it, entries and names are left behind when the leader
 // changed too. They are swept.
 const (
-	sweepEvery    = time.Minute
+	SweepEvery    = time.Minute // how often Run sweeps
 	sweepEntries  = 10 * time.Minute
 	sweepNames    = time.Hour
 	maxSweepBatch = 100 // entries and names of a stream in one sweep; the rest goes with the next
@@ -129,6 +131,7 @@ func (j jobs) sweepConsumers(ctx context.Context, key string, names time.Duratio
 	if err != nil {
 		return wrap("sweep workers", err)
 	}
+	slices.SortFunc(all, func(a, b redis.XInfoConsumer) int { return strings.Compare(a.Name, b.Name) })
 	for _, c := range all[:min(len(all), maxSweepBatch)] {
 		if c.Pending == 0 && c.Idle >= names {
 			err = errors.Join(err, j.redis.XGroupDelConsumer(ctx, key, stream.Group, c.Name).Err())

@@ -14,7 +14,7 @@ import (
 
 func newJobs(t *testing.T, s *redistest.Server) jobs {
 	t.Helper()
-	c, err := stream.Open(s.URL(), 2)
+	c, err := stream.Open(s.URL(), 2, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func TestEmbedded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	c, err := stream.Open(e.URL(), 1)
+	c, err := stream.Open(e.URL(), 1, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,11 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/roamsync/roam/crdt"
@@ -35,7 +39,7 @@ func (t *tracked) by(at time.Time) {
 	}
 }
 
-// outbox sees to it that every open answer is asked for. All but inbox is owned by run.
+// outbox sees to it that every open answer is asked for. All but inbox is owned by who calls round.
 type outbox struct {
 	cfg     *Config
 	met     *metrics
@@ -48,32 +52,43 @@ type outbox struct {
 	sessions map[string]*tracked
 	force    workforce
 	backlog  bool // there are open answers that are not tracked
+	rest     bool // the last round left some that are due
 }
 
 // run works until ctx ends.
 func (o *outbox) run(ctx context.Context) error {
 	tick := time.NewTicker(o.cfg.Tick)
 	defer tick.Stop()
-	defer o.met.none()
 	for all := true; ; {
+		if err := o.round(ctx, all); err != nil {
+			return err
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 			all = true
-			o.measure()
 		case <-o.inbox.wake:
+			all = false
 		}
-		look := o.absorb(all)
-		if all = len(look) > maxRound; all {
-			look = look[:maxRound] // the others stay due
-			o.inbox.poke()
-		}
-		if err := o.perform(ctx, o.plan(look)); err != nil {
-			return err
-		}
-		o.met.tracked.Set(float64(len(o.sessions)))
 	}
+}
+
+// round looks at what is new, or at all that is due, and does what is to be done about it.
+func (o *outbox) round(ctx context.Context, all bool) error {
+	if all {
+		o.measure()
+	}
+	look := o.absorb(all || o.rest)
+	if o.rest = len(look) > maxRound; o.rest {
+		look = look[:maxRound] // the others stay due
+		o.inbox.poke()
+	}
+	if err := o.perform(ctx, o.plan(look)); err != nil {
+		return err
+	}
+	o.met.tracked.Set(float64(len(o.sessions)))
+	return nil
 }
 
 // measure shows how many answers are open, and since when.
@@ -103,7 +118,8 @@ func (o *outbox) absorb(all bool) []string {
 		o.rescan(dirty)
 	}
 	now := o.cfg.Now()
-	for session := range dirty {
+	changed := slices.Sorted(maps.Keys(dirty)) // the order is seen in Redis
+	for _, session := range changed {
 		o.track(session, now)
 	}
 	if force != nil && !force.equal(o.force) {
@@ -116,13 +132,7 @@ func (o *outbox) absorb(all bool) []string {
 	if all {
 		return o.due(now)
 	}
-	look := make([]string, 0, len(dirty))
-	for session := range dirty {
-		if o.sessions[session] != nil {
-			look = append(look, session)
-		}
-	}
-	return look
+	return slices.DeleteFunc(changed, func(session string) bool { return o.sessions[session] == nil })
 }
 
 // rescan adds every session with an open answer.
@@ -156,6 +166,9 @@ func (o *outbox) due(now time.Time) []string {
 			look = append(look, session)
 		}
 	}
+	slices.SortFunc(look, func(a, b string) int { // who has waited longest first
+		return cmp.Or(o.sessions[a].due.Compare(o.sessions[b].due), strings.Compare(a, b))
+	})
 	return look
 }
 

@@ -25,7 +25,8 @@ type region struct {
 	origin crdt.Origin
 	id     crdt.OriginID
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex       // guards what follows
+	time     func() time.Time // the machine's clock, unless the test has its own
 	shift    time.Duration
 	clock    crdt.Clock
 	sessions map[string]*crdt.Mem
@@ -44,7 +45,7 @@ type region struct {
 func newRegion(t *testing.T) *region {
 	o := crdt.NewOrigin(regionName, 7)
 	return &region{
-		t: t, name: regionName, origin: o, id: o.ID(), sessions: map[string]*crdt.Mem{}, f: map[uint8]uint64{},
+		t: t, time: time.Now, name: regionName, origin: o, id: o.ID(), sessions: map[string]*crdt.Mem{}, f: map[uint8]uint64{},
 		watchers: map[int]func([]wire.Event){}, changed: make(chan struct{}), client: client{t: t, runs: map[string]*shown{}},
 	}
 }
@@ -52,7 +53,7 @@ func newRegion(t *testing.T) *region {
 func (r *region) now() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return time.Now().Add(r.shift)
+	return r.time().Add(r.shift)
 }
 
 // advance moves the region's clock on.
@@ -93,7 +94,7 @@ func (r *region) put(session string, ops ...crdt.Op) {
 }
 
 func (r *region) stamp(op *crdt.Op) {
-	now := time.Now().Add(r.shift)
+	now := r.time().Add(r.shift)
 	op.Stamp, op.TS = r.clock.Next(now, 0), now.UnixMilli()
 }
 

@@ -23,7 +23,10 @@ const (
 	maxCommitBytes = 256 << 10
 )
 
-// results commits what workers report. All is owned by run.
+// ErrRedis marks a failure of Redis, after which the same may be tried again.
+var ErrRedis = errors.New("redis failed")
+
+// results commits what workers report. All is owned by who calls read.
 type results struct {
 	cfg     *Config
 	met     *metrics
@@ -39,27 +42,33 @@ type results struct {
 
 // run reads and commits until ctx ends, or the region refuses for good.
 func (r *results) run(ctx context.Context) error {
-	retry := stream.Backoff{Min: 50 * time.Millisecond, Max: 2 * time.Second}
+	retry := r.cfg.backoff(50*time.Millisecond, 2*time.Second)
 	for ctx.Err() == nil {
-		entries, err := stream.Read(ctx, r.reader, r.key, r.pos.String(), maxRead, r.cfg.Block)
-		if err == nil && len(entries) == 0 {
-			err = r.rewind(ctx)
-		}
-		if err != nil {
-			r.failed(ctx, "read results", err)
+		switch _, err := r.read(ctx, r.cfg.Block); {
+		case err == nil:
+			retry.Reset()
+		case ctx.Err() != nil:
+		case errors.Is(err, ErrRedis):
 			retry.Wait(ctx)
-			continue
-		}
-		retry.Reset()
-		r.health.OK()
-		if err := r.take(ctx, entries); err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
+		default:
 			return err
 		}
 	}
 	return nil
+}
+
+// read waits for entries up to block, and commits those that came. It returns how many.
+func (r *results) read(ctx context.Context, block time.Duration) (int, error) {
+	entries, err := stream.Read(ctx, r.reader, r.key, r.pos.String(), maxRead, block)
+	if err == nil && len(entries) == 0 {
+		err = r.rewind(ctx)
+	}
+	if err != nil {
+		r.failed(ctx, "read results", err)
+		return 0, fmt.Errorf("%w: %w", ErrRedis, err)
+	}
+	r.health.OK()
+	return len(entries), r.take(ctx, entries)
 }
 
 func (r *results) failed(ctx context.Context, op string, err error) {
@@ -105,7 +114,7 @@ func (r *results) take(ctx context.Context, entries []redis.XMessage) error {
 			return fmt.Errorf("results: %w", err)
 		}
 		b.last = id
-		rep, err := read(e)
+		rep, err := report(e)
 		if err != nil {
 			r.met.malformed.Inc()
 			r.cfg.Logger.Warn("result passed over", "id", e.ID, "err", err)
@@ -125,7 +134,7 @@ func (r *results) take(ctx context.Context, entries []redis.XMessage) error {
 	return r.commit(ctx, &b)
 }
 
-func read(e redis.XMessage) (*workpb.Report, error) {
+func report(e redis.XMessage) (*workpb.Report, error) {
 	rep := &workpb.Report{}
 	if err := stream.Decode(e, rep); err != nil {
 		return nil, err
@@ -166,7 +175,7 @@ func (r *results) trim(ctx context.Context) {
 // answer commits until the region does. After an error it is not known whether it did, and the same reports again
 // come out as known.
 func (r *results) answer(ctx context.Context, b *batch) ([]*crdt.Op, []crdt.Held, error) {
-	retry := stream.Backoff{Min: 20 * time.Millisecond, Max: time.Second}
+	retry := r.cfg.backoff(20*time.Millisecond, time.Second)
 	for {
 		ops := b.ops()
 		held, err := r.cfg.Commits.Answer(ctx, ops, b.last.String())

@@ -45,6 +45,7 @@ func readWorkforce(ctx context.Context, c *redis.Client, keys stream.Keys) (work
 	if err != nil || len(names) == 0 {
 		return w, wrap("list workers", err)
 	}
+	slices.Sort(names) // Redis has no order of them
 	at := make([]string, len(names))
 	for i, n := range names {
 		at[i] = keys.Worker(n)
@@ -78,7 +79,7 @@ func wrap(op string, err error) error {
 	return fmt.Errorf("%s: %w", op, err)
 }
 
-// roster keeps the outbox informed of the workers, and the streams clear of what dead ones left.
+// roster keeps the outbox informed of the workers, and the streams clear of what dead ones left. It has one owner.
 type roster struct {
 	redis  *redis.Client
 	keys   stream.Keys
@@ -86,29 +87,29 @@ type roster struct {
 	inbox  *inbox
 	health *stream.Health
 	met    *metrics
-	every  time.Duration
+	last   workforce // as last polled
 }
 
 // run polls until ctx ends.
-func (r *roster) run(ctx context.Context) error {
-	poll, sweep := time.NewTicker(r.every), time.NewTicker(sweepEvery)
+func (r *roster) run(ctx context.Context, every time.Duration) error {
+	poll, sweep := time.NewTicker(every), time.NewTicker(SweepEvery)
 	defer poll.Stop()
 	defer sweep.Stop()
-	last := r.poll(ctx)
+	r.poll(ctx)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-poll.C:
-			last = r.poll(ctx)
+			r.poll(ctx)
 		case <-sweep.C:
-			r.sweep(ctx, last)
+			r.sweep(ctx)
 		}
 	}
 }
 
 // poll tells the outbox who is there. Without Redis nobody is.
-func (r *roster) poll(ctx context.Context) workforce {
+func (r *roster) poll(ctx context.Context) {
 	w, err := readWorkforce(ctx, r.redis, r.keys)
 	if err != nil {
 		r.failed(ctx, "workers", err)
@@ -116,13 +117,14 @@ func (r *roster) poll(ctx context.Context) workforce {
 	} else {
 		r.health.OK()
 	}
+	r.last = w
 	r.inbox.workers(w)
-	return w
 }
 
-func (r *roster) sweep(ctx context.Context, w workforce) {
-	models := slices.Collect(maps.Keys(w.models))
-	if w.alive > 0 {
+// sweep clears the streams of the models that are served.
+func (r *roster) sweep(ctx context.Context) {
+	models := slices.Sorted(maps.Keys(r.last.models))
+	if r.last.alive > 0 {
 		models = append(models, "")
 	}
 	for _, m := range models {

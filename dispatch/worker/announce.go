@@ -18,7 +18,7 @@ const announceTTL = 10 * time.Second
 func (s *session) announce(ctx context.Context) {
 	beat := time.NewTicker(s.cfg.Announce)
 	defer beat.Stop()
-	retry := stream.Backoff{Min: 100 * time.Millisecond, Max: s.cfg.Announce}
+	retry := s.cfg.backoff(100*time.Millisecond, s.cfg.Announce)
 	for {
 		select {
 		case <-ctx.Done():
@@ -27,16 +27,25 @@ func (s *session) announce(ctx context.Context) {
 		case <-beat.C:
 		case <-s.renew:
 		}
-		if err := s.show(ctx); err != nil {
-			s.failed(ctx, "announce", err)
+		if s.announceOnce(ctx) != nil {
 			if retry.Wait(ctx) {
 				s.again()
 			}
 			continue
 		}
 		retry.Reset()
-		s.health.OK()
 	}
+}
+
+// announceOnce shows that the worker lives.
+func (s *session) announceOnce(ctx context.Context) error {
+	err := s.show(ctx)
+	if err != nil {
+		s.failed(ctx, "announce", err)
+		return err
+	}
+	s.health.OK()
+	return nil
 }
 
 // again has the announcement made again soon.

@@ -2,9 +2,11 @@ package worker
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"time"
 
@@ -36,6 +38,15 @@ type Config struct {
 	Tracer trace.Tracer
 	// Provider is who runs the model, as gen_ai.provider.name says it: openai, …; default "echo".
 	Provider string
+
+	// Dial makes the connections to Redis, with no timeout of ours on them. nil dials the machine's network.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Now is the worker's clock; a Hand is told the time instead. nil is time.Now.
+	Now func() time.Time
+	// Nonce returns a name that no worker and no attempt has ever had. It may be called concurrently. nil: a random one.
+	Nonce func() string
+	// Draw draws a number from 0 to below n, for how long to wait. It may be called concurrently. nil draws at random.
+	Draw func(n int64) int64
 
 	// Grace is how long running answers may go on after Run was told to end; default 5 s, below zero not at all. What
 	// does not end in it is left to another worker, once its lease has run out.
@@ -86,7 +97,7 @@ func (c *Config) check() error {
 	if c.Block != 0 && c.Block < time.Millisecond {
 		errs = append(errs, errors.New("block is below 1 ms, which Redis takes for ever"))
 	}
-	if probe, err := stream.Open(c.Redis, 1); err != nil {
+	if probe, err := stream.Open(c.Redis, 1, c.Dial); err != nil {
 		errs = append(errs, err)
 	} else {
 		probe.Close()
@@ -101,6 +112,12 @@ func (c *Config) defaults() {
 	if c.Registerer == nil {
 		c.Registerer = prometheus.NewRegistry()
 	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Nonce == nil {
+		c.Nonce = nonce
+	}
 	c.Provider = cmp.Or(c.Provider, "echo")
 	orElse(&c.Concurrency, 64)
 	orElse(&c.MaxAnswer, 1<<20)
@@ -109,6 +126,10 @@ func (c *Config) defaults() {
 	orElse(&c.Silence, 5*time.Second)
 	orElse(&c.Resend, time.Second)
 	orElse(&c.Block, time.Second)
+}
+
+func (c *Config) backoff(first, most time.Duration) stream.Backoff {
+	return stream.Backoff{Min: first, Max: most, Draw: c.Draw}
 }
 
 func orElse[T int | time.Duration](v *T, def T) {

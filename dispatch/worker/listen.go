@@ -13,43 +13,51 @@ import (
 const maxReplies = 256
 
 // listen hands replies to the attempts that they are for, until ctx ends.
-func (s *session) listen(ctx context.Context, pos stream.ID) {
-	retry := stream.Backoff{Min: 50 * time.Millisecond, Max: 2 * time.Second}
+func (s *session) listen(ctx context.Context) {
+	retry := s.cfg.backoff(50*time.Millisecond, 2*time.Second)
 	for ctx.Err() == nil {
-		entries, err := stream.Read(ctx, s.control, s.keys.Control(), pos.String(), maxReplies, s.cfg.Block)
-		if err == nil && len(entries) == 0 {
-			var again bool
-			if again, err = stream.Rewound(ctx, s.redis, s.keys.Control(), pos); again {
-				pos = stream.ID{}
-			}
-		}
-		if err != nil {
-			s.failed(ctx, "read control", err)
+		if s.hear(ctx, s.cfg.Block) != nil {
 			retry.Wait(ctx)
 			continue
 		}
 		retry.Reset()
-		s.health.OK()
-		for _, e := range entries {
-			if id, err := stream.ParseID(e.ID); err == nil {
-				pos = id
-			}
-			r := &workpb.Reply{}
-			if err := stream.Decode(e, r); err != nil {
-				s.cfg.Logger.Warn("reply passed over", "id", e.ID, "err", err)
-				continue
-			}
-			s.route(r)
+	}
+}
+
+// hear waits for replies up to block, and hands on those that came.
+func (s *session) hear(ctx context.Context, block time.Duration) error {
+	entries, err := stream.Read(ctx, s.control, s.keys.Control(), s.pos.String(), maxReplies, block)
+	if err == nil && len(entries) == 0 {
+		var again bool
+		if again, err = stream.Rewound(ctx, s.redis, s.keys.Control(), s.pos); again {
+			s.pos = stream.ID{}
 		}
 	}
+	if err != nil {
+		s.failed(ctx, "read control", err)
+		return err
+	}
+	s.health.OK()
+	for _, e := range entries {
+		if id, err := stream.ParseID(e.ID); err == nil {
+			s.pos = id
+		}
+		r := &workpb.Reply{}
+		if err := stream.Decode(e, r); err != nil {
+			s.cfg.Logger.Warn("reply passed over", "id", e.ID, "err", err)
+			continue
+		}
+		s.route(r)
+	}
+	return nil
 }
 
 func (s *session) route(r *workpb.Reply) {
 	s.mu.Lock()
-	a := s.attempts[r.Nonce]
+	w := s.works[r.Nonce]
 	s.mu.Unlock()
-	if a != nil {
-		a.box.put(r)
+	if w != nil {
+		w.box.put(r)
 	}
 }
 

@@ -22,26 +22,35 @@ const maxTake = 64
 
 // take takes jobs, never more than can be worked on at once, until ctx ends.
 func (s *session) take(ctx context.Context, start func(*delivery)) {
-	retry := stream.Backoff{Min: 50 * time.Millisecond, Max: 2 * time.Second}
-	for turn := 0; ; turn++ {
+	retry := s.cfg.backoff(50*time.Millisecond, 2*time.Second)
+	for {
 		free := s.reserve(ctx)
 		if free == 0 {
 			return
 		}
-		jobs, err := s.read(ctx, turn, free)
+		jobs, err := s.fetch(ctx, free, s.cfg.Block)
 		for _, j := range jobs {
 			start(j)
 		}
 		s.release(free - len(jobs))
 		if err == nil {
 			retry.Reset()
-			s.health.OK()
-			continue
-		}
-		if !s.repair(ctx, err) && !retry.Wait(ctx) {
+		} else if !retry.Wait(ctx) {
 			return
 		}
 	}
+}
+
+// fetch waits up to block for jobs, and makes the groups again if they are gone: then there are none this time.
+func (s *session) fetch(ctx context.Context, free int, block time.Duration) ([]*delivery, error) {
+	jobs, err := s.read(ctx, s.turn, free, block)
+	s.turn++
+	if err == nil {
+		s.health.OK()
+	} else {
+		err = s.repair(ctx, err)
+	}
+	return jobs, err
 }
 
 // reserve waits for a free place, and takes those that are free besides; 0 if ctx has ended.
@@ -69,8 +78,8 @@ func (s *session) release(n int) {
 
 // read waits for jobs. Redis counts by stream, so with fewer places than streams it looks at some of them, others the
 // next time, and waits less.
-func (s *session) read(ctx context.Context, turn, free int) ([]*delivery, error) {
-	keys, block := s.streams, s.cfg.Block
+func (s *session) read(ctx context.Context, turn, free int, block time.Duration) ([]*delivery, error) {
+	keys := s.streams
 	if free < len(keys) {
 		at := turn * free % len(keys)
 		keys = append(append([]string{}, keys[at:]...), keys[:at]...)[:free]
@@ -110,18 +119,17 @@ func (s *session) delivery(ctx context.Context, key string, e redis.XMessage) *d
 	return nil
 }
 
-// repair makes the groups again if Redis lost them; it reports whether to go on at once.
-func (s *session) repair(ctx context.Context, err error) bool {
+// repair makes the groups again if Redis lost them; without an error the read may come again at once.
+func (s *session) repair(ctx context.Context, err error) error {
 	if !stream.NoGroup(err) {
 		s.failed(ctx, "read jobs", err)
-		return false
+		return err
 	}
 	s.again()
-	if err := s.makeGroups(ctx); err != nil {
+	if err = s.makeGroups(ctx); err != nil {
 		s.failed(ctx, "make groups", err)
-		return false
 	}
-	return true
+	return err
 }
 
 // ack removes a job that needs no other worker. If it fails the entry is swept later, and another who takes it is told

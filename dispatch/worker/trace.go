@@ -92,10 +92,11 @@ func (j *journey) asking(ctx context.Context, q *llm.Job, provider string) (cont
 }
 
 // firstPiece calls observe with the time up to the first piece that emit is given.
-func firstPiece(since time.Time, emit func(string) error, observe func(float64)) func(string) error {
+func firstPiece(now func() time.Time, emit func(string) error, observe func(float64)) func(string) error {
 	var once sync.Once
+	since := now()
 	return func(piece string) error {
-		once.Do(func() { observe(time.Since(since).Seconds()) })
+		once.Do(func() { observe(now().Sub(since).Seconds()) })
 		return emit(piece)
 	}
 }

@@ -35,7 +35,7 @@ func New(cfg Config) (*Worker, error) {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
 	return &Worker{
-		cfg: cfg, met: met, name: nonce(), keys: stream.KeysOf(cfg.Region), ready: make(chan struct{}),
+		cfg: cfg, met: met, name: cfg.Nonce(), keys: stream.KeysOf(cfg.Region), ready: make(chan struct{}),
 	}, nil
 }
 
@@ -49,19 +49,21 @@ func nonce() string {
 	return hex.EncodeToString(b[:])
 }
 
-// session is one Run.
+// session is one Run, or one Hand.
 type session struct {
 	*Worker
 	redis   *redis.Client // for commands
 	jobs    *redis.Client // for blocked reads of jobs
 	control *redis.Client // for blocked reads of control
 	health  *stream.Health
-	streams []string // of jobs, the default model's first
-	slots   chan struct{}
+	streams []string      // of jobs, the default model's first
+	slots   chan struct{} // of Run: a token for each place that is taken
 	renew   chan struct{} // holds one token when the announcement is to be made again
+	turn    int           // reads of jobs so far; owned by who fetches
+	pos     stream.ID     // in the control stream; owned by who hears
 
-	mu       sync.Mutex // guards what follows
-	attempts map[string]*attempt
+	mu    sync.Mutex // guards what follows
+	works map[string]*work
 }
 
 // maxCommandConns bounds the connections for commands: answers share them.
@@ -69,16 +71,16 @@ const maxCommandConns = 32
 
 func (w *Worker) open() (*session, error) {
 	s := &session{
-		Worker: w, health: &stream.Health{Log: w.cfg.Logger}, streams: []string{w.keys.Jobs("")},
-		slots: make(chan struct{}, w.cfg.Concurrency), renew: make(chan struct{}, 1), attempts: map[string]*attempt{},
+		Worker: w, health: &stream.Health{Log: w.cfg.Logger, Now: w.cfg.Now}, streams: []string{w.keys.Jobs("")},
+		slots: make(chan struct{}, w.cfg.Concurrency), renew: make(chan struct{}, 1), works: map[string]*work{},
 	}
 	for _, m := range w.cfg.Models {
 		s.streams = append(s.streams, w.keys.Jobs(m))
 	}
 	var err [3]error
-	s.redis, err[0] = stream.Open(w.cfg.Redis, min(w.cfg.Concurrency+4, maxCommandConns))
-	s.jobs, err[1] = stream.Open(w.cfg.Redis, 1)
-	s.control, err[2] = stream.Open(w.cfg.Redis, 1)
+	s.redis, err[0] = stream.Open(w.cfg.Redis, min(w.cfg.Concurrency+4, maxCommandConns), w.cfg.Dial)
+	s.jobs, err[1] = stream.Open(w.cfg.Redis, 1, w.cfg.Dial)
+	s.control, err[2] = stream.Open(w.cfg.Redis, 1, w.cfg.Dial)
 	return s, errors.Join(err[:]...)
 }
 
@@ -89,19 +91,17 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("worker: %w", err)
 	}
-	work, abort := context.WithCancel(context.WithoutCancel(ctx))
+	working, abort := context.WithCancel(context.WithoutCancel(ctx))
 	defer abort()
 	defer s.redis.Close()
 	defer context.AfterFunc(ctx, func() { s.jobs.Close() })()
-	defer context.AfterFunc(work, func() { s.control.Close() })()
+	defer context.AfterFunc(working, func() { s.control.Close() })()
 
-	pos, ok := s.connect(ctx)
 	var helpers, answers sync.WaitGroup
-	if ok {
-		w.once.Do(func() { close(w.ready) })
-		helpers.Go(func() { s.listen(work, pos) })
+	if s.connect(ctx) {
+		helpers.Go(func() { s.listen(working) })
 		helpers.Go(func() { s.announce(ctx) })
-		s.take(ctx, func(j *delivery) { answers.Go(func() { s.serve(work, j) }) })
+		s.take(ctx, func(j *delivery) { answers.Go(func() { s.serve(working, j) }) })
 	}
 	s.wait(&answers, abort)
 	abort()
@@ -129,27 +129,35 @@ func (s *session) wait(answers *sync.WaitGroup, abort func()) {
 	}
 }
 
-// connect waits for Redis, and makes what it needs there. It returns where the control stream is: replies from then
-// on are for this session.
-func (s *session) connect(ctx context.Context) (pos stream.ID, ok bool) {
-	retry := stream.Backoff{Min: 50 * time.Millisecond, Max: 2 * time.Second}
-	for {
-		pos, err := stream.Last(ctx, s.redis, s.keys.Control())
-		if err == nil {
-			err = s.makeGroups(ctx)
-		}
-		if err == nil {
-			err = s.show(ctx)
-		}
-		if err == nil {
-			s.health.OK()
-			return pos, true
-		}
-		s.failed(ctx, "connect", err)
+// connect waits for Redis; it reports whether to go on.
+func (s *session) connect(ctx context.Context) bool {
+	retry := s.cfg.backoff(50*time.Millisecond, 2*time.Second)
+	for s.arrive(ctx) != nil {
 		if !retry.Wait(ctx) {
-			return pos, false
+			return false
 		}
 	}
+	return true
+}
+
+// arrive makes in Redis what the session needs, and finds where the control stream is: replies from then on are for
+// this session.
+func (s *session) arrive(ctx context.Context) error {
+	pos, err := stream.Last(ctx, s.redis, s.keys.Control())
+	if err == nil {
+		err = s.makeGroups(ctx)
+	}
+	if err == nil {
+		err = s.show(ctx)
+	}
+	if err != nil {
+		s.failed(ctx, "connect", err)
+		return err
+	}
+	s.pos = pos
+	s.health.OK()
+	s.once.Do(func() { close(s.ready) })
+	return nil
 }
 
 // failed notes that an operation on Redis failed.

@@ -12,14 +12,23 @@ import (
 // Backoff doubles from Min to Max; each wait is drawn from the upper half. Its owner is one goroutine.
 type Backoff struct {
 	Min, Max time.Duration
-	next     time.Duration
+	// Draw draws from 0 to below n; nil: at random.
+	Draw func(n int64) int64
+	// Sleep waits for d, or until ctx ends, and reports whether to go on; nil: by the machine's clock.
+	Sleep func(ctx context.Context, d time.Duration) bool
+
+	next time.Duration
 }
 
 // Next returns how long to wait now.
 func (b *Backoff) Next() time.Duration {
 	d := max(b.next, b.Min)
 	b.next = min(2*d, b.Max)
-	return d/2 + rand.N(d/2+1)
+	draw := b.Draw
+	if draw == nil {
+		draw = rand.Int64N
+	}
+	return d/2 + time.Duration(draw(int64(d/2)+1))
 }
 
 // Reset starts again from Min.
@@ -27,6 +36,9 @@ func (b *Backoff) Reset() { b.next = 0 }
 
 // Wait waits for the next delay, or until ctx ends; it reports whether to go on.
 func (b *Backoff) Wait(ctx context.Context) bool {
+	if b.Sleep != nil {
+		return b.Sleep(ctx, b.Next())
+	}
 	t := time.NewTimer(b.Next())
 	defer t.Stop()
 	select {
@@ -43,6 +55,7 @@ const quiet = 10 * time.Second
 // Health logs when Redis goes away and when it is back; not every failure between, and not often when it comes and goes.
 type Health struct {
 	Log  *slog.Logger
+	Now  func() time.Time // nil: time.Now
 	down atomic.Bool
 
 	mu   sync.Mutex // guards what follows
@@ -55,10 +68,14 @@ func (h *Health) Failed(ctx context.Context, op string, err error) {
 	if ctx.Err() != nil || h.down.Swap(true) {
 		return
 	}
+	now := time.Now
+	if h.Now != nil {
+		now = h.Now
+	}
 	h.mu.Lock()
-	say := h.at.IsZero() || time.Since(h.at) >= quiet
+	say := h.at.IsZero() || now().Sub(h.at) >= quiet
 	if say {
-		h.said, h.at = true, time.Now()
+		h.said, h.at = true, now()
 	}
 	h.mu.Unlock()
 	if say {

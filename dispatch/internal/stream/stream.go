@@ -49,8 +49,10 @@ const (
 )
 
 // Open returns a client for a URL. It connects when it is first used. Commands are tried once: a retry can add an
-// entry twice, and the caller knows better when that is harmless.
-func Open(url string, conns int) (*redis.Client, error) {
+// entry twice, and the caller knows better when that is harmless. nil dials the machine's network. With a dial of the
+// caller's the client sets no deadlines, which follow the machine's clock: a command takes until its connection answers
+// or is closed.
+func Open(url string, conns int, dial Dial) (*redis.Client, error) {
 	o, err := redis.ParseURL(url)
 	if err != nil {
 		return nil, fmt.Errorf("redis url: %w", err)
@@ -59,12 +61,15 @@ func Open(url string, conns int) (*redis.Client, error) {
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, ioTimeout, ioTimeout
 	o.ContextTimeoutEnabled, o.DisableIdentity, o.Protocol = true, true, 2
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	if dial != nil {
+		byHand(o, dial)
+	}
 	return redis.NewClient(o), nil
 }
 
 // Entry returns the arguments that add a message to a stream.
 func Entry(key string, m proto.Message) (*redis.XAddArgs, error) {
-	b, err := proto.Marshal(m)
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(m) // maps by key: what is sent follows from what is known
 	if err != nil {
 		return nil, fmt.Errorf("encode for %s: %w", key, err)
 	}
@@ -85,6 +90,9 @@ func Decode(e redis.XMessage, m proto.Message) error {
 	}
 	return nil
 }
+
+// NoWait as the block of a read: it takes what is there. Zero would wait for ever.
+const NoWait = time.Duration(-1)
 
 // Read returns the entries after a position, up to count. It waits up to block for the first one.
 func Read(ctx context.Context, c *redis.Client, key, pos string, count int64, block time.Duration) ([]redis.XMessage, error) {

@@ -20,7 +20,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func open(t *testing.T, s *redistest.Server) *redis.Client {
 	t.Helper()
-	c, err := stream.Open(s.URL(), 2)
+	c, err := stream.Open(s.URL(), 2, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
