@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"unicode/utf8"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // Reasons to refuse a put. A refused put changes nothing, in whole.
@@ -147,7 +149,7 @@ func (s *Slot) issueBegin(op *Op, region string) Verdict {
 	case s.Leased(op.Stamp):
 		return Leased
 	}
-	op.Attempt = s.nextAttempt(region)
+	op.Attempt = s.nextAttempt(op, region)
 	s.Attempt, s.Len = op.Attempt, 0
 	return Accepted
 }
@@ -161,8 +163,30 @@ func (s *Slot) answeredBy(region string) bool {
 	return s.Attempt.Region == region
 }
 
-func (s *Slot) nextAttempt(region string) Attempt {
-	return Attempt{Epoch: max(s.Attempt.Epoch, 1), Region: region, N: s.Attempt.N + 1}
+// nextAttempt is greater than the one that stands, and by how much depends on who opens it: a region that has lost an
+// attempt, and opens another in its place, must not give it the same number.
+func (s *Slot) nextAttempt(op *Op, region string) Attempt {
+	who := xxhash.Sum64String(op.Nonce)
+	if op.Nonce == "" {
+		who = xxhash.Sum64(be64(uint64(op.Stamp)))
+	}
+	return Attempt{Epoch: max(s.Attempt.Epoch, 1), Region: region, N: s.Attempt.N + 1 + uint32(who%attemptGap)}
+}
+
+// attemptGap bounds what an attempt's number grows by.
+const attemptGap = 1 << 12
+
+// Revoke returns the op that takes an open attempt from its worker, for a region that goes on under a new incarnation: what
+// the worker has reported under the old one may be lost here and known elsewhere, so that the two would not be one text. Nil if
+// there is nothing to take.
+func Revoke(st Store, session, run, region string, stamp Stamp) *Op {
+	s, ok := ReadSlot(st, run)
+	if !ok || s.State != RunRunning || s.Attempt.Region != region {
+		return nil
+	}
+	op := &Op{Kind: KindBegin, Session: session, Run: run, Stamp: stamp, Model: s.Model}
+	op.Attempt = s.nextAttempt(op, region)
+	return op
 }
 
 func (s *Slot) issueChunk(op *Op, region string) Verdict {
@@ -209,7 +233,7 @@ func (s *Slot) issueDone(st Store, op *Op, region string) Verdict {
 		return Superseded
 	}
 	if s.State == RunQueued {
-		s.Attempt = s.nextAttempt(region)
+		s.Attempt = s.nextAttempt(op, region)
 	}
 	text := s.Text(st)
 	op.Attempt, op.Off, op.Len, op.Sum = s.Attempt, 0, uint64(len(text)), SumOf(text)

@@ -145,7 +145,7 @@ func (s *Slot) StopFin() string {
 
 // Leased reports whether the standing attempt's worker may still be at work.
 func (s *Slot) Leased(now Stamp) bool {
-	return s.State == RunRunning && now.Wall() < s.Active.Wall()+LeaseTTL.Milliseconds()
+	return s.State == RunRunning && s.Nonce != "" && now.Wall() < s.Active.Wall()+LeaseTTL.Milliseconds()
 }
 
 // ReadSlot returns an answer slot by its id.

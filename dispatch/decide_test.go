@@ -17,6 +17,7 @@ func slotOf(at, by string, ago time.Duration, change ...func(*crdt.Slot)) *crdt.
 	s := &crdt.Slot{OID: "run-1"}
 	s.Of, s.At = "m1", crdt.NewOrigin(at, 1)
 	if by != "" {
+		s.Nonce = "w"
 		s.State, s.Attempt, s.Active = crdt.RunRunning, crdt.Attempt{Epoch: 1, Region: by, N: 1}, crdt.StampAt(noon.Add(-ago))
 	}
 	for _, c := range change {

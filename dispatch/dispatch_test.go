@@ -30,7 +30,7 @@ func TestQuestionIsAnswered(t *testing.T) {
 		r.work(llm.Echo{TokenDelay: time.Millisecond})
 		named := r.ask("u/a", "m1", prompt, "echo")[0]
 		s := r.awaitAnswer("u/a", named, answer)
-		if s.Model != "echo" || s.Attempt.N != 1 || s.Attempt.Region != regionName || string(s.Usage) == "" {
+		if s.Model != "echo" || r.region.attempts("u/a", named) != 1 || s.Attempt.Region != regionName || string(s.Usage) == "" {
 			t.Errorf("closed as %+v", s)
 		}
 		byDefault := r.ask("u/b", "m1", prompt, "")[0]

@@ -31,11 +31,11 @@ func TestWorkerDiesInMidAnswer(t *testing.T) {
 		stop()
 		r.work(fast)
 		r.advance(crdt.LeaseTTL / 2)
-		if s := r.slot("u/a", run); s.Attempt.N != 1 || s.State != crdt.RunRunning {
+		if s := r.slot("u/a", run); r.region.attempts("u/a", run) != 1 || s.State != crdt.RunRunning {
 			t.Errorf("before the lease ran out: %+v", s)
 		}
 		r.advance(crdt.LeaseTTL)
-		if s := r.awaitAnswer("u/a", run, answer); s.Attempt.N != 2 {
+		if s := r.awaitAnswer("u/a", run, answer); r.region.attempts("u/a", run) != 2 {
 			t.Errorf("ended as attempt %v", s.Attempt)
 		}
 	})
@@ -53,7 +53,7 @@ func TestRedisDiesInMidAnswer(t *testing.T) {
 		close(g.open)
 		waiting := r.ask("u/b", "m1", prompt, "")[0]
 		r.redis.Start(t)
-		if s := r.awaitAnswer("u/a", run, answer); s.Attempt.N != 1 {
+		if s := r.awaitAnswer("u/a", run, answer); r.region.attempts("u/a", run) != 1 {
 			t.Errorf("ended as attempt %v", s.Attempt)
 		}
 		r.awaitAnswer("u/b", waiting, answer)
@@ -75,7 +75,7 @@ func TestRedisLosesReports(t *testing.T) {
 		r.redis.Kill()
 		r.redis.Start(t)
 		r.lead()
-		if s := r.awaitAnswer("u/a", run, answer); s.Attempt.N != 1 {
+		if s := r.awaitAnswer("u/a", run, answer); r.region.attempts("u/a", run) != 1 {
 			t.Errorf("ended as attempt %v", s.Attempt)
 		}
 	})
@@ -135,7 +135,7 @@ func TestRedisIsWiped(t *testing.T) {
 			t.Fatal(err)
 		}
 		close(g.open)
-		if s := r.awaitAnswer("u/a", run, answer); s.Attempt.N != 1 {
+		if s := r.awaitAnswer("u/a", run, answer); r.region.attempts("u/a", run) != 1 {
 			t.Errorf("ended as attempt %v", s.Attempt)
 		}
 		r.awaitAnswer("u/b", waiting, answer)
@@ -173,7 +173,7 @@ func TestLeaderRestartsInMidAnswer(t *testing.T) {
 		close(g.open)
 		next := r.ask("u/a", "m2", prompt, "echo")[0]
 		r.lead()
-		if s := r.awaitAnswer("u/a", run, answer); s.Attempt.N != 1 {
+		if s := r.awaitAnswer("u/a", run, answer); r.region.attempts("u/a", run) != 1 {
 			t.Errorf("ended as attempt %v", s.Attempt)
 		}
 		r.awaitAnswer("u/a", next, answer)
@@ -229,7 +229,7 @@ func TestResultsComeTwice(t *testing.T) {
 		r.repeatResults()
 		other := r.ask("u/b", "m1", prompt, "echo")[0]
 		r.awaitAnswer("u/b", other, answer)
-		if s := r.awaitAnswer("u/a", run, answer); s.Attempt.N != 1 {
+		if s := r.awaitAnswer("u/a", run, answer); r.region.attempts("u/a", run) != 1 {
 			t.Errorf("ended as attempt %v", s.Attempt)
 		}
 	})

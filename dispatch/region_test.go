@@ -31,6 +31,7 @@ type region struct {
 	clock    crdt.Clock
 	sessions map[string]*crdt.Mem
 	f        map[uint8]uint64
+	begun    map[string]int // attempts by session and answer
 	position string
 	rewinds  bool // the position may go back
 	watchers map[int]func([]wire.Event)
@@ -45,7 +46,7 @@ type region struct {
 func newRegion(t *testing.T) *region {
 	o := crdt.NewOrigin(regionName, 7)
 	return &region{
-		t: t, time: time.Now, name: regionName, origin: o, id: o.ID(), sessions: map[string]*crdt.Mem{}, f: map[uint8]uint64{},
+		t: t, time: time.Now, name: regionName, origin: o, id: o.ID(), sessions: map[string]*crdt.Mem{}, begun: map[string]int{}, f: map[uint8]uint64{},
 		watchers: map[int]func([]wire.Event){}, changed: make(chan struct{}), client: client{t: t, runs: map[string]*shown{}},
 	}
 }
@@ -54,6 +55,13 @@ func (r *region) now() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.time().Add(r.shift)
+}
+
+// attempts is how often an answer was begun.
+func (r *region) attempts(session, run string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.begun[session+" "+run]
 }
 
 // advance moves the region's clock on.
@@ -139,6 +147,9 @@ func (r *region) Answer(ctx context.Context, ops []*crdt.Op, position string) ([
 		r.stamp(op)
 		if held[i] = crdt.IssueAnswer(st, op, r.name); held[i].Verdict == crdt.Accepted {
 			r.apply(st, op)
+			if op.Kind == crdt.KindBegin {
+				r.begun[op.Session+" "+op.Run]++
+			}
 		}
 	}
 	if position != "" {

@@ -30,6 +30,7 @@ type View struct {
 	Entries map[string]*Entry
 	Values  map[string]Value
 	sets    map[string]map[string]Item // by register and oid: the map ops behind values and texts, as far as they are known
+	more    bool                       // there are entries before those of the snap
 	loose   bool                       // what was shown by a region that was behind may be corrected, and so come again
 	told    map[string]string          // by oid: the stamp that the server named last
 	Last    map[string]Item            // by oid: what the server said last of a place and an attempt
@@ -94,6 +95,7 @@ func (v *View) Apply(f *Frame) {
 func (v *View) snap(f *Frame) {
 	held, values := v.Entries, v.Values
 	v.Entries, v.Values, v.sets, v.told = map[string]*Entry{}, map[string]Value{}, map[string]map[string]Item{}, map[string]string{}
+	v.more = f.More
 	for _, it := range f.Log {
 		if _, twice := v.Entries[it.OID]; twice {
 			v.fault("a snap has %s twice", it.OID)
@@ -126,6 +128,9 @@ func (v *View) snap(f *Frame) {
 
 func (v *View) delta(f *Frame) {
 	v.Opened = true
+	if f.Behind != nil && *f.Behind {
+		v.Behind = true
+	}
 	if v.Behind && f.Behind != nil && !*f.Behind { // what stands where regions met, changed or not
 		v.told, v.stood = map[string]string{}, map[string]Item{}
 	}
@@ -178,7 +183,7 @@ func same(a, b Item) bool { return a.Seq == b.Seq && a.At == b.At }
 // run adds a slot, or moves the one held on.
 func (v *View) run(held *Entry, it Item) {
 	_, own := v.Own[it.Of]
-	if v.Entries[it.Of] == nil && !own {
+	if v.Entries[it.Of] == nil && !own && !v.more {
 		v.fault("the answer %s came before its question %s", it.OID, it.Of)
 	}
 	if held != nil && it.Ep < held.Ep {
@@ -192,6 +197,8 @@ func (v *View) run(held *Entry, it Item) {
 	case it.Text != nil:
 		e.Shown = *it.Text
 		v.grown(held, e)
+	case held == nil && v.more: // it is older than what is held
+		return
 	case held == nil:
 		if it.Len != nil && *it.Len > 0 {
 			v.fault("the run %s is new here and came closed without its text", it.OID)
@@ -208,7 +215,13 @@ func (v *View) run(held *Entry, it Item) {
 
 // grown checks a text that came whole against what was held of the same attempt.
 func (v *View) grown(held, e *Entry) {
-	if held != nil && held.Ep == e.Ep && !strings.HasPrefix(e.Shown, held.Shown) {
+	if held == nil || held.Ep != e.Ep {
+		return
+	}
+	if v.Behind && !Closed(e.State) && strings.HasPrefix(held.Shown, e.Shown) {
+		e.Shown = held.Shown // the region has not come as far, and has said so
+	}
+	if !strings.HasPrefix(e.Shown, held.Shown) {
 		v.fault("the run %s became %q, which does not continue %q", e.OID, e.Shown, held.Shown)
 	}
 }
@@ -233,6 +246,9 @@ func Digest(text string) string {
 // tok is the next piece of an answer. What a client would repair is a fault here: each byte comes once.
 func (v *View) tok(f *Frame) {
 	e := v.Entries[f.Run]
+	if e == nil && v.more { // of an answer that is older than what is held
+		return
+	}
 	if e == nil {
 		v.fault("tok for %s, which is not held", f.Run)
 		return
@@ -253,7 +269,7 @@ func (v *View) tok(f *Frame) {
 	}
 	switch {
 	case f.Off < len(e.Shown):
-		if !e.again || f.Off < e.covered {
+		if !v.Behind && !v.loose && (!e.again || f.Off < e.covered) {
 			v.fault("%d bytes of %s came twice, from %d on", min(len(e.Shown)-f.Off, len(f.D)), f.Run, f.Off)
 		}
 		f.D = f.D[min(len(f.D), len(e.Shown)-f.Off):]

@@ -110,3 +110,13 @@ func (m *Machine) Sessions(partition uint8, visit func(name string)) error {
 		return true
 	})
 }
+
+// Elements returns all that the sessions of a partition hold, by key.
+func (m *Machine) Elements(partition uint8) map[string]string {
+	all := map[string]string{}
+	_ = m.cfg.Store.Scan([]byte{spaceSession, partition}, []byte{spaceSession, partition + 1}, false, func(k, v []byte) bool {
+		all[string(k[2:])] = string(v)
+		return true
+	})
+	return all
+}

@@ -268,6 +268,9 @@ func (s *step) ingest(rs *wire.Records) (uint64, error) {
 		st, p := s.session(ops[i].Session)
 		change := s.apply(st, p, ops[i], crdt.Dot{Origin: rs.Origin, ID: id, Partition: p, F: pos.F})
 		s.events = append(s.events, wire.Event{Session: ops[i].Session, Changes: []wire.Change{change}})
+		if rs.Origin.Region() == s.m.cfg.Region && s.self != "" && len(change.Items) > 0 && ops[i].Kind.IsAnswer() {
+			s.revoke(ops[i].Session, ops[i].Run) // our own, from before we lost something
+		}
 	}
 	return pos.F, nil
 }
@@ -346,4 +349,26 @@ func (s *step) renew(c *Command) {
 	for p := range uint8(crdt.Partitions) {
 		s.fail(s.b.Delete(partitionKey(spaceDeps, p)))
 	}
+	s.revokeAll()
+}
+
+// revokeAll takes every answer under way from its worker: see crdt.Revoke.
+func (s *step) revokeAll() {
+	var open []wire.OpenRun
+	s.fail(s.b.Scan([]byte{spaceOpen}, []byte{spaceOpen + 1}, false, func(k, _ []byte) bool {
+		session, run, _ := bytes.Cut(k[2:], []byte{0})
+		open = append(open, wire.OpenRun{Session: string(session), Run: string(run)})
+		return true
+	}))
+	for _, o := range open {
+		s.revoke(o.Session, o.Run)
+	}
+}
+
+func (s *step) revoke(session, run string) {
+	st, p := s.session(session)
+	if op := crdt.Revoke(st, session, run, s.m.cfg.Region, s.stamp+1); op != nil {
+		s.events = append(s.events, wire.Event{Session: session, Changes: []wire.Change{s.issue(st, p, op)}})
+	}
+	s.fail(st.err)
 }

@@ -80,6 +80,8 @@ const (
 	HoldRetry = 250 * time.Millisecond
 	// staleHeads is how many heartbeats a feed may stand still while its source has more, before it starts again.
 	staleHeads = 8
+	// maxStuck is how often a feed starts again in vain before the whole stream does.
+	maxStuck = 2
 )
 
 // ErrMessage is for a message that no region sends.

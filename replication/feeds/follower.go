@@ -30,6 +30,7 @@ type Follower struct {
 	feeds   map[Feed]*inflow
 	active  map[Feed]*inflow     // of feeds, those that something is under way in
 	origins map[crdt.Origin]bool // that are followed
+	stuck   map[Feed]int         // how often they were started again in vain
 	out     []Action
 }
 
@@ -49,7 +50,7 @@ type inflow struct {
 func NewFollower(region string, local Local, forks Forks) *Follower {
 	return &Follower{
 		region: region, local: local, forks: forks, feeds: map[Feed]*inflow{}, active: map[Feed]*inflow{},
-		origins: map[crdt.Origin]bool{},
+		origins: map[crdt.Origin]bool{}, stuck: map[Feed]int{},
 	}
 }
 
@@ -75,10 +76,15 @@ func (f *Follower) Heads(h *peerpb.Heads, up map[string]bool, now time.Time) err
 		}
 	}
 	for _, head := range h.Heads {
-		f.consider(crdt.Origin(head.Origin), head.F, up, now)
+		if err := f.consider(crdt.Origin(head.Origin), head.F, up, now); err != nil {
+			return err
+		}
 	}
 	return nil
 }
+
+// ErrStuck ends a stream on which feeds stand still however often they start again: what is asked does not arrive.
+var ErrStuck = errors.New("feeds stand still although they have started again")
 
 // follows decides whether an origin's feeds come over the link from a region: from its home while that is up, else
 // from any region that has more than we do. Our own current incarnation is never followed.
@@ -94,7 +100,7 @@ func follows(origin, self crdt.Origin, from string, up map[string]bool, ahead bo
 	return ahead
 }
 
-func (f *Follower) consider(o crdt.Origin, heads []uint64, up map[string]bool, now time.Time) {
+func (f *Follower) consider(o crdt.Origin, heads []uint64, up map[string]bool, now time.Time) error {
 	id, self := o.ID(), f.local.Self()
 	ahead := false
 	for p, head := range heads {
@@ -102,9 +108,11 @@ func (f *Follower) consider(o crdt.Origin, heads []uint64, up map[string]bool, n
 	}
 	if o == self && ahead {
 		f.out = append(f.out, Action{Renew: &Renew{self, "region " + f.region + " holds more of our feed than we do"}})
-		return
+		return nil
 	}
-	f.unstick(o, heads, now)
+	if err := f.unstick(o, heads, now); err != nil {
+		return err
+	}
 	want, have, relayed := follows(o, self, f.region, up, ahead), f.origins[o], o.Region() != f.region
 	switch {
 	case want && !have:
@@ -112,10 +120,11 @@ func (f *Follower) consider(o crdt.Origin, heads []uint64, up map[string]bool, n
 	case !want && have && (!relayed || up[o.Region()]):
 		f.unsubscribe(o)
 	}
+	return nil
 }
 
 // unstick starts feeds again that stand still although the peer has more.
-func (f *Follower) unstick(o crdt.Origin, heads []uint64, now time.Time) {
+func (f *Follower) unstick(o crdt.Origin, heads []uint64, now time.Time) error {
 	for p, head := range heads {
 		feed := Feed{o, uint8(p)}
 		in := f.feeds[feed]
@@ -126,10 +135,14 @@ func (f *Follower) unstick(o crdt.Origin, heads []uint64, now time.Time) {
 		default:
 			if in.stale++; in.stale >= staleHeads {
 				in.stale = 0
+				if f.stuck[feed]++; f.stuck[feed] > maxStuck {
+					return fmt.Errorf("%w: %s", ErrStuck, feed)
+				}
 				f.again(feed, in, errors.New("it stands still although the source has more"), now)
 			}
 		}
 	}
+	return nil
 }
 
 func (f *Follower) subscribe(o crdt.Origin, now time.Time) {
@@ -200,6 +213,7 @@ func (f *Follower) Records(r *peerpb.Records, note any) error {
 	}
 	in.frontier = wire.Position{F: rs.Last(), Hash: hash}
 	in.queue = append(in.queue, &Batch{rs, note})
+	delete(f.stuck, feed)
 	f.active[feed] = in
 	f.next(in)
 	return nil
