@@ -46,7 +46,7 @@ func BenchmarkFanOut(b *testing.B) {
 			h := g.hub
 			var conns []*Conn
 			for range n {
-				c := &Conn{wake: func() {}}
+				c := &Conn{wake: newSocket().signal}
 				h.add(&sub{conn: c, session: "alice/s", partition: crdt.PartitionOf("alice/s")})
 				conns = append(conns, c)
 			}

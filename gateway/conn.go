@@ -66,6 +66,8 @@ type Conn struct {
 	ended   bool
 	checked bool // a recheck is queued
 
+	user string // set by hello, before anything is queued that reads it
+
 	// owned by Receive
 	greeted  bool
 	identity Identity
@@ -75,6 +77,7 @@ type Conn struct {
 	expiry   func() (stop bool)
 
 	// owned by Work
+	failed error // why nothing is written any more
 	out    outbox
 	unsafe []unsafePut
 	held   []*heldOk
@@ -129,16 +132,22 @@ func (c *Conn) recheck() {
 // Work does what is queued, in order, and writes what comes of it. After an error the connection has ended, and its client was
 // told why if there was something to tell.
 func (c *Conn) Work() error {
-	err := c.work(c.take())
-	if err != nil {
+	if c.failed == nil {
+		c.failed = c.work(c.take())
+	}
+	if c.failed != nil {
 		c.finish()
 	}
-	return err
+	return c.failed
 }
 
-// End releases all that the connection holds. Its client is gone, or is let go.
+// End releases all that the connection holds, when neither Receive nor Work runs nor will. Its client is gone, or is let go;
+// what comes for it later is dropped.
 func (c *Conn) End() {
 	c.finish()
+	if c.failed == nil {
+		c.failed = errEnded
+	}
 	for _, s := range c.subs {
 		s.close()
 	}

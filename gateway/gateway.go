@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -116,11 +115,11 @@ type Gateway struct {
 	traces  *tracing
 	started time.Time
 	reached chan struct{} // some peer has acknowledged more
-	nextID  atomic.Uint64
 
 	mu      sync.Mutex
 	closing bool
-	conns   map[*Conn]struct{}
+	conns   []*Conn // by seq
+	lastSeq uint64
 	running sync.WaitGroup
 }
 
@@ -133,7 +132,7 @@ func New(cfg Config) (*Gateway, error) {
 	traces := newTracing(&cfg, m)
 	return &Gateway{
 		cfg: cfg, hub: newHub(cfg.Backend.Cursors, traces, m.open), tokens: tokens{cfg.Keys}, metrics: m,
-		traces: traces, started: cfg.Clock.Now(), reached: make(chan struct{}, 1), conns: map[*Conn]struct{}{},
+		traces: traces, started: cfg.Clock.Now(), reached: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -184,12 +183,7 @@ func (g *Gateway) deliver(events []wire.Event) {
 func (g *Gateway) all() []*Conn {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	all := make([]*Conn, 0, len(g.conns))
-	for c := range g.conns {
-		all = append(all, c)
-	}
-	slices.SortFunc(all, func(a, b *Conn) int { return cmp.Compare(a.seq, b.seq) })
-	return all
+	return slices.Clone(g.conns)
 }
 
 func (g *Gateway) shut() {
@@ -225,70 +219,60 @@ func (g *Gateway) connect(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no known subprotocol was offered; this server speaks "+Subprotocol, http.StatusBadRequest)
 		return
 	}
-	if !g.enter() {
-		g.metrics.refused.WithLabelValues("full").Inc()
-		http.Error(w, "this node takes no more connections now: try another region or come back", http.StatusServiceUnavailable)
+	s := newSocket()
+	c, err := g.Connect(s, s.signal)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	defer g.running.Done()
+	defer c.End()
 	// Any origin may connect: who a client is comes from the token in hello, never from a cookie.
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{Subprotocol}, InsecureSkipVerify: true})
 	if err != nil {
 		g.metrics.refused.WithLabelValues("upgrade").Inc()
 		return
 	}
-	g.serve(context.WithoutCancel(r.Context()), ws)
+	s.serve(context.WithoutCancel(r.Context()), c, ws)
 }
 
-// Connect takes in a connection that its owner drives, as this package does for WebSockets. wake is called, by any goroutine
-// and under locks, when Work has something to do. The owner ends it with End. An error says that no more are taken.
+// ErrFull is what Connect answers when the gateway has MaxConns connections, or is closing.
+var ErrFull = errors.New("this node takes no more connections now: try another region or come back")
+
+// Connect takes in a connection that its owner drives, as this package does for WebSockets, and ends with End; Run waits for
+// that. wake is called when Work has something to do, by any goroutine and under locks: it must neither block nor call the
+// gateway.
 func (g *Gateway) Connect(t Transport, wake func()) (*Conn, error) {
-	if !g.enter() {
-		return nil, wire.Errorf(wire.Unavailable, "this node takes no more connections now")
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closing || len(g.conns) >= g.cfg.MaxConns {
+		g.metrics.refused.WithLabelValues("full").Inc()
+		return nil, ErrFull
 	}
-	g.running.Done()
-	return g.newConn(t, wake), nil
-}
-
-func (g *Gateway) newConn(t Transport, wake func()) *Conn {
-	seq := g.nextID.Add(1)
+	g.lastSeq++
 	c := &Conn{
-		g: g, t: t, wake: wake, seq: seq, name: fmt.Sprintf("%s-%s-%d", g.cfg.Region, g.cfg.Node, seq),
+		g: g, t: t, wake: wake, seq: g.lastSeq, name: fmt.Sprintf("%s-%s-%d", g.cfg.Region, g.cfg.Node, g.lastSeq),
 		subs: map[string]*sub{}, rate: newBucket(g.now()),
 	}
-	g.keep(c)
-	return c
+	g.conns = append(g.conns, c)
+	g.metrics.conns.Set(float64(len(g.conns)))
+	g.running.Add(1)
+	return c, nil
+}
+
+// drop lets go of a connection, once.
+func (g *Gateway) drop(c *Conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	i, there := slices.BinarySearchFunc(g.conns, c.seq, func(o *Conn, seq uint64) int { return cmp.Compare(o.seq, seq) })
+	if !there {
+		return
+	}
+	g.conns = slices.Delete(g.conns, i, i+1)
+	g.metrics.conns.Set(float64(len(g.conns)))
+	g.running.Done()
 }
 
 func (g *Gateway) now() time.Time { return g.cfg.Clock.Now() }
 
 // age is since the gateway was made.
 func (g *Gateway) age() time.Duration { return g.now().Sub(g.started) }
-
-// enter counts a connection in, unless the gateway is full or closing.
-func (g *Gateway) enter() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closing || len(g.conns) >= g.cfg.MaxConns {
-		return false
-	}
-	g.running.Add(1)
-	return true
-}
-
-func (g *Gateway) keep(c *Conn) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.conns[c] = struct{}{}
-	g.metrics.conns.Set(float64(len(g.conns)))
-	if g.closing {
-		c.end(wire.Errorf(wire.Unavailable, "this node is going away"), wire.StatusGoingAway)
-	}
-}
-
-func (g *Gateway) drop(c *Conn) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.conns, c)
-	g.metrics.conns.Set(float64(len(g.conns)))
-}

@@ -292,7 +292,10 @@ func TestHS256(t *testing.T) {
 // TestSlowClientsAreCutOff: a queue that is full costs its own connection, and says why.
 func TestSlowClientsAreCutOff(t *testing.T) {
 	g, _ := serve(t, newFake())
-	c := g.newConn(nil, func() {})
+	c, err := g.Connect(nil, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer c.End()
 	for range queueItems + 100 {
 		c.send(item{kind: itemFrame})

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"time"
@@ -30,6 +31,7 @@ type hub struct {
 type shard struct {
 	mu      sync.Mutex
 	subs    map[string][]*sub // in the order they came
+	last    uint64            // order of the last that came
 	waiting []*sub            // whose client has seen what is not here yet
 }
 
@@ -57,6 +59,8 @@ func (h *hub) add(s *sub) {
 	sh := &h.shards[s.partition]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	sh.last++
+	s.order = sh.last
 	sh.subs[s.session] = append(sh.subs[s.session], s)
 	h.open.Inc()
 }
@@ -65,22 +69,29 @@ func (h *hub) remove(s *sub) {
 	sh := &h.shards[s.partition]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	same := func(o *sub) bool { return o == s }
-	before := sh.subs[s.session]
-	if after := slices.DeleteFunc(before, same); len(after) < len(before) {
-		h.open.Dec()
-		if sh.subs[s.session] = after; len(after) == 0 {
-			delete(sh.subs, s.session)
-		}
+	i, there := sh.find(s)
+	if !there {
+		return
 	}
-	sh.waiting = slices.DeleteFunc(sh.waiting, same)
+	h.open.Dec()
+	if sh.subs[s.session] = slices.Delete(sh.subs[s.session], i, i+1); len(sh.subs[s.session]) == 0 {
+		delete(sh.subs, s.session)
+	}
+	sh.waiting = slices.DeleteFunc(sh.waiting, func(o *sub) bool { return o == s })
+}
+
+// find returns where a sub is among those of its session, if it is. mu is held.
+func (sh *shard) find(s *sub) (int, bool) {
+	return slices.BinarySearchFunc(sh.subs[s.session], s.order, func(o *sub, order uint64) int { return cmp.Compare(o.order, order) })
 }
 
 // await has the sub told once the region's cursors cover what its client came with.
 func (h *hub) await(s *sub) {
 	sh := &h.shards[s.partition]
 	sh.mu.Lock()
-	sh.waiting = append(sh.waiting, s)
+	if _, there := sh.find(s); there { // else its client has closed it meanwhile, and nobody would take it out again
+		sh.waiting = append(sh.waiting, s)
+	}
 	sh.mu.Unlock()
 	h.wake(s.partition) // the cursors may have got there in between
 }

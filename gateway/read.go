@@ -9,7 +9,7 @@ import (
 )
 
 // Receive takes one frame as it came, and reports whether to read on. It is for one goroutine, and so is Work.
-func (c *Conn) Receive(line []byte) (more bool) { return c.line(line, false) }
+func (c *Conn) Receive(line []byte) (more bool) { return c.line(line, len(line) > wire.MaxFrame) }
 
 // line handles one frame and reports whether to read on.
 func (c *Conn) line(line []byte, tooLong bool) bool {
@@ -65,6 +65,7 @@ func (c *Conn) hello(f *wire.ClientFrame, err error) bool {
 	if len(c.device) > wire.MaxName {
 		c.device = c.device[:wire.MaxName]
 	}
+	c.user = id.User
 	c.assume(id)
 	c.send(item{kind: itemFrame, frame: c.welcome(*f.ID)})
 	for i, o := range f.Open {

@@ -15,6 +15,7 @@ type sub struct {
 	cur       string     // "none", "good" or "bad": what the client came with
 	came      position   // what it has seen, if good
 	floor     crdt.Floor // of came: what is put comes after it
+	order     uint64     // of the partition's subs, in which they came
 
 	// owned by Conn.Work
 	open   bool
@@ -68,15 +69,19 @@ func (s *sub) token() string {
 		pos.seen, pos.shown = s.came.seen, s.pos.seen.Clone()
 		pos.shown.Merge(s.came.shown)
 	}
-	return s.conn.g.tokens.mint(&pos, s.conn.identity.User, s.session)
+	return s.conn.g.tokens.mint(&pos, s.conn.user, s.session)
 }
 
-// inherit takes over what a client was shown for the time being after the token that it asks again with.
+// inherit takes over what a client was shown for the time being after the token that it asks again with. The sub before
+// shows nothing any more: its answer, if it is waited for, or its cur would speak of what its client may have dropped.
 func (s *sub) inherit() {
-	if old := s.before; old != nil && old.open && old.behind {
-		shown := old.pos.seen.Clone()
-		shown.Merge(s.came.shown)
-		s.came.shown = shown
+	if old := s.before; old != nil {
+		if old.open && old.behind {
+			shown := old.pos.seen.Clone()
+			shown.Merge(s.came.shown)
+			s.came.shown = shown
+		}
+		old.closed = true
 	}
 	s.before = nil
 }

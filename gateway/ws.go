@@ -22,26 +22,29 @@ type webSocket struct {
 	wake chan struct{}
 }
 
-// serve drives a connection until it ends.
-func (g *Gateway) serve(ctx context.Context, ws *websocket.Conn) {
+func newSocket() *webSocket { return &webSocket{wake: make(chan struct{}, 1)} }
+
+// signal says that there is something to write.
+func (w *webSocket) signal() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// serve drives a connection until it has nothing more to read or to write.
+func (w *webSocket) serve(ctx context.Context, c *Conn, ws *websocket.Conn) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	w := &webSocket{ws: ws, ctx: ctx, wake: make(chan struct{}, 1)}
-	w.conn = g.newConn(w, func() {
-		select {
-		case w.wake <- struct{}{}:
-		default:
-		}
-	})
+	w.conn, w.ws, w.ctx = c, ws, ctx
 	var writing sync.WaitGroup
 	writing.Go(func() {
 		defer stop()
 		w.writeLoop(ctx)
 	})
 	w.readLoop(ctx)
-	w.conn.send(item{kind: itemEnd}) // the writer may have ended already
+	c.send(item{kind: itemEnd}) // the writer may have ended already
 	writing.Wait()
-	w.conn.End()
 	ws.CloseNow()
 }
 
