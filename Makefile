@@ -12,8 +12,14 @@ FUZZTIME ?= 20s
 CUT      ?= 2m
 KILLS    ?= 10
 
+# What `make sim` runs: how many seeds, from which on, for how long at most; or one seed alone.
+SEEDS     ?= 10000
+SEED_BASE ?= 1
+MINUTES   ?= 0
+SEED      ?=
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test build collector deps lint generate bench soak-cut soak-kill fuzz clean
+.PHONY: help demo test build collector deps lint generate bench sim soak-cut soak-kill fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +30,7 @@ demo: deps build ## Two regions and a conversation that moves between them, then
 test: deps lint collector ## Everything that is checked: lint, and all tests under -race with real processes and a real Redis
 	$(GO) test -race ./...
 	cd deploy && $(GO) test -race ./...
+	$(GO) run ./internal/sim/run -seeds 300 -base 100000
 
 build: ## Build bin/roam
 	$(GO) build -o bin/roam ./cmd/roam
@@ -76,6 +83,9 @@ generate: ## Generate protobuf code again (needs protoc)
 
 bench: ## Run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+sim: ## Simulate SEEDS (10000) runs from SEED_BASE (1) on, for at most MINUTES; or SEED alone, with its story
+	$(GO) run ./internal/sim/run -seeds $(SEEDS) -base $(SEED_BASE) -minutes $(MINUTES) $(if $(SEED),-seed $(SEED))
 
 soak-cut: deps ## Two regions that are apart for CUT (2m) and heal
 	E2E_CUT=$(CUT) $(GO) test -race -count=1 -v -timeout 60m -run '^TestCutHeals$$' ./internal/e2e

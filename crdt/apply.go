@@ -252,6 +252,7 @@ func applyAnswer(st Store, op *Op, dot Dot) []Item {
 
 func (s *Slot) begin(st Store, op *Op) []Item {
 	if op.Attempt.Compare(s.Attempt) <= 0 {
+		s.again(st, op)
 		return nil
 	}
 	s.restart(st, op)
@@ -267,11 +268,32 @@ func (s *Slot) restart(st Store, op *Op) {
 	s.Sum, s.Fin, s.Err, s.Nonce, s.Model, s.Usage = "", "", "", "", "", nil
 }
 
-func (s *Slot) chunk(st Store, op *Op, dot Dot) []Item {
-	if op.Attempt != s.Attempt || s.State != RunRunning || op.Off != s.Len {
+// again takes it that something of the attempt that stands was reported twice, by incarnations of a region that did not know of each
+// other: the attempt was alive at the later time, in whichever order the two come.
+func (s *Slot) again(st Store, op *Op) {
+	if op.Attempt == s.Attempt && s.State == RunRunning && op.Stamp > s.Active {
+		s.Active = op.Stamp
+		s.write(st)
+	}
+}
+
+// doneAgain is again for an answer that is closed: of two ends of one text the later stands.
+func (s *Slot) doneAgain(st Store, op *Op) []Item {
+	if op.Attempt != s.Attempt || op.Len != s.Len || op.Stamp <= s.Active {
 		return nil
 	}
-	s.Active = op.Stamp
+	s.State, s.Sum, s.Fin, s.Err, s.Active = op.State, op.Sum, op.Fin, op.Err, op.Stamp
+	s.Usage = append(json.RawMessage(nil), op.Usage...)
+	s.write(st)
+	return []Item{{Entry: s.view(st, true)}}
+}
+
+func (s *Slot) chunk(st Store, op *Op, dot Dot) []Item {
+	if op.Attempt != s.Attempt || s.State != RunRunning || op.Off != s.Len {
+		s.again(st, op)
+		return nil
+	}
+	s.Active = max(s.Active, op.Stamp)
 	s.Len += uint64(len(op.Text))
 	s.write(st)
 	if op.Text == "" {
@@ -285,7 +307,7 @@ func (s *Slot) chunk(st Store, op *Op, dot Dot) []Item {
 func (s *Slot) done(st Store, op *Op) []Item {
 	c := op.Attempt.Compare(s.Attempt)
 	if c < 0 || (c == 0 && s.State.Closed()) {
-		return nil
+		return s.doneAgain(st, op)
 	}
 	whole := c > 0
 	if whole {

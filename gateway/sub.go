@@ -22,6 +22,7 @@ type sub struct {
 	closed bool
 	behind bool
 	pos    position
+	told   bool        // the client was told of own ops before this was open, maybe of copies that do not stand
 	before *sub        // the one that it replaces, until it is open
 	base   crdt.Vector // while behind: what the region had when the client came
 	tok    *wire.Tok   // the last frame written, if it is this session's tok: it gets the cur
@@ -112,7 +113,7 @@ func (s *sub) load() (frame any, err error) {
 		}
 		s.base = h.Seen.Clone()
 		since := crdt.Since
-		if s.came.shown != nil {
+		if s.came.shown != nil || s.told {
 			since = crdt.SinceBehind
 		}
 		items := since(st, s.came.seen)

@@ -157,6 +157,7 @@ func (c *Conn) event(it *item) {
 	own := it.ticket.conn != nil
 	if s.closed || !s.open {
 		if own {
+			s.told = true
 			c.outcome(nil, e, it.ticket)
 		}
 		return

@@ -359,6 +359,7 @@ func (v *View) ok(f *Frame) {
 		}
 		if f.Cur == "" { // the session is not open yet: what answers the open may have it
 			v.told[p.OID], v.stood[p.OID] = "", Item{}
+			v.loose = v.loose || !v.Opened
 		}
 	}
 }

@@ -1,0 +1,389 @@
+package sim
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/region/machine"
+	"github.com/roamsync/roam/replication/feeds"
+	"github.com/roamsync/roam/wire/peerpb"
+)
+
+// ledger is what the checkers remember of a run.
+type ledger struct {
+	dots   map[dotKey]uint64          // what every number was given to
+	fenced map[crdt.Origin]bool       // incarnations that ended
+	firm   map[firmKey]uint64         // by region: cursors that others were told of
+	acked  map[string]*ack            // by oid
+	lost   bool                       // a disk took with it what nobody else had
+	digest map[digestKey]digestOf     // by partition and cursors
+	local  map[*group][]time.Duration // how long puts took, for nobody but the curious
+}
+
+type dotKey struct {
+	origin crdt.OriginID
+	p      uint8
+	f      uint64
+}
+
+type firmKey struct {
+	g      *group
+	origin crdt.Origin
+	p      uint8
+}
+
+type digestKey struct {
+	p       uint8
+	cursors string
+}
+
+type digestOf struct {
+	sum uint64
+	who string
+}
+
+// ack is a put's op that a client was told is stored.
+type ack struct {
+	session string
+	kind    string
+	by      *device
+	region  string
+	safe    bool
+	excused bool // a disk took it, and who put it is told so
+	losses  int  // regions whose disks have taken it
+}
+
+func newLedger() *ledger {
+	return &ledger{
+		dots: map[dotKey]uint64{}, fenced: map[crdt.Origin]bool{}, firm: map[firmKey]uint64{}, acked: map[string]*ack{},
+		digest: map[digestKey]digestOf{},
+	}
+}
+
+// checkEvents sees everything that a node applies.
+func (w *world) checkEvents(n *node, events []wireEvent) {
+	index := int(n.m.Applied()) + 1
+	first := index > n.g.checked
+	n.g.checked = max(n.g.checked, index)
+	w.counts.Commits++
+	for i := range events {
+		for j := range events[i].Changes {
+			ch := &events[i].Changes[j]
+			w.checkNumber(n, ch)
+			if first {
+				w.checkIssue(n, index, ch)
+			}
+		}
+	}
+}
+
+// checkNumber: numbers come without gaps, and each is one op for ever.
+func (w *world) checkNumber(n *node, ch *wireChange) {
+	d := ch.Dot
+	f := feeds.Feed{Origin: d.Origin, Partition: d.Partition}
+	if last := n.seen[f]; d.F != last+1 {
+		w.violate("4 feeds have no gaps", "%s applies %s %d after %d", n, f, d.F, last)
+	}
+	n.seen[f] = d.F
+	op := *ch.Op
+	op.Trace = nil
+	sum := xxhash.Sum64(op.Encode())
+	k := dotKey{d.ID, d.Partition, d.F}
+	if old, ok := w.dots[k]; ok && old != sum {
+		w.violate("3 one number, one op", "%s applies another op than others under %s %d: %s %s", n, f, d.F, ch.Op.Kind, ch.Op.OID)
+	}
+	w.dots[k] = sum
+	w.note("apply "+n.name, uint64(d.ID), d.F)
+	w.tell("%s applies %s %d: %s %s", n, f, d.F, ch.Op.Kind, ch.Op.OID)
+}
+
+// remember takes the cursors that a process begins with.
+func (n *node) remember() {
+	n.seen = map[feeds.Feed]uint64{}
+	for p := range uint8(crdt.Partitions) {
+		for _, o := range n.m.Origins() {
+			if f := n.m.Cursors(p)[o.ID()]; f > 0 {
+				n.seen[feeds.Feed{Origin: o, Partition: p}] = f
+			}
+		}
+	}
+}
+
+// checkIssue sees every op once, when the first node of a region applies it.
+func (w *world) checkIssue(n *node, index int, ch *wireChange) {
+	g, op := n.g, ch.Op
+	own := ch.Dot.Origin.Region() == g.name && ch.Dot.Origin == n.m.Self()
+	if w.fenced[ch.Dot.Origin] && own {
+		w.violate("10 fenced", "%s issues under %s, which has ended", n, ch.Dot.Origin)
+	}
+	if own {
+		if op.Stamp <= g.issued {
+			w.violate("8 stamps grow", "%s gives %s the stamp %d after %d", n, op.OID, op.Stamp, g.issued)
+		}
+		g.issued = op.Stamp
+		if at, ok := g.oids[op.OID]; ok && op.OID != "" {
+			w.violate("2 one oid", "%s takes %s in again at entry %d, and has had it since %d", n, op.OID, index, at)
+		}
+	}
+	if _, ok := g.oids[op.OID]; !ok && op.OID != "" {
+		g.oids[op.OID] = index
+	}
+}
+
+// checkLeader: whoever leads has all that others were told that the region has.
+func (w *world) checkLeader(n *node) {
+	for k, f := range w.firm {
+		if k.g == n.g && n.m.Cursors(k.p)[k.origin.ID()] < f {
+			w.violate("4 cursors do not go back", "%s leads and has %s/%d up to %d, and its region has acknowledged %d",
+				n, k.origin, k.p, n.m.Cursors(k.p)[k.origin.ID()], f)
+			return
+		}
+	}
+}
+
+// checkClaim: what a region says it has, it has, on a majority of disks.
+func (w *world) checkClaim(g *group, origin string, p uint8, f uint64) {
+	if f == 0 {
+		return
+	}
+	k := firmKey{g, crdt.Origin(origin), p}
+	w.firm[k] = max(w.firm[k], f)
+}
+
+// checkAcks: nothing is acknowledged that is not applied.
+func (w *world) checkAcks(n *node, want *peerpb.Want) {
+	for _, a := range want.Ack {
+		if have := n.m.Cursors(uint8(a.Partition))[crdt.Origin(a.Origin).ID()]; a.F > have {
+			w.violate("4 acknowledged after commit", "%s acknowledges %s/%d up to %d and has %d", n, a.Origin, a.Partition, a.F, have)
+		}
+	}
+}
+
+// checkServed sees the records that go to other regions.
+func (w *world) checkServed(_ *node, have *peerpb.Have) {
+	if have.Records != nil {
+		w.counts.Records += len(have.Records.Records)
+	}
+}
+
+// linkEvent: a fork is a number with two contents.
+func (w *world) linkEvent(n *node, e *feeds.Event) {
+	w.tell("link: %s: %s: %s: %v", n, e.Reason, e.Feed, e.Why)
+	if e.Reason == feeds.Fork || e.Reason == feeds.NoPosition || e.Reason == feeds.BadHash {
+		w.violate("3 one number, one op", "%s finds at %s: %v", n, e.Feed, e.Why)
+	}
+}
+
+// checkDigests: equal cursors, equal state.
+func (w *world) checkDigests() {
+	for _, g := range w.groups {
+		for _, n := range g.nodes {
+			if !n.up {
+				continue
+			}
+			for p := range uint8(crdt.Partitions) {
+				v := n.m.Cursors(p)
+				if len(v) == 0 {
+					continue
+				}
+				sum, err := n.m.Digest(p)
+				if err != nil {
+					w.violate("5 equal state", "%s: %v", n, err)
+				}
+				k := digestKey{p, string(crdt.EncodeVector(v))}
+				if old, ok := w.digest[k]; ok && old.sum != sum {
+					w.violate("5 equal state", "%s and %s have applied the same of partition %d (%v), and differ: %x, %x\n%s",
+						n, old.who, p, v, sum, old.sum, w.difference(p, n.String(), old.who))
+				}
+				w.digest[k] = digestOf{sum, n.String()}
+			}
+		}
+	}
+}
+
+// forget takes away the end of a region's log: a disk is lost, or went back. What nobody else has is gone.
+func (w *world) forget(g *group, keep int) {
+	head := g.furthest()
+	if head != nil {
+		for p := range uint8(crdt.Partitions) {
+			for id, f := range head.Cursors(p) {
+				if !w.elsewhere(g, id, p, f) {
+					w.lost = true
+				}
+			}
+		}
+	}
+	w.tell("%s loses %d of %d entries (lost for good: %t)", g.name, len(g.log)-keep, len(g.log), w.lost)
+	g.log, g.checked, g.issued = g.log[:keep:keep], keep, 0
+	g.first = min(g.first, keep)
+	for oid, at := range g.oids {
+		if at > keep {
+			delete(g.oids, oid)
+			if a := w.acked[oid]; a != nil {
+				a.losses++
+			}
+		}
+	}
+	for k := range w.firm {
+		if k.g == g {
+			delete(w.firm, k)
+		}
+	}
+	for _, n := range g.nodes {
+		n.m = nil // what it had in memory is gone with the rest
+	}
+	w.excuse()
+}
+
+// furthest is the machine of a region that has applied most.
+func (g *group) furthest() (m *machine.Machine) {
+	for _, n := range g.nodes {
+		if n.m != nil && (m == nil || n.m.Applied() > m.Applied()) {
+			m = n.m
+		}
+	}
+	return m
+}
+
+func (w *world) elsewhere(g *group, id crdt.OriginID, p uint8, f uint64) bool {
+	for _, o := range w.groups {
+		if m := o.furthest(); o != g && m != nil && m.Cursors(p)[id] >= f {
+			return true
+		}
+	}
+	return false
+}
+
+// excuse notes which acknowledged ops nobody has any more: no region, and no client that would put them again.
+func (w *world) excuse() {
+	for _, oid := range sortedKeys(w.acked) {
+		a := w.acked[oid]
+		if a.excused || a.by.keeps(oid) {
+			continue
+		}
+		held := false
+		for _, g := range w.groups {
+			if g.oids[oid] > 0 {
+				held = true
+			}
+		}
+		a.excused = !held
+		if a.safe && !held && a.losses < 2 {
+			w.violate("1 safe is in two regions", "%s of %s was called safe, and %d region has lost it", oid, a.session, a.losses)
+		}
+	}
+}
+
+// unsettled says what is not level yet, "" if everything is.
+func (w *world) unsettled() string {
+	for _, g := range w.groups {
+		lead := g.lead()
+		if lead == nil || lead.m.Self() == "" {
+			return g.name + " has no leader"
+		}
+		for _, n := range g.nodes {
+			if int(n.m.Applied()) != len(g.log) || len(n.queue) > 0 || n.busy {
+				return fmt.Sprintf("%s has applied %d of %d entries, and %d proposals wait", n, n.m.Applied(), len(g.log), len(n.queue))
+			}
+		}
+		for p := range uint8(crdt.Partitions) {
+			for id, f := range w.groups[0].lead().cursorsOf(p) {
+				if have := lead.Cursors(p)[id]; have != f {
+					return fmt.Sprintf("%s has partition %d of origin %08x up to %d, %s up to %d", g.name, p, uint32(id), have, w.groups[0].name, f)
+				}
+			}
+			if len(lead.Cursors(p)) > len(w.groups[0].lead().cursorsOf(p)) {
+				return fmt.Sprintf("%s has more origins of partition %d than %s", g.name, p, w.groups[0].name)
+			}
+		}
+		if open, _, _ := lead.m.Open(); len(open) > 0 {
+			return fmt.Sprintf("%s has %d answers open, the first is %s of %s", g.name, len(open), open[0].Run, open[0].Session)
+		}
+	}
+	for _, d := range w.devices {
+		if why := d.unsettled(); why != "" {
+			return d.name + ": " + why
+		}
+	}
+	return ""
+}
+
+// cursorsOf is nil-safe: a region may have lost its leader.
+func (n *node) cursorsOf(p uint8) crdt.Vector {
+	if n == nil {
+		return nil
+	}
+	return n.Cursors(p)
+}
+
+// checkEnd compares everything once all is level.
+func (w *world) checkEnd() {
+	w.checkDigests()
+	for _, g := range w.groups {
+		for _, n := range g.nodes {
+			for p := range uint8(crdt.Partitions) {
+				kept, err := n.m.Digest(p)
+				sum, err2 := n.m.Recompute(p)
+				if err != nil || err2 != nil || kept != sum {
+					w.violate("5 equal state", "%s: the digest of partition %d is %x, and what it holds sums to %x", n, p, kept, sum)
+				}
+			}
+		}
+	}
+	w.checkAcked()
+	w.checkOracle()
+	for _, d := range w.devices {
+		d.checkEnd()
+	}
+}
+
+// checkAcked: what a client was told is stored is in every region.
+func (w *world) checkAcked() {
+	for _, oid := range sortedKeys(w.acked) {
+		a := w.acked[oid]
+		if a.excused {
+			continue
+		}
+		for _, g := range w.groups {
+			found := false
+			_ = g.lead().View(a.session, func(st crdt.Store) { _, found = crdt.Lookup(st, oid) })
+			if !found {
+				w.violate("1 acknowledged, not lost", "%s of %s was acknowledged in %s (safe: %t), and %s does not have it",
+					oid, a.session, a.region, a.safe, g.name)
+			}
+		}
+	}
+}
+
+func appliedIn(m *machine.Mem) uint64 {
+	v, _ := machine.AppliedIn(m) // memory does not fail
+	return v
+}
+
+// difference shows where two nodes' copies of a partition differ.
+func (w *world) difference(p uint8, a, b string) string {
+	var lines []string
+	states := map[string]map[string]string{}
+	for _, g := range w.groups {
+		for _, n := range g.nodes {
+			if n.String() == a || n.String() == b {
+				states[n.String()] = n.m.Elements(p)
+			}
+		}
+	}
+	for _, k := range sortedKeys(states[a]) {
+		if v := states[a][k]; states[b][k] != v {
+			lines = append(lines, fmt.Sprintf("%q: %s has %q, %s has %q", k, a, v, b, states[b][k]))
+		}
+	}
+	for _, k := range sortedKeys(states[b]) {
+		if _, ok := states[a][k]; !ok {
+			lines = append(lines, fmt.Sprintf("%q: %s has nothing, %s has %q", k, a, b, states[b][k]))
+		}
+	}
+	return strings.Join(lines, "\n")
+}

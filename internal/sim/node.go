@@ -1,0 +1,503 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/region/machine"
+	"github.com/roamsync/roam/replication/feeds"
+	"github.com/roamsync/roam/wire"
+)
+
+var (
+	errLost      = errors.New("leadership was lost")
+	errNotLeader = fmt.Errorf("this node does not lead its region: %w", wire.ErrUnavailable)
+)
+
+// node is one node of a region: its disk, and the process that runs on it.
+type node struct {
+	g    *group
+	w    *world
+	name string
+	at   int // in its group
+
+	// the disk
+	durable *machine.Mem // what was flushed of the state
+	clean   bool         // the last process ended in order
+
+	// the machine's clock
+	skew  time.Duration
+	drift float64 // seconds a second
+	since time.Duration
+
+	isolated bool // from the other nodes of the region
+
+	// the process
+	up       bool
+	proven   bool // as region.Region has it
+	life     int
+	paused   bool
+	slow     time.Duration // what everything takes longer
+	deferred []func()
+	mem      *machine.Mem
+	m        *machine.Machine
+	watchers []*watcher
+	clock    crdt.Clock
+	leading  bool
+	queue    []*proposal
+	busy     bool
+	matrix   feeds.Matrix
+	door     *door
+	links    map[string]*stream // by region that is followed
+	served   []*stream
+	lead     *leadership
+	seen     map[feeds.Feed]uint64 // by the checkers
+}
+
+type watcher struct{ fn func([]wire.Event) }
+
+// proposal is a command on its way.
+type proposal struct {
+	cmd   *machine.Command
+	since time.Duration
+	done  func(machine.Result) // nil for puts
+	fail  func(error)          // puts only
+}
+
+func (p *proposal) end(r machine.Result) {
+	switch {
+	case p.done != nil:
+		p.done(r)
+	case r.Err != nil && p.fail != nil:
+		p.fail(r.Err)
+	}
+}
+
+// after has the process do something later, unless it ends before. A process that is paused does it when it goes on.
+func (n *node) after(d time.Duration, fn func()) *event {
+	life := n.life
+	return n.w.after(d+n.slow, func() {
+		switch {
+		case n.life != life || !n.up:
+		case n.paused:
+			n.deferred = append(n.deferred, fn)
+		default:
+			fn()
+		}
+	})
+}
+
+// now is what the machine's clock shows.
+func (n *node) now() time.Time {
+	d := n.w.now - n.since
+	return n.w.time().Add(n.skew + time.Duration(float64(d)*n.drift))
+}
+
+// start begins a process on what the disk has.
+func (n *node) start() {
+	if n.up {
+		return
+	}
+	n.up, n.paused, n.leading, n.busy, n.deferred, n.queue = true, false, false, false, nil, nil
+	n.proven, n.clean = n.clean, false
+	n.life++
+	n.clock, n.matrix, n.links, n.served, n.lead = crdt.Clock{}, feeds.Matrix{}, map[string]*stream{}, nil, nil
+	n.mem = n.durable.Clone()
+	n.g.troubled = n.w.now
+	n.load()
+	n.watchers = nil
+	n.door = newDoor(n)
+	n.after(between(n.g.rng, 20*time.Millisecond, 200*time.Millisecond), func() {
+		n.catchUp()
+		n.g.look()
+	})
+}
+
+func (n *node) load() {
+	m, err := machine.New(machine.Config{
+		Region: n.g.name, Entry: fmt.Sprintf("%s%d.%d", n.g.name[:1], n.at, n.life), Store: n.mem, Watch: n.tell,
+	})
+	if err != nil {
+		n.w.violate("state", "%s does not start: %v", n, err)
+	}
+	n.m = m
+	n.remember()
+}
+
+// kill ends the process: what is not durable is gone.
+func (n *node) kill() {
+	if !n.up {
+		return
+	}
+	n.stop()
+	n.up = false
+	n.g.troubled = n.w.now
+	n.g.look()
+}
+
+// quit ends the process in order.
+func (n *node) quit() {
+	if !n.up || n.paused {
+		return
+	}
+	n.flush()
+	n.clean = true
+	n.kill()
+}
+
+// stop lets go of all that the process holds.
+func (n *node) stop() {
+	n.resign()
+	for _, s := range append([]*stream{}, n.served...) {
+		s.serverGone()
+	}
+	n.door.shut()
+	n.life++ // nothing that was planned happens
+}
+
+// flush makes durable what the state has.
+func (n *node) flush() { n.durable = n.mem.Clone() }
+
+// loseDisk empties the disk of a node that is down.
+func (n *node) loseDisk() { n.durable = machine.NewMem() }
+
+func (n *node) String() string { return n.g.name + "/" + n.name }
+
+// pause stops the process's time.
+func (n *node) pause() {
+	if n.up && !n.paused {
+		n.paused = true
+		n.g.troubled = n.w.now
+		n.g.look()
+	}
+}
+
+func (n *node) resume() {
+	if !n.paused {
+		return
+	}
+	n.paused = false
+	n.g.troubled = n.w.now
+	late := n.deferred
+	n.deferred = nil
+	life := n.life
+	for _, fn := range late {
+		if n.life == life && n.up && !n.paused {
+			fn()
+		}
+	}
+	n.after(0, func() {
+		n.catchUp()
+		n.g.look()
+	})
+}
+
+// catchUp applies what is committed, or takes the state of another node if the log is cut.
+func (n *node) catchUp() {
+	if n.isolated && n.g.leader != n {
+		return
+	}
+	if int(n.m.Applied()) < n.g.first {
+		n.transfer()
+		return
+	}
+	_, _ = n.applyTo(len(n.g.log))
+	if n.g.rng.IntN(16) == 0 {
+		n.flush()
+	}
+}
+
+// transfer replaces the state by that of another node, all at once.
+func (n *node) transfer() {
+	from := n.g.source(n)
+	if from == nil {
+		n.after(200*time.Millisecond, n.catchUp)
+		return
+	}
+	n.w.tell("%s takes the state of %s, at entry %d", n, from, from.m.Applied())
+	lo, hi := machine.Shared()
+	fresh := machine.NewMem()
+	_ = from.mem.Scan(lo, hi, false, func(k, v []byte) bool { fresh.Set(k, v); return true })
+	*n.mem = *fresh
+	n.flush()
+	if err := n.m.Load(); err != nil {
+		n.w.violate("state", "%s does not load what it took: %v", n, err)
+	}
+	n.remember()
+	for _, wt := range n.watchers {
+		wt.fn([]wire.Event{{Reset: true}})
+	}
+	n.after(0, n.catchUp)
+}
+
+// applyTo applies the log up to an index, and returns what came of the last entry.
+func (n *node) applyTo(index int) (res []machine.Result, err error) {
+	for at := int(n.m.Applied()); at < min(index, len(n.g.log)); at++ {
+		if res, err = n.m.Apply(uint64(at+1), n.g.log[at], false); err != nil {
+			n.w.violate("apply", "%s: %v", n, err)
+			return nil, err
+		}
+	}
+	return res, nil
+}
+
+// tell is told by the machine of what was applied.
+func (n *node) tell(events []wire.Event) {
+	n.w.checkEvents(n, events)
+	for _, wt := range n.watchers {
+		wt.fn(events)
+	}
+	if n.lead != nil {
+		n.after(0, n.lookAtAnswers)
+	}
+}
+
+func (n *node) lookAtAnswers() {
+	if n.lead != nil {
+		n.lead.looked()
+	}
+}
+
+// Watch implements gateway.Backend and dispatch.Commits.
+func (n *node) Watch(fn func([]wire.Event)) (stop func()) {
+	wt := &watcher{fn}
+	n.watchers = append(n.watchers[:len(n.watchers):len(n.watchers)], wt)
+	return func() {
+		kept := make([]*watcher, 0, len(n.watchers))
+		for _, o := range n.watchers {
+			if o != wt {
+				kept = append(kept, o)
+			}
+		}
+		n.watchers = kept
+	}
+}
+
+// Submit implements gateway.Backend.
+func (n *node) Submit(p *wire.Put) error {
+	return n.propose(&proposal{
+		cmd: &machine.Command{
+			Kind: machine.KindPut, Session: p.Session, Floor: p.Floor, Ops: p.Ops, Tag: p.Tag,
+			Entry: fmt.Sprintf("%s%d.%d", n.g.name[:1], n.at, n.life),
+		},
+		since: n.w.now, fail: p.Fail,
+	})
+}
+
+// View implements gateway.Backend and dispatch.Commits.
+func (n *node) View(session string, read func(crdt.Store)) error { return n.m.View(session, read) }
+
+// Cursors implements gateway.Backend and feeds.Local.
+func (n *node) Cursors(p uint8) crdt.Vector { return n.m.Cursors(p) }
+
+// Self implements feeds.Local.
+func (n *node) Self() crdt.Origin { return n.m.Self() }
+
+// Position implements feeds.Local.
+func (n *node) Position(o crdt.Origin, p uint8, f uint64) (wire.Position, bool) {
+	return n.m.Position(o, p, f)
+}
+
+// Feed implements feeds.Local.
+func (n *node) Feed(o crdt.Origin, p uint8, from uint64, maxBytes int) (wire.Records, error) {
+	return n.m.Feed(o, p, from, maxBytes)
+}
+
+// Open implements dispatch.Commits.
+func (n *node) Open() ([]wire.OpenRun, string, error) { return n.m.Open() }
+
+// propose takes a command for its turn.
+func (n *node) propose(p *proposal) error {
+	if len(n.queue) >= queueLength {
+		return fmt.Errorf("%d puts wait already: %w", queueLength, wire.ErrUnavailable)
+	}
+	n.queue = append(n.queue, p)
+	n.after(0, n.fill)
+	return nil
+}
+
+// do proposes what only a leader may.
+func (n *node) do(c *machine.Command, done func(machine.Result)) {
+	if !n.leading {
+		n.after(0, func() { done(machine.Result{Err: errNotLeader}) })
+		return
+	}
+	if err := n.propose(&proposal{cmd: c, since: n.w.now, done: done}); err != nil {
+		n.after(0, func() { done(machine.Result{Err: err}) })
+	}
+}
+
+// fill takes what waits for the next entry, one entry at a time.
+func (n *node) fill() {
+	if n.busy || len(n.queue) == 0 {
+		return
+	}
+	size, take := 0, 0
+	for take < len(n.queue) && (take == 0 || size < batchOps) {
+		ops, _ := n.queue[take].cmd.Size()
+		size += ops
+		take++
+	}
+	batch := n.queue[:take:take]
+	n.queue = n.queue[take:]
+	n.busy = true
+	n.try(batch)
+}
+
+// try takes a batch through Raft, here or at the leader, until it is applied or its time is over.
+func (n *node) try(batch []*proposal) {
+	n.route(batch, func(res []machine.Result, err error) {
+		switch {
+		case err == nil && len(res) == len(batch):
+			for i, p := range batch {
+				p.end(res[i])
+			}
+		case n.w.now-batch[0].since > commitDeadline:
+			for _, p := range batch {
+				p.end(machine.Result{Err: fmt.Errorf("%w: %w", wire.ErrUnavailable, errLost)})
+			}
+		default:
+			n.after(retryPause, func() { n.try(batch) })
+			return
+		}
+		n.busy = false
+		n.fill()
+	})
+}
+
+func (n *node) route(batch []*proposal, done func([]machine.Result, error)) {
+	if !n.leading {
+		n.forward(batch, done)
+		return
+	}
+	n.clock.Observe(n.m.Stamp())
+	cmds := make([][]byte, len(batch))
+	for i, p := range batch {
+		p.cmd.Stamp(&n.clock, n.now())
+		cmds[i] = p.cmd.Encode()
+	}
+	n.g.append(n, machine.EncodeEntry(cmds), done)
+}
+
+// forward has the leader commit a batch's puts; everything else is the business of a leader.
+func (n *node) forward(batch []*proposal, done func([]machine.Result, error)) {
+	results, puts := make([]machine.Result, len(batch)), 0
+	for i, p := range batch {
+		if p.cmd.Kind == machine.KindPut {
+			puts++
+		} else {
+			results[i].Err = errNotLeader
+		}
+	}
+	if puts == 0 {
+		done(results, nil)
+		return
+	}
+	lead := n.g.lead()
+	if lead == nil || lead == n || n.isolated {
+		n.after(retryPause, func() { done(nil, errNotLeader) })
+		return
+	}
+	ended := false
+	end := func(err error) {
+		if !ended {
+			ended = true
+			done(results, err)
+		}
+	}
+	var encoded [][]byte
+	for _, p := range batch {
+		if p.cmd.Kind == machine.KindPut {
+			encoded = append(encoded, p.cmd.Encode())
+		}
+	}
+	lead.after(between(n.g.rng, hopMin, hopMax), func() {
+		lead.takeIn(encoded, func(err error) {
+			n.after(between(n.g.rng, hopMin, hopMax), func() { end(err) })
+		})
+	})
+	n.after(between(n.g.rng, lease, 2*electionMax), func() { // a leader that hangs is not waited for once there is another
+		if n.g.lead() != lead {
+			end(errLost)
+		}
+	})
+	n.after(commitDeadline, func() { end(errLost) })
+}
+
+// takeIn commits what entered by another node.
+func (n *node) takeIn(cmds [][]byte, done func(error)) {
+	if !n.leading {
+		done(errNotLeader)
+		return
+	}
+	left := len(cmds)
+	var failed error
+	for _, b := range cmds {
+		c, err := machine.DecodeCommand(b)
+		if err == nil {
+			err = n.propose(&proposal{cmd: c, since: n.w.now, done: func(r machine.Result) {
+				if failed = errors.Join(failed, r.Err); left == 1 {
+					done(failed)
+				}
+				left--
+			}})
+		}
+		if err != nil {
+			done(err)
+			return
+		}
+	}
+}
+
+// assume begins to lead: what was committed before is applied.
+func (n *node) assume() {
+	if n.g.leader != n || n.leading {
+		return
+	}
+	n.w.checkLeader(n)
+	if n.m.MustRenew(len(n.g.nodes) == 1, n.proven) { // before anything that waits is numbered
+		n.w.tell("%s begins a new incarnation", n)
+		n.g.append(n, machine.EncodeEntry([][]byte{n.renewal(n.m.Self()).Encode()}), func(_ []machine.Result, err error) {
+			n.proven = n.proven || err == nil
+			n.after(retryPause, n.assume)
+		})
+		return
+	}
+	n.leading = true
+	for _, g := range n.w.groups {
+		if g != n.g {
+			n.dial(g, between(n.g.rng, 0, 100*time.Millisecond))
+		}
+	}
+	if n.g.redis != nil {
+		n.lead = newLeadership(n)
+	}
+}
+
+// resign ends what only a leader does.
+func (n *node) resign() {
+	n.leading = false
+	for _, g := range n.w.groups {
+		if s := n.links[g.name]; s != nil {
+			s.followerGone()
+		}
+	}
+	if n.lead != nil {
+		n.lead.end()
+		n.lead = nil
+	}
+}
+
+// renewal is the command for a new incarnation.
+func (n *node) renewal(lost crdt.Origin) *machine.Command {
+	inc := uint64(n.now().Unix())<<32 | uint64(n.g.rng.Uint32())
+	return &machine.Command{Kind: machine.KindRenew, Lost: lost, Next: crdt.NewOrigin(n.g.name, inc)}
+}
+
+// renew goes on under a new incarnation.
+func (n *node) renew(lost crdt.Origin, why string) {
+	n.w.tell("%s: a new incarnation instead of %s: %s", n, lost, why)
+	n.do(n.renewal(lost), func(machine.Result) {})
+}

@@ -1,0 +1,154 @@
+package sim
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/wire"
+)
+
+type (
+	wireEvent  = wire.Event
+	wireChange = wire.Change
+)
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// record is an op as some region issued it.
+type record struct {
+	op *crdt.Op
+	at crdt.Place // origin and, for entries, seq
+	by crdt.OriginID
+}
+
+// allRecords reads every feed of a region from its start: all that was ever issued and is not lost.
+func allRecords(n *node) (map[string][]record, error) {
+	bySession := map[string][]record{}
+	for _, o := range n.m.Origins() {
+		for p := range uint8(crdt.Partitions) {
+			head := n.Cursors(p)[o.ID()]
+			for f := uint64(1); f <= head; {
+				rs, err := n.Feed(o, p, f, 1<<20)
+				if err != nil || len(rs.Records) == 0 {
+					return nil, fmt.Errorf("feed %s/%d ends at %d, and its cursor is %d: %v", o, p, f-1, head, err)
+				}
+				for _, b := range rs.Records {
+					rec, err := wire.DecodeRecord(b)
+					if err != nil {
+						return nil, err
+					}
+					op, err := crdt.DecodeOp(rec.Op)
+					if err != nil {
+						return nil, err
+					}
+					bySession[op.Session] = append(bySession[op.Session], record{op, crdt.Place{Seq: op.Seq, At: o}, o.ID()})
+				}
+				f = rs.Last() + 1
+			}
+		}
+	}
+	return bySession, nil
+}
+
+// checkOracle works out from the feeds alone, as simply as can be, what every session has to show, and compares.
+func (w *world) checkOracle() {
+	all, err := allRecords(w.groups[0].lead())
+	if err != nil {
+		w.violate("4 feeds have no gaps", "%s: %v", w.groups[0].lead(), err)
+		return
+	}
+	for _, session := range sortedKeys(all) {
+		want := expected(all[session])
+		for _, g := range w.groups {
+			for _, n := range g.nodes {
+				var got string
+				_ = n.View(session, func(st crdt.Store) { got = shown(st) })
+				if got != want {
+					w.violate("7 and 8 order and values", "%s shows of %s\n%s\nand its feeds say\n%s", n, session, got, want)
+					return
+				}
+			}
+		}
+	}
+}
+
+// expected renders a session: messages in order with the text that decides, and the map.
+func expected(recs []record) string {
+	stand := map[string]record{} // by oid: the copy that stands
+	for _, r := range recs {
+		if r.op.OID == "" {
+			continue
+		}
+		old, known := stand[r.op.OID]
+		if !known || smaller(r, old) {
+			stand[r.op.OID] = r
+		}
+	}
+	var lines []string
+	for _, oid := range sortedKeys(stand) {
+		switch r := stand[oid]; r.op.Kind {
+		case crdt.KindMsg:
+			text := r.op.Text
+			if top := greatest(stand, func(o *crdt.Op) bool {
+				return (o.Kind == crdt.KindEdit || o.Kind == crdt.KindDel) && o.Of == oid
+			}); top != nil {
+				text = top.Text
+				if top.Kind == crdt.KindDel {
+					text = "(deleted)"
+				}
+			}
+			lines = append(lines, fmt.Sprintf("%08d %s %s %q", r.at.Seq, r.at.At, oid, text))
+		case crdt.KindSet:
+			if top := greatest(stand, func(o *crdt.Op) bool { return o.Kind == crdt.KindSet && o.Key == r.op.Key }); top == r.op {
+				lines = append(lines, fmt.Sprintf("key %s = %s", r.op.Key, r.op.Value))
+			}
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+// smaller: of two copies of one oid the one with the smaller place stands or, without a place, the smaller stamp.
+func smaller(a, b record) bool {
+	if a.op.Kind == crdt.KindMsg || a.op.Kind == crdt.KindRun {
+		return cmp.Or(cmp.Compare(a.at.Seq, b.at.Seq), strings.Compare(string(a.at.At), string(b.at.At))) < 0
+	}
+	return hlc(a) < hlc(b)
+}
+
+func hlc(r record) string { return crdt.Version{Stamp: r.op.Stamp, By: r.by}.String() }
+
+func greatest(of map[string]record, match func(*crdt.Op) bool) (top *crdt.Op) {
+	best := ""
+	for _, r := range of {
+		if match(r.op) && hlc(r) > best {
+			top, best = r.op, hlc(r)
+		}
+	}
+	return top
+}
+
+// shown renders what a region shows, the same way.
+func shown(st crdt.Store) string {
+	var lines []string
+	log, _ := crdt.Page(st, 0, 1<<30)
+	for _, e := range log {
+		if e.Msg == nil {
+			continue
+		}
+		text := e.Msg.Text
+		if e.Msg.Deleted {
+			text = "(deleted)"
+		}
+		lines = append(lines, fmt.Sprintf("%08d %s %s %q", e.Place.Seq, e.Place.At, e.OID, text))
+	}
+	for _, m := range crdt.Map(st) {
+		lines = append(lines, fmt.Sprintf("key %s = %s", m.Key, m.Value))
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}

@@ -1,0 +1,180 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// Plan is all that a run does from outside: who there is, what users do and what breaks. It follows from a seed; parts of
+// it can be left out to find out which matter.
+type Plan struct {
+	Seed    uint64
+	Nodes   []int // by region
+	Workers int   // in each region; 0: nobody asks anything, and there is no Redis
+	Devices []DevicePlan
+	Length  time.Duration
+	Acts    []Act
+	Faults  []Fault
+}
+
+// DevicePlan is one device of a user.
+type DevicePlan struct {
+	User     int
+	Home     int // region
+	Sessions []string
+}
+
+// Act is something that a user does.
+type Act struct {
+	At      time.Duration
+	Device  int
+	Kind    actKind
+	Session string
+	N       int // what it is about: a region, a choice among entries
+	OID     string
+}
+
+type actKind string
+
+const (
+	actSend    actKind = "send"
+	actAsk     actKind = "ask"
+	actSet     actKind = "set"
+	actEdit    actKind = "edit"
+	actDelete  actKind = "delete"
+	actReact   actKind = "react"
+	actRead    actKind = "read"
+	actStop    actKind = "stop"
+	actMove    actKind = "move"    // to region N
+	actDrop    actKind = "drop"    // the connection breaks
+	actOffline actKind = "offline" // and comes back after N ms
+	actRestart actKind = "restart" // of the device's program: what is not in its outbox is gone
+	actClose   actKind = "close"   // a session, and open it again
+)
+
+// Fault is something that breaks, and for how long.
+type Fault struct {
+	At, For time.Duration
+	Kind    faultKind
+	Region  int
+	N       int // another region, a node, or a choice
+}
+
+type faultKind string
+
+const (
+	faultCut      faultKind = "cut"       // both ways to region N
+	faultCutOne   faultKind = "cut1"      // one way to region N
+	faultAlone    faultKind = "alone"     // both ways to all regions
+	faultLossy    faultKind = "lossy"     // messages to region N are lost, doubled and held up
+	faultCrash    faultKind = "crash"     // of a node
+	faultQuit     faultKind = "quit"      // a node's process, in order
+	faultCrashAll faultKind = "crash all" // of a region's nodes
+	faultDisk     faultKind = "disk"      // of a node is lost
+	faultBurn     faultKind = "burn"      // all disks of a region are lost
+	faultBack     faultKind = "roll back" // the disk of a region of one node
+	faultIsolate  faultKind = "isolate"   // a node from the others of its region
+	faultPause    faultKind = "pause"
+	faultSlow     faultKind = "slow"
+	faultStall    faultKind = "stall"  // of the leader's disk
+	faultShaky    faultKind = "shaky"  // commits whose proposer does not hear of them
+	faultClock    faultKind = "clock"  // jumps
+	faultWipe     faultKind = "wipe"   // of Redis
+	faultRedis    faultKind = "redis"  // is away
+	faultWorker   faultKind = "worker" // dies
+	faultStuck    faultKind = "stuck"  // a worker, that does not know it
+	faultAccess   faultKind = "access" // clients cannot reach a region
+)
+
+var allFaults = []faultKind{
+	faultCut, faultCut, faultCutOne, faultCutOne, faultAlone, faultLossy, faultCrash, faultCrash, faultQuit, faultCrashAll, faultDisk,
+	faultBurn, faultBack, faultIsolate, faultPause, faultSlow, faultStall, faultShaky, faultClock, faultWipe, faultRedis,
+	faultWorker, faultWorker, faultStuck, faultAccess,
+}
+
+// NewPlan draws the plan of a seed.
+func NewPlan(seed uint64) *Plan {
+	r := dice(seed, "plan")
+	p := &Plan{Seed: seed, Workers: pick(r, []int{0, 0, 0, 1, 2}), Length: between(r, 30*time.Second, 80*time.Second)}
+	if r.IntN(12) == 0 {
+		p.Length = between(r, 3*time.Minute, 6*time.Minute) // cuts of minutes
+	}
+	for range pick(r, []int{2, 2, 2, 2, 3, 3, 3, 3, 4, 5}) {
+		p.Nodes = append(p.Nodes, pick(r, []int{1, 1, 3}))
+	}
+	p.drawDevices(r)
+	p.drawActs(dice(seed, "acts"))
+	p.drawFaults(dice(seed, "faults"))
+	return p
+}
+
+func pick[T any](r *rand.Rand, from []T) T { return from[r.IntN(len(from))] }
+
+func (p *Plan) drawDevices(r *rand.Rand) {
+	for user := range 1 + r.IntN(2) {
+		var sessions []string
+		for s := range 1 + r.IntN(2) {
+			sessions = append(sessions, fmt.Sprintf("u%d/s%d", user, s))
+		}
+		for range 1 + r.IntN(3) {
+			p.Devices = append(p.Devices, DevicePlan{User: user, Home: r.IntN(len(p.Nodes)), Sessions: sessions})
+		}
+	}
+}
+
+var allActs = []actKind{
+	actSend, actSend, actSend, actSend, actSend, actSend, actSet, actSet, actSet, actAsk, actAsk, actEdit, actDelete, actReact,
+	actRead, actStop, actMove, actMove, actDrop, actOffline, actRestart, actClose,
+}
+
+// drawActs has users act now and then, and sometimes several at once: ties have to be decided somehow.
+func (p *Plan) drawActs(r *rand.Rand) {
+	gap := between(r, 300*time.Millisecond, 2*time.Second)
+	for at := time.Second; at < p.Length; at += between(r, time.Millisecond, 2*gap).Truncate(time.Millisecond) {
+		times := 1
+		if r.IntN(6) == 0 {
+			times = 2 + r.IntN(6)
+		}
+		kind, same := pick(r, allActs), r.IntN(2) == 0
+		for range times {
+			d := r.IntN(len(p.Devices))
+			if !same {
+				kind = pick(r, allActs)
+			}
+			if p.Workers == 0 && (kind == actAsk || kind == actStop) {
+				kind = actSend
+			}
+			p.Acts = append(p.Acts, Act{
+				At: at, Device: d, Kind: kind, Session: pick(r, p.Devices[d].Sessions), N: r.IntN(1 << 16),
+				OID: fmt.Sprintf("o%d-%04d", d, len(p.Acts)),
+			})
+		}
+	}
+}
+
+func (p *Plan) drawFaults(r *rand.Rand) {
+	kinds := slices.Clone(allFaults)
+	if p.Workers == 0 {
+		kinds = slices.DeleteFunc(kinds, func(k faultKind) bool {
+			return k == faultWipe || k == faultRedis || k == faultWorker || k == faultStuck
+		})
+	}
+	if r.IntN(3) > 0 { // most runs have a few kinds, and those more often
+		r.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
+		kinds = kinds[:2+r.IntN(5)]
+	}
+	for range r.IntN(14) {
+		longest := pick(r, []time.Duration{time.Second, 5 * time.Second, 20 * time.Second, 20 * time.Second, p.Length})
+		p.Faults = append(p.Faults, Fault{
+			At: between(r, 500*time.Millisecond, p.Length), For: between(r, time.Millisecond, longest), Kind: pick(r, kinds),
+			Region: r.IntN(len(p.Nodes)), N: r.IntN(1 << 16),
+		})
+	}
+	slices.SortStableFunc(p.Faults, func(a, b Fault) int { return int(a.At - b.At) })
+}
+
+func (f *Fault) String() string {
+	return fmt.Sprintf("%s in %s for %s (%d)", f.Kind, regionNames[f.Region], f.For, f.N)
+}

@@ -1,0 +1,138 @@
+package sim
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// edit changes one place of the product's source.
+type edit struct{ file, old, new string }
+
+// planted are bugs, each as small as people make them. The checkers have to find each of them, for the reason that is given.
+var planted = []struct {
+	name  string
+	found string // begins what the checkers say, in one of these ways
+	edits []edit
+}{
+	{"a token covers an op that was not delivered", "6|11", []edit{
+		{"gateway/sub.go", "s.pos.seen[ch.Dot.ID] = ch.Dot.F\n", "s.pos.seen[ch.Dot.ID] = ch.Dot.F + 1\n"}}},
+	{"records are acknowledged before they are applied", "4", []edit{
+		{"replication/feeds/follower.go", "Partition: uint32(feed.Partition), F: cursor}", "Partition: uint32(feed.Partition), F: b.Last()}"}}},
+	{"a state is taken without its cursors", "4|3|5|apply|12|8|2", []edit{
+		{"region/machine/keys.go", "return []byte{spaceMeta}, []byte{spaceEnd}", "return []byte{spaceMeta}, []byte{spaceCursor}"}}},
+	{"of two places for one op the last that came stands", "5|7|6", []edit{
+		{"crdt/place.go", "return c < 0", "return true"}}},
+	{"equal stamps are not told apart", "5|7|6", []edit{
+		{"crdt/stamp.go", "return v.By < w.By", "return true"},
+		{"crdt/place.go", "cmp.Compare(p.Seq, q.Seq), strings.Compare(string(p.At), string(q.At))", "cmp.Compare(p.Seq, q.Seq), 0*strings.Compare(\"\", \"\")"}}},
+	{"an op that is put again after a restart is taken for another", "2", []edit{
+		{"region/machine/step.go", "if _, known := crdt.Issue(st, op, c.Floor); !known {", "if id, known := crdt.Issue(st, op, c.Floor); !known || id.At != s.self {"}}},
+	{"a worker that has lost its attempt goes on with it", "11|5|6|12", []edit{
+		{"crdt/issue.go", "case s.Nonce != nonce || s.Attempt.Region != region:", "case s.Attempt.Region != region:"}}},
+	{"numbers are given again after a disk went back", "3", []edit{
+		{"region/machine/machine.go", "|| alone && !proven", "&& !(alone && proven)"}}},
+	{"a put of several ops stores the first", "1|12", []edit{
+		{"region/machine/step.go", "if ev.Refused != nil {\n\t\t\tbreak", "if ev.Refused != nil || len(ev.Changes) > 0 {\n\t\t\tbreak"}}},
+	{"stamps follow the machine's clock", "8", []edit{
+		{"crdt/stamp.go", "c.last = max(c.last+1, StampAt(now))", "c.last = StampAt(now)"}}},
+	{"what is replaced stays in the digest", "5", []edit{
+		{"region/machine/store.go", "\t\t*s.digest -= s.hash(k, old)\n\t}\n\t*s.digest +=", "\t}\n\t*s.digest +="}}},
+	{"records do not wait for their causes", "6|11|5|7", []edit{
+		{"region/machine/step.go", "if !s.vector(rs.Partition).Covers(rec.Deps) {", "if false && !s.vector(rs.Partition).Covers(rec.Deps) {"}}},
+	{"what a client has seen does not come before what it puts", "7", []edit{
+		{"gateway/read.go", "floor = s.floor", "floor = crdt.Floor{}"},
+		{"gateway/read.go", "floor.Seq, floor.Stamp = max(floor.Seq, pos.floor.Seq), max(floor.Stamp, pos.floor.Stamp)", "_ = pos"}}},
+	{"an op is called safe before another region has it", "1", []edit{
+		{"replication/feeds/matrix.go", "r[dot.Partition] >= dot.F", "r[dot.Partition]+9 >= dot.F"}}},
+	{"a client does not put again what was not answered", "12|1", []edit{
+		{"client/queue.go", "\tq.landed()\n\tq.again()\n", "\tq.landed()\n"}}},
+	{"the first op that a client missed is passed over", "6|11", []edit{
+		{"crdt/view.go", "lo, hi := dotKey(id, seen[id]+1), dotKey(id, h.Seen[id]+1)", "lo, hi := dotKey(id, seen[id]+2), dotKey(id, h.Seen[id]+1)"}}},
+	{"an answer is closed with a hole in it", "11|6|5|12", []edit{
+		{"crdt/issue.go", "\t\tif op.Off > s.Len {\n\t\t\treturn Gap\n\t\t}\n\t} else if", "\t} else if"}}},
+	{"a feed that failed does not start again", "12", []edit{
+		{"replication/feeds/follower.go", "case !in.restart.IsZero() && !now.Before(in.restart):", "case in.restart.IsZero() && false:"}}},
+	{"an ok waits for another region", "13", []edit{
+		{"gateway/gateway.go", "regionsWait   = 2 * time.Second", "regionsWait   = 5 * time.Second"},
+		{"gateway/write.go", "if t.regions > reach.Regions {", "if reach.Regions < 1 {"},
+		{"gateway/write.go", "if r.Regions < h.regions &&", "if r.Regions < 1 &&"}}},
+	{"a region goes on under an incarnation that has ended", "10", []edit{
+		{"region/machine/step.go", "\ts.self = c.Next\n", "\ts.self = c.Next\n\tif c.Lost != \"\" {\n\t\ts.self = c.Lost\n\t}\n"}}},
+}
+
+// plantedSeeds is how many seeds may go by before a planted bug is found.
+const plantedSeeds = 1000
+
+// TestPlantedBugsAreFound builds the simulator with one bug after the other in the product's source, which stays as it is.
+func TestPlantedBugsAreFound(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bug := range planted {
+		t.Run(strings.ReplaceAll(bug.name, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			program := build(t, root, dir, bug.edits)
+			out, err := exec.Command(program, "-seeds", fmt.Sprint(plantedSeeds), "-jobs", "1", "-shrink", "0", "-quiet").Output()
+			said, _, _ := strings.Cut(string(out[strings.Index(string(out), "breaks a promise")+1:]), "\n")
+			if err == nil {
+				t.Fatalf("%d seeds have not found it", plantedSeeds)
+			}
+			_, said, _ = strings.Cut(said, ": ")
+			t.Logf("%.200s", said)
+			for _, way := range strings.Split(bug.found, "|") {
+				if strings.HasPrefix(said, way+" ") || strings.HasPrefix(said, way+",") {
+					return
+				}
+			}
+			t.Errorf("found as %.300q, expected as %s", said, bug.found)
+		})
+	}
+}
+
+// build builds the simulator with some of the source changed.
+func build(t *testing.T, root, dir string, edits []edit) (program string) {
+	t.Helper()
+	overlay := struct{ Replace map[string]string }{map[string]string{}}
+	for _, e := range edits {
+		path := filepath.Join(root, e.file)
+		from := path
+		if changed, ok := overlay.Replace[path]; ok {
+			from = changed
+		}
+		b, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Count(string(b), e.old) != 1 {
+			t.Fatalf("%s does not have %q once: plant the bug where it is now", e.file, e.old)
+		}
+		overlay.Replace[path] = filepath.Join(dir, strings.ReplaceAll(e.file, "/", "_"))
+		write(t, overlay.Replace[path], strings.Replace(string(b), e.old, e.new, 1))
+	}
+	b, err := json.Marshal(overlay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "overlay.json"), string(b))
+	program = filepath.Join(dir, "run")
+	cmd := exec.Command("go", "build", "-overlay", filepath.Join(dir, "overlay.json"), "-o", program, "./internal/sim/run")
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	return program
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
