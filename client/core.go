@@ -98,6 +98,7 @@ func (c *core) begin(token string, now time.Time) {
 	for _, s := range c.order {
 		if s.open && len(hello.Open) < helloOpens {
 			hello.Open = append(hello.Open, s.ask(hello.ID, now))
+			s.greeted = true
 		}
 	}
 	c.link.out = append(c.link.out, hello)

@@ -123,10 +123,10 @@ func (r *replica) tok(f *frame) fit {
 // top is an op that decides a register.
 type top struct{ oid, hlc string }
 
-// gives reports whether an op that comes decides instead: one with a greater stamp, or the same op with a smaller one. That
-// may uncover another, which then comes after it.
+// gives reports whether an op that comes decides: one with a greater stamp, or the same op again. With a smaller stamp it may
+// uncover another, which then comes after it; with the same one, an entry may have been shown without it in between.
 func (t top) gives(it *item) bool {
-	return it.HLC > t.hlc || it.OID != "" && it.OID == t.oid && it.HLC < t.hlc
+	return it.HLC > t.hlc || it.OID != "" && it.OID == t.oid && it.HLC <= t.hlc
 }
 
 // mapOp applies an op on the map, an edit, a reaction or a read mark. An op on a message that is not held needs no

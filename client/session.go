@@ -31,6 +31,7 @@ type session struct {
 	want    bool // an open is to be sent
 	fresh   bool // without cur
 	asking  int64
+	greeted bool // it was asked for by the hello
 	askedAt time.Time
 	after   time.Time         // not before
 	gaps    int               // pieces that did not fit, since one did
@@ -55,7 +56,7 @@ func (s *session) ask(id int64, now time.Time) openItem {
 	if s.fresh {
 		it.Cur = ""
 	}
-	s.want, s.asking, s.askedAt = false, id, now
+	s.want, s.asking, s.askedAt, s.greeted = false, id, now, false
 	s.after = now.Add(askPause)
 	return it
 }
@@ -131,13 +132,13 @@ func (s *session) content(f *frame) (notes []note) {
 	return notes
 }
 
-// answers reports whether a frame is the answer to the open that is under way. What comes first after a hello or
-// the first open is; what is asked again while the stream runs is known by its id.
+// answers reports whether a frame is the answer to the open that is under way. What comes first after a hello is; any other is known
+// by its id: what was sent to an open before it may still come.
 func (s *session) answers(f *frame) bool {
-	if s.asking == 0 {
+	if s.asking == 0 || f.T != "snap" && f.T != "delta" {
 		return false
 	}
-	return f.T == "snap" || f.T == "delta" && (f.ID == s.asking || !s.live)
+	return f.ID == s.asking || f.ID == 0 && s.greeted
 }
 
 // token takes a frame's resume token, unless something is missing before it.

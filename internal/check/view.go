@@ -304,7 +304,7 @@ func (v *View) set(it Item) {
 		ops = map[string]Item{}
 		v.sets[reg] = ops
 	}
-	if held, known := ops[it.OID]; known && held.HLC <= it.HLC {
+	if held, known := ops[it.OID]; known && (held.HLC < it.HLC || held.HLC == it.HLC && it.K == "set") {
 		return
 	}
 	before := v.top(reg)
