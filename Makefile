@@ -19,7 +19,7 @@ MINUTES   ?= 0
 SEED      ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build collector deps lint generate bench sim soak-cut soak-kill fuzz clean
+.PHONY: help demo test build collector deps lint generate bench sim planted soak-cut soak-kill fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ bench: ## Run the benchmarks
 
 sim: ## Simulate SEEDS (10000) runs from SEED_BASE (1) on, for at most MINUTES; or SEED alone, with its story
 	$(GO) run ./internal/sim/run -seeds $(SEEDS) -base $(SEED_BASE) -minutes $(MINUTES) $(if $(SEED),-seed $(SEED))
+
+planted: ## Plant every known kind of bug, and see that the simulator finds it
+	SIM_PLANTED=1 $(GO) test -count=1 -v -timeout 60m -run '^TestPlantedBugsAreFound$$' ./internal/sim
 
 soak-cut: deps ## Two regions that are apart for CUT (2m) and heal
 	E2E_CUT=$(CUT) $(GO) test -race -count=1 -v -timeout 60m -run '^TestCutHeals$$' ./internal/e2e

@@ -151,7 +151,7 @@ func (q *queue) refused(why *Refusal, retry *int64, now time.Time) []*pending {
 		unsend(batch)
 		return nil
 	}
-	if len(batch) == 1 && (batch[0].stage >= Stored || batch[0].moved) && (why.Code == "busy" || why.Code == "not_found") {
+	if len(batch) == 1 && (batch[0].stage >= Stored || batch[0].moved) && why.Code == "busy" {
 		q.after = now.Add(defaultRetry) // it was accepted elsewhere, or may have been: here it may have to wait, but is not lost
 		unsend(batch)
 		return nil

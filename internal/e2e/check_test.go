@@ -6,9 +6,7 @@ import "github.com/roamsync/roam/internal/check"
 type (
 	frame = check.Frame
 	item  = check.Item
-	value = check.Value
 	view  = check.View
-	entry = check.Entry
 )
 
 // obj is a frame or an op that is sent.

@@ -361,7 +361,7 @@ func (d *device) checkEnd() {
 		_ = d.sock.n.View(s, func(st crdt.Store) { want = rows(st) })
 		d.compare("the frames that it got say", s, want, d.viewRows(s))
 		st, _ := d.eng.State(s)
-		d.compare("its SDK shows", s, want, stateRows(st))
+		d.compare("its SDK shows", s, want, d.stateRows(st))
 	}
 }
 
@@ -415,7 +415,7 @@ func row(seq uint64, _, oid, text string) string { return fmt.Sprintf("%08d %s %
 func (d *device) viewRows(session string) (all []string) {
 	v := d.view(session)
 	log := v.Log()
-	for _, e := range log[max(0, len(log)-shownRows):] {
+	for _, e := range log[d.first(len(log)):] {
 		text := e.Shown
 		if e.K == "run" {
 			text = e.Item.State + " " + text
@@ -430,8 +430,16 @@ func (d *device) viewRows(session string) (all []string) {
 	return all
 }
 
-func stateRows(st client.State) (all []string) {
-	for _, e := range st.Log[max(0, len(st.Log)-shownRows):] {
+// first is the first entry of n to compare: all, if a disk has taken some, and the others may have other places.
+func (d *device) first(n int) int {
+	if d.w.lost {
+		return 0
+	}
+	return max(0, n-shownRows)
+}
+
+func (d *device) stateRows(st client.State) (all []string) {
+	for _, e := range st.Log[d.first(len(st.Log)):] {
 		text := e.Text
 		if e.Kind == client.KindAnswer {
 			text = e.Status + " " + text

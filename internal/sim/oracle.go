@@ -66,7 +66,10 @@ func (w *world) checkOracle() {
 		for _, g := range w.groups {
 			for _, n := range g.nodes {
 				var got string
-				_ = n.View(session, func(st crdt.Store) { got = shown(st) })
+				_ = n.View(session, func(st crdt.Store) {
+					got = shown(st)
+					w.checkAnswers(n, session, st)
+				})
 				if got != want {
 					w.violate("7 and 8 order and values", "%s shows of %s\n%s\nand its feeds say\n%s", n, session, got, want)
 					return
@@ -151,4 +154,17 @@ func shown(st crdt.Store) string {
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
+}
+
+// checkAnswers: an answer that ended by itself is whole, and of one attempt.
+func (w *world) checkAnswers(n *node, session string, st crdt.Store) {
+	log, _ := crdt.Page(st, 0, 1<<30)
+	for _, e := range log {
+		if e.Run == nil || e.Run.State != crdt.RunDone || e.Run.Fin != "end" {
+			continue
+		}
+		if why := wholeAnswer(*e.Run.Text); why != "" {
+			w.violate("11 answers", "%s has %s of %s as %q: %s", n, e.OID, session, *e.Run.Text, why)
+		}
+	}
 }

@@ -19,10 +19,16 @@ var planted = []struct {
 	found string // begins what the checkers say, in one of these ways
 	edits []edit
 }{
-	{"a token covers an op that was not delivered", "6|11", []edit{
-		{"gateway/sub.go", "s.pos.seen[ch.Dot.ID] = ch.Dot.F\n", "s.pos.seen[ch.Dot.ID] = ch.Dot.F + 1\n"}}},
 	{"records are acknowledged before they are applied", "4", []edit{
 		{"replication/feeds/follower.go", "Partition: uint32(feed.Partition), F: cursor}", "Partition: uint32(feed.Partition), F: b.Last()}"}}},
+	{"an op that is put again after a restart is taken for another", "2", []edit{
+		{"region/machine/step.go", "if _, known := crdt.Issue(st, op, c.Floor); !known {", "if id, known := crdt.Issue(st, op, c.Floor); !known || id.At != s.self {"}}},
+	{"stamps follow the machine's clock", "8", []edit{
+		{"crdt/stamp.go", "c.last = max(c.last+1, StampAt(now))", "c.last = StampAt(now)"}}},
+	{"what is replaced stays in the digest", "5", []edit{
+		{"region/machine/store.go", "\t\t*s.digest -= s.hash(k, old)\n\t}\n\t*s.digest +=", "\t}\n\t*s.digest +="}}},
+	{"a token covers an op that was not delivered", "6|11|12", []edit{
+		{"gateway/sub.go", "s.pos.seen[ch.Dot.ID] = ch.Dot.F\n", "s.pos.seen[ch.Dot.ID] = ch.Dot.F + 1\n"}}},
 	{"a state is taken without its cursors", "4|3|5|apply|12|8|2", []edit{
 		{"region/machine/keys.go", "return []byte{spaceMeta}, []byte{spaceEnd}", "return []byte{spaceMeta}, []byte{spaceCursor}"}}},
 	{"of two places for one op the last that came stands", "5|7|6", []edit{
@@ -30,18 +36,12 @@ var planted = []struct {
 	{"equal stamps are not told apart", "5|7|6", []edit{
 		{"crdt/stamp.go", "return v.By < w.By", "return true"},
 		{"crdt/place.go", "cmp.Compare(p.Seq, q.Seq), strings.Compare(string(p.At), string(q.At))", "cmp.Compare(p.Seq, q.Seq), 0*strings.Compare(\"\", \"\")"}}},
-	{"an op that is put again after a restart is taken for another", "2", []edit{
-		{"region/machine/step.go", "if _, known := crdt.Issue(st, op, c.Floor); !known {", "if id, known := crdt.Issue(st, op, c.Floor); !known || id.At != s.self {"}}},
 	{"a worker that has lost its attempt goes on with it", "11|5|6|12", []edit{
 		{"crdt/issue.go", "case s.Nonce != nonce || s.Attempt.Region != region:", "case s.Attempt.Region != region:"}}},
 	{"numbers are given again after a disk went back", "3", []edit{
-		{"region/machine/machine.go", "|| alone && !proven", "&& !(alone && proven)"}}},
+		{"region/machine/machine.go", " || alone && !proven", ""}}},
 	{"a put of several ops stores the first", "1|12", []edit{
 		{"region/machine/step.go", "if ev.Refused != nil {\n\t\t\tbreak", "if ev.Refused != nil || len(ev.Changes) > 0 {\n\t\t\tbreak"}}},
-	{"stamps follow the machine's clock", "8", []edit{
-		{"crdt/stamp.go", "c.last = max(c.last+1, StampAt(now))", "c.last = StampAt(now)"}}},
-	{"what is replaced stays in the digest", "5", []edit{
-		{"region/machine/store.go", "\t\t*s.digest -= s.hash(k, old)\n\t}\n\t*s.digest +=", "\t}\n\t*s.digest +="}}},
 	{"records do not wait for their causes", "6|11|5|7", []edit{
 		{"region/machine/step.go", "if !s.vector(rs.Partition).Covers(rec.Deps) {", "if false && !s.vector(rs.Partition).Covers(rec.Deps) {"}}},
 	{"what a client has seen does not come before what it puts", "7", []edit{
@@ -61,12 +61,15 @@ var planted = []struct {
 		{"gateway/gateway.go", "regionsWait   = 2 * time.Second", "regionsWait   = 5 * time.Second"},
 		{"gateway/write.go", "if t.regions > reach.Regions {", "if reach.Regions < 1 {"},
 		{"gateway/write.go", "if r.Regions < h.regions &&", "if r.Regions < 1 &&"}}},
-	{"a region goes on under an incarnation that has ended", "10", []edit{
+	{"a region goes on under an incarnation that has ended", "10|12", []edit{
 		{"region/machine/step.go", "\ts.self = c.Next\n", "\ts.self = c.Next\n\tif c.Lost != \"\" {\n\t\ts.self = c.Lost\n\t}\n"}}},
 }
 
 // plantedSeeds is how many seeds may go by before a planted bug is found.
 const plantedSeeds = 1000
+
+// few is how many of the planted bugs are tried unless SIM_PLANTED is set (`make planted`): to find all takes minutes.
+const few = 4
 
 // TestPlantedBugsAreFound builds the simulator with one bug after the other in the product's source, which stays as it is.
 func TestPlantedBugsAreFound(t *testing.T) {
@@ -74,7 +77,11 @@ func TestPlantedBugsAreFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, bug := range planted {
+	bugs := planted
+	if os.Getenv("SIM_PLANTED") == "" {
+		bugs = planted[:few]
+	}
+	for _, bug := range bugs {
 		t.Run(strings.ReplaceAll(bug.name, " ", "_"), func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()

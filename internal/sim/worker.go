@@ -82,12 +82,34 @@ func (wk *worker) step() {
 	wk.soon(max(wk.hand.Due().Sub(w.time()), 5*time.Millisecond))
 }
 
+// lastWord ends every answer.
+const lastWord = "END"
+
+// wholeAnswer says what is wrong with an answer that ended by itself, "" if nothing: all its words are of one attempt, and
+// none is missing at its end.
+func wholeAnswer(text string) string {
+	words := strings.Fields(text)
+	if len(words) == 0 {
+		return "it is empty"
+	}
+	last, who, _ := strings.Cut(words[len(words)-1], "·")
+	if last != lastWord {
+		return "its end is missing"
+	}
+	for _, word := range words {
+		if _, by, _ := strings.Cut(word, "·"); by != who {
+			return "it has words of two attempts"
+		}
+	}
+	return ""
+}
+
 // answer has the model say its words, one after the other.
 func (wk *worker) answer(a *workers.Answer) {
 	w, life := wk.g.w, wk.life
 	w.counts.Answers++
 	w.tell("%s: worker %d answers %s: attempt of %s", wk.g.name, wk.at, a.Job.Run, a.Nonce())
-	words := strings.Fields(a.Job.Prompt)
+	words := append(strings.Fields(a.Job.Prompt), lastWord)
 	pace := between(wk.g.rng, 10*time.Millisecond, 400*time.Millisecond)
 	var say func(i int)
 	say = func(i int) {
@@ -96,7 +118,7 @@ func (wk *worker) answer(a *workers.Answer) {
 		}
 		if i == len(words) {
 			wk.hand.End(a, llm.Result{Fin: "end"}, nil)
-		} else if wk.hand.Say(a, words[i]+" ") != nil {
+		} else if wk.hand.Say(a, words[i]+"·"+a.Nonce()+" ") != nil {
 			return
 		} else {
 			w.after(pace, func() { say(i + 1) })
