@@ -3,7 +3,6 @@ package sim
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -15,13 +14,12 @@ import (
 
 // ledger is what the checkers remember of a run.
 type ledger struct {
-	dots   map[dotKey]uint64          // what every number was given to
-	fenced map[crdt.Origin]bool       // incarnations that ended
-	firm   map[firmKey]uint64         // by region: cursors that others were told of
-	acked  map[string]*ack            // by oid
-	lost   bool                       // a disk took with it what nobody else had
-	digest map[digestKey]digestOf     // by partition and cursors
-	local  map[*group][]time.Duration // how long puts took, for nobody but the curious
+	dots   map[dotKey]uint64      // what every number was given to
+	fenced map[crdt.Origin]bool   // incarnations that ended
+	firm   map[firmKey]uint64     // by region: cursors that others were told of
+	acked  map[string]*ack        // by oid
+	lost   bool                   // a disk took with it what nobody else had
+	digest map[digestKey]digestOf // by partition and cursors
 }
 
 type dotKey struct {

@@ -36,8 +36,6 @@ type stream struct {
 	w        *world
 	follower *node
 	server   *node
-	lifeF    int
-	lifeS    int
 	f        *feeds.Follower
 	s        *feeds.Sender
 	forth    lane // follower to server

@@ -37,7 +37,7 @@ func (r *redis) tick() { r.mini.SetTime(r.g.w.time()) }
 // dial makes a connection, in memory. It is called by a goroutine of the client's that the caller waits for.
 func (r *redis) dial(context.Context, string, string) (net.Conn, error) {
 	if r.down {
-		return nil, errors.New("Redis is away")
+		return nil, errors.New("nobody is there")
 	}
 	ours, theirs := newDuplex()
 	r.mini.Server().ServeConn(theirs)
