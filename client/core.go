@@ -355,11 +355,11 @@ func (c *core) close(s *session) {
 	c.forget(s)
 }
 
-// page asks for older entries.
+// page asks for older entries, unless some are on their way.
 func (c *core) page(s *session, limit int) {
-	if c.link.up && s.live && len(s.replica.log) > 0 && len(c.link.out) < maxUnsent {
-		before := s.replica.log[0].item.Seq
-		c.link.out = append(c.link.out, pageFrame{T: "page", ID: c.nextID(s), S: s.id, Before: before, Limit: limit})
+	if c.link.up && s.live && s.paging == 0 && s.replica.more && len(c.link.out) < maxUnsent {
+		s.paging = c.nextID(s)
+		c.link.out = append(c.link.out, pageFrame{T: "page", ID: s.paging, S: s.id, Before: s.replica.floor, Limit: limit})
 	}
 }
 

@@ -125,7 +125,7 @@ func (e *Engine) Close(session string) {
 // returned is to be kept until then, for a program that may end.
 func (e *Engine) Put(it Item, now time.Time) (Item, error) {
 	s := e.core.session(it.Session)
-	it.Cur = s.cur
+	it.Cur, it.Anew = s.follows()
 	p, err := newPending(it)
 	if err == nil {
 		err = e.core.admit(s)
@@ -136,6 +136,14 @@ func (e *Engine) Put(it Item, now time.Time) (Item, error) {
 	}
 	e.core.enqueue(s, p, now)
 	return it, nil
+}
+
+// Older asks for up to limit entries before the first one shown; they appear in the State. Without a connection, and while some
+// are on their way, it does nothing.
+func (e *Engine) Older(session string, limit int) {
+	if s := e.core.sessions[session]; s != nil {
+		e.core.page(s, limit)
+	}
 }
 
 // State returns a session as it is known now; false if nothing of it is held.

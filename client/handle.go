@@ -92,17 +92,17 @@ func (s *Session) put(o op) (*Receipt, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.K, err)
 	}
-	cur, err := s.admit(len(raw))
-	if err != nil {
+	it := Item{Session: s.rec.id, OID: o.OID, Born: now, Op: raw}
+	if it.Cur, it.Anew, err = s.admit(len(raw)); err != nil {
 		return nil, err
 	}
-	if err := c.cfg.Outbox.Add(Item{Session: s.rec.id, OID: o.OID, Born: now, Op: raw, Cur: cur}); err != nil {
+	if err := c.cfg.Outbox.Add(it); err != nil {
 		c.mu.Lock()
 		c.core.release(s.rec)
 		c.mu.Unlock()
 		return nil, fmt.Errorf("keep an op in the outbox: %w", err)
 	}
-	r := &Receipt{session: s, op: &pending{op: o, raw: raw, born: now, cur: cur}}
+	r := &Receipt{session: s, op: &pending{op: o, raw: raw, born: now, cur: it.Cur, anew: it.Anew}}
 	c.mu.Lock()
 	c.core.enqueue(s.rec, r.op, now)
 	c.mu.Unlock()
@@ -110,8 +110,8 @@ func (s *Session) put(o op) (*Receipt, error) {
 	return r, nil
 }
 
-// admit makes room for an op, and returns the token that it is put after.
-func (s *Session) admit(size int) (cur string, err error) {
+// admit makes room for an op, and returns the token that it is put after, and whether that was begun anew.
+func (s *Session) admit(size int) (cur string, anew bool, err error) {
 	s.client.mu.Lock()
 	defer s.client.mu.Unlock()
 	limit := maxOpBytes
@@ -120,11 +120,15 @@ func (s *Session) admit(size int) (cur string, err error) {
 	}
 	switch {
 	case s.client.handles[s.rec.id] != s:
-		return "", ErrClosed
+		return "", false, ErrClosed
 	case size > limit:
-		return "", fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, size, limit)
+		return "", false, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, size, limit)
 	}
-	return s.rec.cur, s.client.core.admit(s.rec)
+	if err := s.client.core.admit(s.rec); err != nil {
+		return "", false, err
+	}
+	cur, anew = s.rec.follows()
+	return cur, anew, nil
 }
 
 // Older asks for up to limit entries before the first one held; they appear in the State. Without a connection it

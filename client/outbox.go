@@ -15,6 +15,8 @@ type Item struct {
 	Op      json.RawMessage `json:"op"` // as it is put
 	// Cur is the resume token that was held then: what the op is put after, wherever that is.
 	Cur string `json:"cur,omitempty"`
+	// Anew says that Cur was begun anew: it need not cover what the op before came after, so the two do not go in one put.
+	Anew bool `json:"anew,omitempty"`
 }
 
 // Outbox keeps ops that are not safe yet. A Client calls it from several goroutines and never twice at once for one

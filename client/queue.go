@@ -17,6 +17,8 @@ const (
 	putTimeout = 30 * time.Second
 	// defaultRetry is when to put again what a region could not take now and did not say when.
 	defaultRetry = 5 * time.Second
+	// missedLimit is how long a region is given to come to have what an op is about that was accepted elsewhere.
+	missedLimit = time.Minute
 )
 
 // pending is an op in the outbox. Its owner is the Client's lock.
@@ -25,15 +27,18 @@ type pending struct {
 	raw   json.RawMessage
 	born  time.Time
 	cur   string // as in Item
+	anew  bool   // as in Item
 	moved bool   // was taken on a connection before this one
 	stage Stage
 	sent  bool // on this connection
-	solo  bool // was in a put that was refused: goes alone, so that only what is wrong is refused
-	err   error
+	// missed is when a region first did not have what it is about, although another has accepted it.
+	missed time.Time
+	solo   bool // was in a put that was refused: goes alone, so that only what is wrong is refused
+	err    error
 }
 
 func newPending(it Item) (*pending, error) {
-	p := &pending{raw: it.Op, born: it.Born, cur: it.Cur}
+	p := &pending{raw: it.Op, born: it.Born, cur: it.Cur, anew: it.Anew}
 	if err := json.Unmarshal(it.Op, &p.op); err != nil {
 		return nil, fmt.Errorf("op %s in the outbox: %w", it.OID, err)
 	}
@@ -65,7 +70,7 @@ func (q *queue) next(now time.Time, max limits) []*pending {
 			continue
 		}
 		bytes -= len(p.raw) + 1
-		if len(batch) > 0 && (len(batch) == ops || bytes < 0 || p.solo) {
+		if len(batch) > 0 && (len(batch) == ops || bytes < 0 || p.solo || p.anew) {
 			break
 		}
 		batch = append(batch, p)
@@ -151,12 +156,24 @@ func (q *queue) refused(why *Refusal, retry *int64, now time.Time) []*pending {
 		unsend(batch)
 		return nil
 	}
-	if len(batch) == 1 && (batch[0].stage >= Stored || batch[0].moved) && why.Code == "busy" {
-		q.after = now.Add(defaultRetry) // it was accepted elsewhere, or may have been: here it may have to wait, but is not lost
+	if len(batch) == 1 && batch[0].patient(why, now) {
+		q.after = now.Add(defaultRetry)
 		unsend(batch)
 		return nil
 	}
 	return batch
+}
+
+// patient reports whether an op that is refused is to be put again: it was accepted elsewhere, or may have been, and what it is
+// refused for may pass. Another answer that runs here ends; what it is about comes, if there is anybody left who has it.
+func (p *pending) patient(why *Refusal, now time.Time) bool {
+	if p.stage < Stored && !p.moved {
+		return false
+	}
+	if why.Code == "not_found" && p.missed.IsZero() {
+		p.missed = now
+	}
+	return why.Code == "busy" || why.Code == "not_found" && now.Sub(p.missed) < missedLimit
 }
 
 func unsend(batch []*pending) {

@@ -17,7 +17,10 @@ type replica struct {
 	tops map[register]top
 	read map[string]uint64
 	more bool
-	why  string
+	// floor is the seq from which on the log is whole, while there is more. What is held below it came late or was moved there: it
+	// is shown when a page has brought what stands around it.
+	floor uint64
+	why   string
 }
 
 // entry is a message or an answer, and the Entry that shows it (nil after a change).
@@ -44,13 +47,33 @@ func comparePlace(a, b *entry) int {
 // snap replaces all that is held. It returns the runs whose text is not what it should be.
 func (r *replica) snap(f *frame) (differing []string) {
 	*r = *newReplica()
-	r.more, r.why = f.More, f.Why
+	r.why = f.Why
 	for key, v := range f.Map {
 		r.vals[key] = Value{JSON: v.V, User: v.User, HLC: v.HLC}
 		r.tops[register{kind: "set", v: key}] = top{v.OID, v.HLC}
 	}
 	maps.Copy(r.read, f.Read)
-	return r.take(f.Log)
+	differing = r.take(f.Log)
+	r.whole(f)
+	return differing
+}
+
+// whole takes it that the log is whole from the first entry of a snap or page on.
+func (r *replica) whole(f *frame) {
+	if r.more = f.More; len(f.Log) > 0 {
+		r.floor = f.Log[0].Seq
+	}
+}
+
+// first is the place in the log of the first entry that is shown.
+func (r *replica) first() int {
+	if !r.more {
+		return 0
+	}
+	i, _ := slices.BinarySearchFunc(r.log, r.floor, func(e *entry, floor uint64) int {
+		return cmp.Compare(e.item.Seq, floor)
+	})
+	return i
 }
 
 // take applies entries and map ops in the order given.
@@ -71,7 +94,7 @@ func (r *replica) take(items []item) (differing []string) {
 
 // older takes a page. Only answers and messages that are not held are new in it.
 func (r *replica) older(f *frame) (differing []string) {
-	r.more = f.More
+	r.whole(f)
 	return r.take(f.Log)
 }
 
@@ -257,8 +280,9 @@ func (r *replica) moveDown(e *entry, at placed) {
 
 // show returns the log as it is now. Entries that did not change since the last call are the same.
 func (r *replica) show() []*Entry {
-	log := make([]*Entry, len(r.log))
-	for i, e := range r.log {
+	held := r.log[r.first():]
+	log := make([]*Entry, len(held))
+	for i, e := range held {
 		if e.shown == nil {
 			e.shown = e.view()
 		}

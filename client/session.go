@@ -19,6 +19,7 @@ type session struct {
 	open    bool // somebody holds the handle
 	replica *replica
 	cur     string // the token received last
+	anew    bool   // it need not cover what the last op was put after
 	region  string // of the connection
 	live    bool   // the answer to open came on this connection
 	behind  bool
@@ -35,19 +36,26 @@ type session struct {
 	askedAt time.Time
 	after   time.Time         // not before
 	gaps    int               // pieces that did not fit, since one did
+	paging  int64             // the page asked for, 0 if none: one that was asked for before a snap does not fit to it
 	doubted map[string]string // run -> the sum for which it was asked again
 
 	changed chan struct{} // closed at the next change
 }
 
 func newSession(id string) *session {
-	return &session{id: id, replica: newReplica(), doubted: map[string]string{}, changed: make(chan struct{})}
+	return &session{id: id, anew: true, replica: newReplica(), doubted: map[string]string{}, changed: make(chan struct{})}
 }
 
 // touch tells those who watch.
 func (s *session) touch() {
 	close(s.changed)
 	s.changed = make(chan struct{})
+}
+
+// follows is what the next op is put after: the token, and whether that was begun anew since the op before.
+func (s *session) follows() (cur string, anew bool) {
+	anew, s.anew = s.anew, false
+	return s.cur, anew
 }
 
 // ask marks the session as asked for by request id and returns what to ask.
@@ -75,7 +83,7 @@ func (s *session) askAgain(fresh bool) {
 }
 
 func (s *session) lost() {
-	s.live, s.asking, s.region = false, 0, ""
+	s.live, s.asking, s.region, s.paging = false, 0, "", 0
 	s.want, s.after, s.err = s.open, time.Time{}, nil
 	s.queue.lost()
 	s.touch()
@@ -83,7 +91,7 @@ func (s *session) lost() {
 
 // leave drops what is held, since nobody has the session open any more.
 func (s *session) leave() {
-	s.open, s.live, s.want, s.asking, s.cur = false, false, false, 0, ""
+	s.open, s.live, s.want, s.asking, s.cur, s.paging, s.anew = false, false, false, 0, "", 0, true
 	s.replica, s.behind, s.err = newReplica(), false, nil
 	s.touch()
 }
@@ -116,7 +124,7 @@ func (s *session) content(f *frame) (notes []note) {
 	}
 	switch f.T {
 	case "snap":
-		s.gaps = 0
+		s.gaps, s.paging, s.anew = 0, 0, true
 		notes = s.doubt(s.replica.snap(f))
 		if f.Why == "resync" {
 			s.queue.again()
@@ -124,7 +132,10 @@ func (s *session) content(f *frame) (notes []note) {
 	case "delta":
 		notes = s.doubt(s.replica.take(f.Ops))
 	case "page":
-		notes = s.doubt(s.replica.older(f))
+		if f.ID == s.paging && f.ID != 0 {
+			s.paging = 0
+			notes = s.doubt(s.replica.older(f))
+		}
 	case "tok":
 		s.piece(s.replica.tok(f))
 	}
@@ -230,6 +241,8 @@ func (s *session) drop(ops []*pending) {
 func (s *session) refused(f *frame, why *Refusal, now time.Time) {
 	defer s.touch()
 	switch {
+	case f.ID != 0 && f.ID == s.paging:
+		s.paging = 0
 	case f.ID != 0 && f.ID == s.queue.flight:
 		s.fail(s.queue.refused(why, f.Retry, now), why)
 	case s.asking != 0 && (f.ID == s.asking || f.ID == 0):

@@ -209,8 +209,9 @@ func since(st Store, seen Vector) *touched {
 }
 
 // Crossed returns what was changed since base by ops that a holder of seen had seen elsewhere, and is touched by ops that it
-// had not: where the two meet, what it was shown in between may not be what stands now.
-func Crossed(st Store, base, seen Vector) []Item {
+// had not: where the two meet, what it was shown in between may not be what stands now. It also returns what has come since it was
+// shown anything.
+func Crossed(st Store, base, seen, shown Vector) []Item {
 	h := ReadHeader(st)
 	known, fresh := map[string]bool{}, map[string]bool{}
 	for _, id := range h.Seen.IDs() {
@@ -228,7 +229,7 @@ func Crossed(st Store, base, seen Vector) []Item {
 			return true
 		})
 	}
-	var found touched
+	found := since(st, shown)
 	for _, name := range slices.Sorted(maps.Keys(known)) {
 		if _, run := ReadSlot(st, name); fresh[name] && run {
 			found.add(slotRef(name))

@@ -70,6 +70,29 @@ func TestConnOpensBehind(t *testing.T) {
 	late.wants()
 }
 
+// TestConnCatchesUpWithMoreInItsQueue: what tells the client that the region has caught up shows the session as it is then, and so
+// what waits in the queue behind it is not sent again.
+func TestConnCatchesUpWithMoreInItsQueue(t *testing.T) {
+	r := newRig(t, Config{})
+	d := r.hello()
+	d.say(`{"t":"open","id":2,"s":"alice/a","cur":%q}`, r.ahead())
+	r.advance(400 * time.Millisecond)
+	d.want("delta")
+	r.f.arrive(far(), shanghai)
+	next := far()
+	next.OID, next.Seq, next.Stamp = "next", 42, 1<<40+1
+	r.f.arrive(next, shanghai)
+	r.settle()
+	delta := d.want("delta")
+	if ops := delta["ops"].([]any); delta["behind"] != false || len(ops) != 1 || ops[0].(map[string]any)["oid"] != "next" {
+		t.Errorf("%v", delta)
+	}
+	d.say(`{"t":"open","id":3,"s":"alice/a","cur":%q}`, delta.str("cur"))
+	if again := d.want("delta"); len(again["ops"].([]any)) != 0 {
+		t.Errorf("the token does not cover what was sent: %v", again)
+	}
+}
+
 // TestConnOpensAgainWhileItWaits: a client that does not wait for its first answer, and starts anew, must not get it later:
 // its cur would cover what the client may have dropped since.
 func TestConnOpensAgainWhileItWaits(t *testing.T) {

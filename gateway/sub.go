@@ -125,12 +125,15 @@ func (s *sub) load() (frame any, err error) {
 }
 
 // caughtUp is what a client needs once the region has all that it had seen elsewhere: what that changed of what it was
-// shown here in between.
+// shown here in between. It shows the session as it is now, so it brings what still waits in the queue as well.
 func (s *sub) caughtUp() (delta *wire.Delta, err error) {
 	no := false
 	delta = &wire.Delta{T: "delta", S: s.session, Behind: &no}
 	err = s.conn.g.cfg.Backend.View(s.session, func(st crdt.Store) {
-		delta.Ops = itemFrames(crdt.Crossed(st, s.base, s.came.seen))
+		delta.Ops = itemFrames(crdt.Crossed(st, s.base, s.came.seen, s.pos.seen))
+		h := crdt.ReadHeader(st)
+		s.pos.seen.Merge(h.Seen)
+		s.pos.reach(h.MaxSeq, h.MaxStamp)
 	})
 	delta.Cur, s.base = s.token(), nil
 	return delta, err

@@ -30,7 +30,8 @@ type View struct {
 	Entries map[string]*Entry
 	Values  map[string]Value
 	sets    map[string]map[string]Item // by register and oid: the map ops behind values and texts, as far as they are known
-	more    bool                       // there are entries before those of the snap
+	more    bool                       // there are entries before those that were brought
+	From    int64                      // the seq from which on the log is whole, if there are more; else 0
 	loose   bool                       // what was shown by a region that was behind may be corrected, and so come again
 	told    map[string]string          // by oid: the stamp that the server named last
 	Last    map[string]Item            // by oid: what the server said last of a place and an attempt
@@ -95,7 +96,7 @@ func (v *View) Apply(f *Frame) {
 func (v *View) snap(f *Frame) {
 	held, values := v.Entries, v.Values
 	v.Entries, v.Values, v.sets, v.told = map[string]*Entry{}, map[string]Value{}, map[string]map[string]Item{}, map[string]string{}
-	v.more = f.More
+	v.whole(f)
 	for _, it := range f.Log {
 		if _, twice := v.Entries[it.OID]; twice {
 			v.fault("a snap has %s twice", it.OID)
@@ -154,6 +155,30 @@ func (v *View) delta(f *Frame) {
 		case "edit", "del":
 			v.set(it)
 		}
+	}
+}
+
+// Page takes the page of entries before From.
+func (v *View) Page(f *Frame) {
+	if !slices.IsSortedFunc(f.Log, ByPlace) {
+		v.fault("a page is not in order")
+	}
+	for _, it := range f.Log {
+		if it.Seq >= v.From {
+			v.fault("a page before %d has %s at %d", v.From, it.OID, it.Seq)
+		}
+		v.entry(it, true)
+	}
+	v.whole(f)
+}
+
+// whole takes it that the log is whole from the first entry of a snap or page on.
+func (v *View) whole(f *Frame) {
+	v.more = f.More
+	if !f.More {
+		v.From = 0
+	} else if len(f.Log) > 0 {
+		v.From = f.Log[0].Seq
 	}
 }
 

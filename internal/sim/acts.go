@@ -30,6 +30,9 @@ func (w *world) act(a *Act) {
 		d.restart()
 	case actClose:
 		d.toggle(a.Session)
+	case actOlder:
+		d.eng.Older(a.Session, 1+a.N%60)
+		d.flush()
 	default:
 		if op := d.op(a); op != nil {
 			d.put(a.Session, a.OID, op)

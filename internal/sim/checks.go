@@ -343,7 +343,7 @@ func (w *world) checkEnd() {
 func (w *world) checkAcked() {
 	for _, oid := range sortedKeys(w.acked) {
 		a := w.acked[oid]
-		if a.excused {
+		if a.excused || w.lost && a.kind == "stop" && !a.by.keeps(oid) { // what it was to stop may be lost, and its client then knows
 			continue
 		}
 		for _, g := range w.groups {

@@ -32,6 +32,7 @@ type device struct {
 	floors map[string]int64         // by oid: the highest seq that was held when it was put first
 	sentAt map[string]time.Duration // by oid: when it was put on this connection
 	fresh  map[string]bool          // sessions that were asked for from their start
+	paging map[string]int64         // by session: the page that was asked for
 }
 
 func (w *world) newDevice(i int) *device {
@@ -40,7 +41,7 @@ func (w *world) newDevice(i int) *device {
 		w: w, at: i, name: fmt.Sprintf("d%d", i), user: fmt.Sprintf("u%d", p.User), plan: p,
 		rng: dice(w.seed, fmt.Sprintf("device %d", i)), open: slices.Clone(p.Sessions),
 		views: map[string]*check.View{}, floors: map[string]int64{}, sentAt: map[string]time.Duration{},
-		fresh: map[string]bool{},
+		fresh: map[string]bool{}, paging: map[string]int64{},
 	}
 	return d
 }
@@ -97,6 +98,7 @@ func (d *device) dial(in time.Duration) {
 		d.w.counts.Links++
 		d.w.tell("%s connects to %s", d, n)
 		clear(d.sentAt)
+		clear(d.paging)
 		d.eng.Begin("dev:"+d.user, d.w.time())
 		d.flush()
 	})
@@ -134,6 +136,7 @@ func (d *device) flush() {
 // sentFrame is what the checkers look at of a frame that goes out.
 type sentFrame struct {
 	T    string
+	ID   int64
 	S    string
 	Open []struct{ S, Cur string }
 	Cur  string
@@ -160,6 +163,8 @@ func (d *device) sent(line string) {
 	case "close":
 		d.anew(f.S)
 		d.fresh[f.S] = true
+	case "page":
+		d.paging[f.S] = f.ID
 	case "put":
 		for _, it := range f.Ops {
 			d.putting(f.S, it)
@@ -231,8 +236,15 @@ func (d *device) check(s *socket, f *check.Frame) {
 	case d.fresh[f.S] && (f.T == "delta" || f.T == "tok"):
 		return // of an open before the one that is asked for
 	}
-	if f.T == "ok" {
+	switch f.T {
+	case "snap":
+		delete(d.paging, f.S)
+	case "ok":
 		d.acked(s, v, f)
+	case "page": // one that was asked for before a snap does not fit to it
+		if d.paging[f.S] == f.ID {
+			v.Page(f)
+		}
 	}
 	v.Apply(f)
 	switch {
@@ -349,6 +361,10 @@ func (d *device) unsettled() string {
 			return fmt.Sprintf("%d ops of %s wait, the first, %s, is %s", len(st.Outbox), s, st.Outbox[0].OID, st.Outbox[0].Stage)
 		case st.Behind && !d.w.lost:
 			return s + " is behind"
+		case st.More:
+			d.eng.Older(s, 1+d.rng.IntN(50))
+			d.flush()
+			return s + " is not paged to its start"
 		}
 	}
 	return ""
@@ -358,7 +374,7 @@ func (d *device) unsettled() string {
 func (d *device) checkEnd() {
 	for _, s := range d.plan.Sessions {
 		var want []string
-		_ = d.sock.n.View(s, func(st crdt.Store) { want = rows(st) })
+		_ = d.sock.n.View(s, func(st crdt.Store) { want = d.rows(st, d.view(s).From) })
 		d.compare("the frames that it got say", s, want, d.viewRows(s))
 		st, _ := d.eng.State(s)
 		d.compare("its SDK shows", s, want, d.stateRows(st))
@@ -388,13 +404,20 @@ func names(rows []string) (all []string) {
 	return all
 }
 
-// tailRows is what a client gets of a long session, about; the last shownRows are compared.
-const tailRows, shownRows = 50, 40
+// lastRows is how many entries a client has of a long session, at least.
+const lastRows = 40
 
-// rows renders the last entries of a session, and its map.
-func rows(st crdt.Store) (all []string) {
-	log, _ := crdt.Page(st, 0, tailRows)
-	for _, e := range log[max(0, len(log)-shownRows):] {
+// rows renders the entries of a session from a seq on, and its map. If a disk has taken some, others may have other places, and
+// the last ones are looked for, wherever they are.
+func (d *device) rows(st crdt.Store, from int64) (all []string) {
+	log, _ := crdt.Page(st, 0, 1<<30)
+	if d.w.lost {
+		log, from = log[max(0, len(log)-lastRows):], 0
+	}
+	for _, e := range log {
+		if e.Place.Seq < uint64(from) {
+			continue
+		}
 		switch {
 		case e.Run != nil:
 			all = append(all, row(e.Place.Seq, e.Place.At.Region(), e.OID, e.Run.State.String()+" "+*e.Run.Text))
@@ -414,8 +437,10 @@ func row(seq uint64, _, oid, text string) string { return fmt.Sprintf("%08d %s %
 
 func (d *device) viewRows(session string) (all []string) {
 	v := d.view(session)
-	log := v.Log()
-	for _, e := range log[d.first(len(log)):] {
+	for _, e := range v.Log() {
+		if !d.w.lost && e.Seq < v.From {
+			continue // a page would bring what stands around it
+		}
 		text := e.Shown
 		if e.K == "run" {
 			text = e.Item.State + " " + text
@@ -430,16 +455,8 @@ func (d *device) viewRows(session string) (all []string) {
 	return all
 }
 
-// first is the first entry of n to compare: all, if a disk has taken some, and the others may have other places.
-func (d *device) first(n int) int {
-	if d.w.lost {
-		return 0
-	}
-	return max(0, n-shownRows)
-}
-
 func (d *device) stateRows(st client.State) (all []string) {
-	for _, e := range st.Log[d.first(len(st.Log)):] {
+	for _, e := range st.Log {
 		text := e.Text
 		if e.Kind == client.KindAnswer {
 			text = e.Status + " " + text

@@ -175,6 +175,9 @@ func (w *world) heal() {
 		l.cut, l.lossy = 0, 0
 	}
 	for _, g := range w.groups {
+		if g.shaky || len(g.voters()) < len(g.nodes) {
+			g.troubled = w.now
+		}
 		g.shaky, g.stall, g.shut = false, 0, 0
 		for _, n := range g.nodes {
 			n.isolated, n.slow = false, 0

@@ -52,6 +52,7 @@ const (
 	actOffline actKind = "offline" // and comes back after N ms
 	actRestart actKind = "restart" // of the device's program: what is not in its outbox is gone
 	actClose   actKind = "close"   // a session, and open it again
+	actOlder   actKind = "older"   // ask for entries before those that are shown
 )
 
 // Fault is something that breaks, and for how long.
@@ -106,6 +107,7 @@ func NewPlan(seed uint64) *Plan {
 	}
 	p.drawDevices(r)
 	p.drawActs(dice(seed, "acts"))
+	p.drawOlder(dice(seed, "older"))
 	p.drawFaults(dice(seed, "faults"))
 	return p
 }
@@ -152,6 +154,17 @@ func (p *Plan) drawActs(r *rand.Rand) {
 			})
 		}
 	}
+}
+
+// drawOlder has users look at what is older.
+func (p *Plan) drawOlder(r *rand.Rand) {
+	for range r.IntN(8) {
+		d := r.IntN(len(p.Devices))
+		p.Acts = append(p.Acts, Act{
+			At: between(r, time.Second, p.Length), Device: d, Kind: actOlder, Session: pick(r, p.Devices[d].Sessions), N: r.IntN(1 << 16),
+		})
+	}
+	slices.SortStableFunc(p.Acts, func(a, b Act) int { return int(a.At - b.At) })
 }
 
 func (p *Plan) drawFaults(r *rand.Rand) {

@@ -24,7 +24,8 @@ var planted = []struct {
 	{"an op that is put again after a restart is taken for another", "2", []edit{
 		{"region/machine/step.go", "if _, known := crdt.Issue(st, op, c.Floor); !known {", "if id, known := crdt.Issue(st, op, c.Floor); !known || id.At != s.self {"}}},
 	{"stamps follow the machine's clock", "8", []edit{
-		{"crdt/stamp.go", "c.last = max(c.last+1, StampAt(now))", "c.last = StampAt(now)"}}},
+		{"crdt/stamp.go", "c.last = max(c.last+1, StampAt(now))", "c.last = StampAt(now)"},
+		{"region/machine/step.go", "op.Stamp = max(op.Stamp, s.stamp+1)", "_ = op.Stamp"}}},
 	{"what is replaced stays in the digest", "5", []edit{
 		{"region/machine/store.go", "\t\t*s.digest -= s.hash(k, old)\n\t}\n\t*s.digest +=", "\t}\n\t*s.digest +="}}},
 	{"a token covers an op that was not delivered", "6|11|12", []edit{

@@ -116,8 +116,10 @@ func (s *step) extend(f feed, origin crdt.Origin, record []byte) uint64 {
 	return pos.F
 }
 
-// issue numbers a completed op under the own incarnation, appends it to the feed and applies it.
+// issue numbers a completed op under the own incarnation, appends it to the feed and applies it. Its stamp is the leader's, unless
+// something that the leader could not know of when it gave it, as what is taken from a worker here, has come before with a greater one.
 func (s *step) issue(st *sessionStore, p uint8, op *crdt.Op) wire.Change {
+	op.Stamp = max(op.Stamp, s.stamp+1)
 	id := s.m.id(s.self)
 	f := s.extend(feed{id, p}, s.self, wire.Record{Deps: s.newDeps(p, id), Op: op.Encode()}.Encode())
 	return s.apply(st, p, op, crdt.Dot{Origin: s.self, ID: id, Partition: p, F: f})
