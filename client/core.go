@@ -25,8 +25,9 @@ type core struct {
 	maxOutbox     int
 
 	sessions map[string]*session
-	order    []*session // by first use
-	held     int        // ops in all outboxes, and those being added
+	order    []*session    // by first use
+	held     int           // ops in all outboxes, and those being added
+	patience time.Duration // see stuckAfter
 	link     link
 
 	gone []goneOps // what the outbox may forget
@@ -53,6 +54,7 @@ type link struct {
 	why     *Refusal // what the region said before it would close
 	move    *frame   // until taken
 	rate    bucket
+	stuck   bool // the node hangs: another of its region is to be tried
 }
 
 // goneOps are ops of a session that left the outbox.
@@ -68,7 +70,7 @@ type note struct {
 }
 
 func newCore(device, agent string, maxOutbox int) *core {
-	return &core{device: device, agent: agent, maxOutbox: maxOutbox, sessions: map[string]*session{}}
+	return &core{device: device, agent: agent, maxOutbox: maxOutbox, patience: stuckAfter, sessions: map[string]*session{}}
 }
 
 // session returns the record of a session, made if need be.
@@ -122,7 +124,7 @@ func (c *core) lost() {
 
 // receive takes a frame. An error means that the connection is of no more use.
 func (c *core) receive(f *frame, now time.Time) error {
-	c.link.heard = now
+	c.link.heard, c.link.stuck = now, false
 	switch f.T {
 	case "welcome":
 		return c.welcome(f, now)
@@ -137,6 +139,9 @@ func (c *core) receive(f *frame, now time.Time) error {
 		return nil
 	}
 	delete(c.link.asked, f.ID)
+	if f.T == "ok" {
+		c.patience = stuckAfter
+	}
 	if s := c.sessions[f.S]; s != nil {
 		c.log(s.receive(f, now, c.link.user, c.device))
 		c.settle(s)
@@ -298,6 +303,37 @@ func (c *core) tick(now time.Time) error {
 	return nil
 }
 
+const (
+	// stuckAfter is how long a put may go unanswered, and the connection silent, before another node of the region is tried.
+	stuckAfter = time.Second
+	// stuckMax bounds that after tries that did not help: then the region is slow, and not a node.
+	stuckMax = 16 * time.Second
+)
+
+// stuck reports, once, that the node seems to hang. The next time takes longer, until a put is answered.
+func (c *core) stuck(now time.Time) bool {
+	if !c.link.up || c.link.stuck || now.Before(c.stuckAt()) {
+		return false
+	}
+	c.link.stuck = true
+	c.patience = min(2*c.patience, stuckMax)
+	return true
+}
+
+// stuckAt is when the node will seem to hang if nothing comes.
+func (c *core) stuckAt() time.Time {
+	first := c.link.heard.Add(silence)
+	for _, s := range c.order {
+		if q := &s.queue; q.flight != 0 && q.since.Add(c.patience).Before(first) {
+			first = q.since.Add(c.patience)
+		}
+	}
+	if quiet := c.link.heard.Add(c.patience); quiet.After(first) {
+		return quiet
+	}
+	return first
+}
+
 // due is when tick has something to do at the latest, if nothing happens before.
 func (c *core) due(now time.Time) time.Time {
 	due := c.link.heard.Add(silence)
@@ -318,6 +354,9 @@ func (c *core) due(now time.Time) time.Time {
 	}
 	for _, s := range c.order {
 		s.due(sooner)
+	}
+	if !c.link.stuck {
+		sooner(c.stuckAt())
 	}
 	return due
 }

@@ -19,12 +19,6 @@ const (
 	minRenew = 5 * time.Second
 )
 
-// dialled is a connection and the region that it leads to.
-type dialled struct {
-	conn   Conn
-	region Region
-}
-
 // webSocket makes a Conn of a websocket.Conn.
 type webSocket struct{ *websocket.Conn }
 
@@ -63,16 +57,6 @@ func fatal(err error) bool {
 	return code >= 4500 && code <= 4999
 }
 
-func (c *Client) dial(ctx context.Context, to Region) (*dialled, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.DialTimeout)
-	defer cancel()
-	conn, err := c.cfg.Dial(ctx, to.URL)
-	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", to.Name, err)
-	}
-	return &dialled{conn, to}, nil
-}
-
 // attempt is one connection, from before it is made until it has ended.
 type attempt struct {
 	*Client
@@ -88,11 +72,11 @@ func (c *Client) once(ctx context.Context, ready *dialled) (*dialled, error) {
 	defer end(nil)
 	c.mu.Lock()
 	c.cut = end
-	to := c.route.current()
+	ways := c.route.nodes()
 	c.mu.Unlock()
 	if ready == nil {
 		var err error
-		if ready, err = c.dial(life, to); err != nil {
+		if ready, err = c.reach(life, ways); err != nil {
 			return nil, err
 		}
 	}
@@ -112,7 +96,7 @@ func (a *attempt) begin(life context.Context, to Region, token string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if life.Err() == nil {
-		a.route.prefer(to.Name)
+		a.route.landed(to)
 		a.core.begin(token, time.Now())
 		nudge(a.kick)
 	}
@@ -238,6 +222,9 @@ func (a *attempt) step(life context.Context) (out []any, wait time.Duration, err
 	if err := a.core.tick(now); err != nil {
 		return nil, 0, err
 	}
+	if a.core.stuck(now) {
+		nudge(a.moves)
+	}
 	out = a.core.take(now)
 	return out, max(a.core.due(now).Sub(now), 0), nil
 }
@@ -277,20 +264,21 @@ func (a *attempt) mover(life context.Context) error {
 				return errMoved
 			}
 			plan = nil
+			nudge(a.kick) // a node that hangs may be left later
 		}
 	}
 }
 
 // first connects to the first region of a plan that can be reached.
 func (a *attempt) first(life context.Context, plan []Region) *dialled {
-	for _, to := range plan {
-		next, err := a.dial(life, to)
-		if err == nil {
-			return next
-		}
-		a.log.Warn("move", "to", to.Name, "reason", err)
+	if len(plan) == 0 {
+		return nil
 	}
-	return nil
+	next, err := a.reach(life, plan)
+	if err != nil {
+		a.log.Warn("move", "to", plan[0].Name, "reason", err)
+	}
+	return next
 }
 
 // targets takes where to move to, in order of preference, and when.
@@ -302,6 +290,9 @@ func (a *attempt) targets() ([]Region, time.Duration) {
 		return []Region{to}, 0
 	}
 	f := a.core.link.move
+	if f == nil && a.core.link.stuck {
+		return a.route.nodes()[1:], 0
+	}
 	if f == nil {
 		return nil, 0
 	}
