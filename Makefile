@@ -11,6 +11,8 @@ BIN    = $(shell $(GO) env GOROOT)/bin
 FUZZTIME ?= 20s
 CUT      ?= 2m
 KILLS    ?= 10
+# How long `make soak-chaos` goes on.
+CHAOS    ?= 5m
 
 # What `make sim` runs: how many seeds, from which on, for how long at most; or one seed alone.
 SEEDS     ?= 10000
@@ -19,7 +21,7 @@ MINUTES   ?= 0
 SEED      ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build collector deps lint generate bench sim planted soak-cut soak-kill fuzz clean
+.PHONY: help demo test build collector deps lint generate bench sim planted soak-cut soak-kill soak-chaos fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -95,6 +97,9 @@ soak-cut: deps ## Two regions that are apart for CUT (2m) and heal
 
 soak-kill: deps ## A region of three under load whose leader is killed KILLS (10) times
 	E2E_KILLS=$(KILLS) $(GO) test -count=1 -v -timeout 60m -run '^TestLeaderKilled$$' ./internal/e2e
+
+soak-chaos: deps ## A region of three under 200 clients whose nodes are killed, paused, restarted and replaced at random for CHAOS (5m)
+	E2E_CHAOS=$(CHAOS) $(GO) test -count=1 -v -timeout 60m -run '^TestChaos$$' ./internal/e2e
 
 fuzz: ## Run every fuzz target for FUZZTIME (20s)
 	@grep -rHo --include='*_test.go' 'func Fuzz[A-Za-z0-9_]*' . | while IFS=: read -r file fn; do \

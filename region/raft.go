@@ -167,11 +167,11 @@ func (s *stallWatch) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Lo
 // StoreLogs implements raft.LogStore.
 func (s *stallWatch) StoreLogs(ls []*raft.Log) error {
 	start := time.Now()
-	t := time.AfterFunc(s.limit, func() {
+	t := newStallTimer(s.limit, func() {
 		s.fail(fmt.Errorf("the disk of --data has taken more than %s for one write: leaving rather than lead on it", s.limit))
 	})
 	err := s.LogStore.StoreLogs(ls)
-	t.Stop()
+	t.stop()
 	s.metrics.fsync.Observe(time.Since(start).Seconds())
 	if err != nil {
 		s.fail(fmt.Errorf("write Raft log: %w", err))

@@ -27,7 +27,8 @@ type device struct {
 	errs              []*frame         // err frames without an id
 	faults            []string
 	welcome           *frame
-	trace             []string // what was sent and received
+	trace             []string      // what was sent and received
+	within            time.Duration // bounds every wait
 }
 
 // conn is one WebSocket connection.
@@ -53,12 +54,16 @@ func code(err error) string {
 
 func newDevice(user, name string) *device {
 	return &device{user: user, name: name, token: "dev:" + user, views: map[string]*view{},
-		replies: map[int64]*frame{}, safe: map[string]bool{}}
+		replies: map[int64]*frame{}, safe: map[string]bool{}, within: patience}
 }
 
 // dial opens a WebSocket without saying anything.
 func dial(client string, protocols ...string) (*conn, *http.Response, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	return dialWithin(patience, client, protocols...)
+}
+
+func dialWithin(limit time.Duration, client string, protocols ...string) (*conn, *http.Response, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	ws, resp, err := websocket.Dial(ctx, "ws://"+client+"/v1/connect", &websocket.DialOptions{Subprotocols: protocols})
 	if err != nil {
@@ -118,7 +123,7 @@ var errSilent = errors.New("nothing came in time")
 
 // connect says hello to a region and opens sessions: those held with their cur, the others from the start.
 func (d *device) connect(s *site, sessions ...string) error {
-	c, _, err := dial(s.client, "roam.v1.json")
+	c, _, err := dialWithin(d.within, s.client, "roam.v1.json")
 	if err != nil {
 		return err
 	}
@@ -229,7 +234,7 @@ func (d *device) sendPut(session string, ops ...obj) (int64, error) {
 
 // until applies frames until something is so.
 func (d *device) until(what string, so func() bool) error {
-	timeout := time.After(patience)
+	timeout := time.After(d.within)
 	for !so() {
 		if err := d.step(timeout); err != nil {
 			return fmt.Errorf("%s/%s: until %s: %w", d.user, d.name, what, err)

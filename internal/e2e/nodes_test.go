@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -125,18 +126,17 @@ type talker struct {
 	at      int
 	rnd     *rand.Rand
 	said    int
-	pause   time.Duration // the longest time between two oks
-	last    time.Time
+	rest    time.Duration // between an ok and the next message
+	pause   time.Duration // the longest time between a message and its ok
 }
 
 // talk goes on until stop is closed. What is under way then is still brought to its ok.
 func (k *talker) talk(stop <-chan struct{}) error {
-	k.last = time.Now()
 	for {
 		select {
 		case <-stop:
 			return nil
-		default:
+		case <-time.After(time.Duration(k.rnd.Float64() * 2 * float64(k.rest))): // people take their time
 		}
 		if err := k.say(fmt.Sprintf("%s-%d", k.name, k.said)); err != nil {
 			return err
@@ -146,11 +146,12 @@ func (k *talker) talk(stop <-chan struct{}) error {
 }
 
 func (k *talker) say(oid string) error {
-	deadline := time.Now().Add(patience)
+	begun := time.Now()
+	deadline := begun.Add(patience)
 	for {
 		err := k.try(oid)
 		if err == nil {
-			k.pause, k.last = max(k.pause, time.Since(k.last)), time.Now()
+			k.pause = max(k.pause, time.Since(begun))
 			return nil
 		}
 		if c := code(err); c != "" && c != "unavailable" || time.Now().After(deadline) {
@@ -194,7 +195,7 @@ func TestLeaderKilled(t *testing.T) {
 	text := words(40 * kills(t))
 	must(t, asker.put("dora/answer", ask("q", text)))
 
-	end := crowd(t, "dora", list)
+	end := crowd(t, "dora", list, talks{clients: 9})
 	var killing error
 	for n := 0; n < kills(t) && killing == nil; n++ {
 		killing = killLeader(list)
@@ -209,17 +210,25 @@ func TestLeaderKilled(t *testing.T) {
 	t.Logf("%d leaders were killed", kills(t))
 }
 
-// crowd has nine clients talk in three sessions, at all nodes. end stops them, and checks that all that was acknowledged
+// talks says how a crowd talks.
+type talks struct {
+	clients int
+	rest    time.Duration // of each client between two messages
+	within  time.Duration // how long a client waits for an answer before it goes to another node; 0: patience
+}
+
+// crowd has clients talk, three in a session, at all nodes. end stops them, and checks that all that was acknowledged
 // is there once, on every node.
-func crowd(t *testing.T, name string, list []*site) (end func(error)) {
+func crowd(t *testing.T, name string, list []*site, how talks) (end func(error)) {
 	t.Helper()
 	var talkers []*talker
 	stop, done := make(chan struct{}), make(chan error)
-	for i := range 9 {
+	for i := range how.clients {
 		k := &talker{
 			device: user(t, name, fmt.Sprintf("t%d", i)), session: fmt.Sprintf("%s/talk-%d", name, i/3), nodes: list, at: i,
-			rnd: rand.New(rand.NewPCG(1, uint64(i))),
+			rnd: rand.New(rand.NewPCG(1, uint64(i))), rest: how.rest,
 		}
+		k.within = cmp.Or(how.within, patience)
 		talkers = append(talkers, k)
 		go func() { done <- k.talk(stop) }()
 	}
@@ -244,7 +253,11 @@ func crowd(t *testing.T, name string, list []*site) (end func(error)) {
 				}
 			}
 		}
-		t.Logf("%v messages were acknowledged; the longest pause of any client was %v", said, slowest)
+		all := 0
+		for _, n := range said {
+			all += n
+		}
+		t.Logf("%d messages were acknowledged; the longest wait of any client was %v", all, slowest)
 	}
 }
 
@@ -254,7 +267,7 @@ func TestRollingRestart(t *testing.T) {
 	t.Parallel()
 	list := nodesOf(t, "beijing", 3)
 	must(t, startNodes(list))
-	end := crowd(t, "finn", list)
+	end := crowd(t, "finn", list, talks{clients: 9})
 	var rolling error
 	for _, s := range list {
 		s.serve.signal(syscall.SIGTERM)
