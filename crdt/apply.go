@@ -1,6 +1,7 @@
 package crdt
 
 import (
+	"bytes"
 	"encoding/json"
 )
 
@@ -50,8 +51,11 @@ func Apply(st Store, op *Op, dot Dot) []Item {
 	old, known := Lookup(st, op.OID)
 	var items []Item
 	if !known || id.before(old) {
+		if known {
+			dropCopy(st, old, op.OID)
+		}
 		st.Set(identityKey(op.OID), id.encode())
-		items = applyCopy(st, op, id, old, known)
+		items = applyCopy(st, op, id, known)
 	} else {
 		items = again(opItems(st, op.OID, nil))
 	}
@@ -86,16 +90,13 @@ func opRef(op *Op) []byte {
 
 func slotRef(run string) []byte { return []byte(string(classSlot) + run) }
 
-// applyCopy puts the copy of an op that stands now in the place of the one that stood (known), if any.
-func applyCopy(st Store, op *Op, id, old Identity, known bool) []Item {
+// applyCopy puts in the copy of an op that stands now; known, if another stood before.
+func applyCopy(st Store, op *Op, id Identity, known bool) []Item {
 	if id.reg != "" {
-		return applyRegister(st, op, id, old, known)
+		return applyRegister(st, op, id, known)
 	}
 	if op.Kind != KindMsg {
 		return nil
-	}
-	if known {
-		st.Delete(old.key(classEntry, op.OID))
 	}
 	st.Set(id.key(classEntry, op.OID), stored(op))
 	return []Item{{Entry: viewMessage(st, op, id.Place)}}
@@ -168,10 +169,7 @@ func registerOf(op *Op) string {
 
 // applyRegister adds an op to its register. All ops of a register are kept, since a copy with a smaller stamp may
 // come later and uncover the one below; the greatest wins.
-func applyRegister(st Store, op *Op, id, old Identity, known bool) []Item {
-	if known {
-		st.Delete(registerKey(old.reg, old.Version(), op.OID))
-	}
+func applyRegister(st Store, op *Op, id Identity, known bool) []Item {
 	st.Set(registerKey(id.reg, id.Version(), op.OID), stored(op))
 	if op.Of != "" {
 		st.Set(writtenKey(op.Of), nil)
@@ -202,6 +200,9 @@ func mapOp(k, v []byte, head int) *MapOp {
 func applyRead(st Store, op *Op, dot Dot) []Item {
 	k, id := readKey(op.User), identityOf(op, dot)
 	if old, known := Lookup(st, op.OID); !known || id.before(old) {
+		if known {
+			dropCopy(st, old, op.OID)
+		}
 		st.Set(identityKey(op.OID), id.encode())
 	}
 	mark := readMark{by: dot.ID, op: op}
@@ -221,7 +222,19 @@ type readMark struct {
 func (m readMark) encode() []byte { return append(be32(uint32(m.by)), stored(m.op)...) }
 
 func decodeMark(k, b []byte) readMark {
-	return readMark{by: OriginID(be32dec(b)), op: decodeStored(k, b[4:])}
+	m, err := parseMark(b)
+	if err != nil {
+		corrupt(k, err)
+	}
+	return m
+}
+
+func parseMark(b []byte) (readMark, error) {
+	if len(b) < 4 {
+		return readMark{}, ErrCorrupt
+	}
+	op, err := DecodeOp(bytes.Clone(b[4:]))
+	return readMark{by: OriginID(be32dec(b)), op: op}, err
 }
 
 // before reports whether a mark gives way to another: the one further on stands, of equals the older.

@@ -42,6 +42,9 @@ func (o oracle) standing() []record {
 }
 
 func smaller(a, b record) bool {
+	if entry := a.op.lastSeq() > 0; entry != (b.op.lastSeq() > 0) {
+		return entry
+	}
 	if a.op.Kind == KindMsg || a.op.Kind == KindRun {
 		return cmp.Or(cmp.Compare(a.op.Seq, b.op.Seq), strings.Compare(string(a.dot.Origin), string(b.dot.Origin))) < 0
 	}
