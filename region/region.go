@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -32,6 +31,7 @@ type Config struct {
 	Region string
 	Node   string // unique in the region
 	Dir    string // made if absent
+	Disk   *Disk  // where Dir is; nil: on the machine's disk
 	// Stream makes what carries Raft between nodes, given this node's raft id; its addresses are raft ids. Nil: in
 	// memory, for a node alone.
 	Stream func(id string) raft.StreamLayer
@@ -142,10 +142,8 @@ func New(cfg Config) (*Region, error) {
 }
 
 func (r *Region) open() error {
-	for _, sub := range subdirs {
-		if err := os.MkdirAll(filepath.Join(r.cfg.Dir, sub), 0o755); err != nil {
-			return err
-		}
+	if err := r.makeDirs(); err != nil {
+		return err
 	}
 	if err := r.openState(); err != nil {
 		return err
@@ -166,17 +164,17 @@ func (r *Region) discard(why error) error {
 	}
 	r.raft, r.transport, r.wal, r.meta, r.db = nil, nil, nil, nil, nil
 	for _, sub := range subdirs {
-		if err := os.RemoveAll(filepath.Join(r.cfg.Dir, sub)); err != nil {
-			return err
-		}
-		if err := os.MkdirAll(filepath.Join(r.cfg.Dir, sub), 0o755); err != nil {
+		if err := r.cfg.files().RemoveAll(filepath.Join(r.cfg.Dir, sub)); err != nil {
 			return err
 		}
 	}
-	return errors.Join(r.openState(), r.openRaft())
+	if d := r.cfg.Disk; d != nil {
+		if err := d.Forget(); err != nil {
+			return err
+		}
+	}
+	return errors.Join(r.makeDirs(), r.openState(), r.openRaft())
 }
-
-var subdirs = []string{"state", "raft", "staging"}
 
 func (r *Region) openState() (err error) {
 	cache := pebble.NewCache(r.cfg.CacheBytes)
@@ -184,6 +182,9 @@ func (r *Region) openState() (err error) {
 	opts := &pebble.Options{
 		Cache: cache, MemTableSize: r.cfg.MemtableBytes, DisableWAL: true, Logger: pebbleLog{r.cfg.Logger},
 		FormatMajorVersion: pebble.FormatNewest,
+	}
+	if r.cfg.Disk != nil {
+		opts.FS = r.cfg.Disk.Files
 	}
 	for i := range opts.Levels {
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
