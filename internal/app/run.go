@@ -35,7 +35,7 @@ func Serve(ctx context.Context, o ServeOptions, stdout, stderr io.Writer) error 
 		log = log.With("unsafe_clock_offset", o.ClockOffset)
 		log.Warn("this node's clock is shifted: for tests and drills only")
 	}
-	n, err := newNode(o, ring, nil, log)
+	n, err := newNode(o, ring, Machine{}, log)
 	if err != nil {
 		return err
 	}
