@@ -122,8 +122,8 @@ type Region struct {
 	metrics   *metrics
 }
 
-// New opens a node's copy and starts nothing that outlives a failure. Whoever has a Region calls Run, and then only
-// Run's end releases it.
+// New opens a node's copy and starts nothing that outlives a failure. Whoever has a Region calls Run, or not, and in the end
+// Close.
 func New(cfg Config) (*Region, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -135,7 +135,7 @@ func New(cfg Config) (*Region, error) {
 	}
 	r.stopping, r.stop = context.WithCancel(context.Background())
 	if err := r.open(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.Dir, err), r.close())
+		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.Dir, err), r.release())
 	}
 	r.showGauges()
 	return r, nil
@@ -162,6 +162,7 @@ func (r *Region) discard(why error) error {
 	if err := r.release(); err != nil {
 		return err
 	}
+	r.stopping, r.stop = context.WithCancel(context.Background())
 	r.raft, r.transport, r.wal, r.meta, r.db = nil, nil, nil, nil, nil
 	for _, sub := range subdirs {
 		if err := r.cfg.files().RemoveAll(filepath.Join(r.cfg.Dir, sub)); err != nil {
@@ -266,12 +267,9 @@ func (r *Region) fail(err error) {
 	}
 }
 
-func (r *Region) close() error {
+// halt ends Raft, after which nothing is applied any more.
+func (r *Region) halt() error {
 	r.stop()
-	return r.release()
-}
-
-func (r *Region) release() error {
 	var errs []error
 	if r.raft != nil {
 		errs = append(errs, r.raft.Shutdown().Error())
@@ -279,6 +277,11 @@ func (r *Region) release() error {
 	if c, ok := r.transport.(raft.WithClose); ok {
 		errs = append(errs, c.Close())
 	}
+	return errors.Join(errs...)
+}
+
+func (r *Region) release() error {
+	errs := []error{r.halt()}
 	if r.wal != nil {
 		errs = append(errs, r.wal.Close())
 	}
@@ -294,16 +297,16 @@ func (r *Region) release() error {
 	return errors.Join(errs...)
 }
 
-// Close releases a region that never ran.
-func (r *Region) Close() error { return r.close() }
+// Close releases a region that never ran, or whose Run has ended, once nobody reads from it any more.
+func (r *Region) Close() error { return r.release() }
 
-// Run works until ctx ends or the node cannot go on: a disk that fails or stalls. It then releases everything.
+// Run works until ctx ends or the node cannot go on: a disk that fails or stalls. What there is can be read until Close.
 func (r *Region) Run(ctx context.Context) (err error) {
 	defer func() {
 		if err == nil {
 			r.ordered = true
 		}
-		err = errors.Join(err, r.close())
+		err = errors.Join(err, r.halt())
 	}()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {

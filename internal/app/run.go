@@ -104,7 +104,8 @@ func (n *node) lead(ctx context.Context) error {
 }
 
 func (n *node) servePeers(ctx context.Context) error {
-	srv := grpc.NewServer(n.links.ServerOptions()...)
+	// Whoever reads from the region has ended before it is closed.
+	srv := grpc.NewServer(append(n.links.ServerOptions(), grpc.WaitForHandlers(true))...)
 	n.links.Register(srv)
 	n.region.Register(srv)
 	stopped := make(chan struct{})
