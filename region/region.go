@@ -116,6 +116,7 @@ type Region struct {
 	ready     chan struct{}
 	leading   atomic.Bool // and all that was committed before is applied
 	leader    *leader
+	asking    asking
 	stopping  context.Context // ends what Raft waits for when the node stops
 	stop      context.CancelFunc
 	broken    chan error
@@ -163,6 +164,7 @@ func (r *Region) discard(why error) error {
 		return err
 	}
 	r.stopping, r.stop = context.WithCancel(context.Background())
+	r.asking.ended = false
 	r.raft, r.transport, r.wal, r.meta, r.db = nil, nil, nil, nil, nil
 	for _, sub := range subdirs {
 		if err := r.cfg.files().RemoveAll(filepath.Join(r.cfg.Dir, sub)); err != nil {
@@ -270,6 +272,7 @@ func (r *Region) fail(err error) {
 // halt ends Raft, after which nothing is applied any more.
 func (r *Region) halt() error {
 	r.stop()
+	r.lastAnswers()
 	var errs []error
 	if r.raft != nil {
 		errs = append(errs, r.raft.Shutdown().Error())
