@@ -13,7 +13,7 @@ import (
 
 const (
 	// fewSeeds are tried by every run of the tests; BUBBLE_SEEDS and BUBBLE_SEED_BASE say otherwise (`make bubble`).
-	fewSeeds = 4
+	fewSeeds = 3
 	// mixTime is how long things happen in one seed, in fake time.
 	mixTime = 2 * time.Minute
 )
