@@ -18,6 +18,7 @@ import (
 
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/wire"
+	"github.com/roamsync/roam/wire/peerpb"
 )
 
 // Subprotocol is what clients offer.
@@ -108,6 +109,7 @@ func (c *Config) check() error {
 
 // Gateway serves connections. See New.
 type Gateway struct {
+	peerpb.UnimplementedDoorServer
 	cfg     Config
 	hub     *hub
 	tokens  tokens
@@ -214,25 +216,36 @@ func offers(r *http.Request) []string {
 }
 
 func (g *Gateway) connect(w http.ResponseWriter, r *http.Request) {
+	accept(w, r, g.metrics, func(s *webSocket) (party, func(), error) {
+		c, err := g.Connect(s, s.signal)
+		if err != nil {
+			return nil, nil, err
+		}
+		return c, c.End, nil
+	})
+}
+
+// accept makes a WebSocket of a request, once there is somebody to talk to; drop lets go of that.
+func accept(w http.ResponseWriter, r *http.Request, m *metrics, connect func(*webSocket) (p party, drop func(), err error)) {
 	if !slices.Contains(offers(r), Subprotocol) {
-		g.metrics.refused.WithLabelValues("version").Inc()
+		m.refused.WithLabelValues("version").Inc()
 		http.Error(w, "no known subprotocol was offered; this server speaks "+Subprotocol, http.StatusBadRequest)
 		return
 	}
 	s := newSocket()
-	c, err := g.Connect(s, s.signal)
+	p, drop, err := connect(s)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	defer c.End()
+	defer drop()
 	// Any origin may connect: who a client is comes from the token in hello, never from a cookie.
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{Subprotocol}, InsecureSkipVerify: true})
 	if err != nil {
-		g.metrics.refused.WithLabelValues("upgrade").Inc()
+		m.refused.WithLabelValues("upgrade").Inc()
 		return
 	}
-	s.serve(context.WithoutCancel(r.Context()), c, ws)
+	s.serve(context.WithoutCancel(r.Context()), p, ws)
 }
 
 // ErrFull is what Connect answers when the gateway has MaxConns connections, or is closing.
