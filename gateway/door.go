@@ -42,8 +42,14 @@ func (g *Gateway) Clients(stream peerpb.Door_ClientsServer) error {
 	if err := stream.Send(&peerpb.ToClient{}); err != nil {
 		return err
 	}
+	leaving := g.leaving
 	for {
 		select {
+		case <-leaving: // once
+			leaving = nil
+			if err := stream.Send(&peerpb.ToClient{Ending: &peerpb.Ending{Status: uint32(wire.StatusGoingAway)}}); err != nil {
+				return err
+			}
 		case m := <-d.out:
 			if err := stream.Send(m); err != nil {
 				return err

@@ -117,6 +117,7 @@ type Gateway struct {
 	traces  *tracing
 	started time.Time
 	reached chan struct{} // some peer has acknowledged more
+	leaving chan struct{} // closed when no more connections are taken
 
 	mu      sync.Mutex
 	closing bool
@@ -134,7 +135,7 @@ func New(cfg Config) (*Gateway, error) {
 	traces := newTracing(&cfg, m)
 	return &Gateway{
 		cfg: cfg, hub: newHub(cfg.Backend.Cursors, traces, m.open), tokens: tokens{cfg.Keys}, metrics: m,
-		traces: traces, started: cfg.Clock.Now(), reached: make(chan struct{}, 1),
+		traces: traces, started: cfg.Clock.Now(), reached: make(chan struct{}, 1), leaving: make(chan struct{}),
 	}, nil
 }
 
@@ -190,7 +191,10 @@ func (g *Gateway) all() []*Conn {
 
 func (g *Gateway) shut() {
 	g.mu.Lock()
-	g.closing = true
+	if !g.closing {
+		g.closing = true
+		close(g.leaving)
+	}
 	g.mu.Unlock()
 	for _, c := range g.all() {
 		c.end(wire.Errorf(wire.Unavailable, "this node is going away: come back, here or elsewhere"), wire.StatusGoingAway)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -39,6 +40,7 @@ type upstream struct {
 	last    uint64
 	clients map[uint64]*remote
 	ended   bool
+	leaving bool // the node takes no more clients
 }
 
 func newUpstream(e *Edge, addr string) *upstream {
@@ -55,6 +57,9 @@ func (u *upstream) load() int {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if u.leaving {
+		return math.MaxInt
+	}
 	return len(u.clients)
 }
 
@@ -113,6 +118,7 @@ func (u *upstream) receive(stream peerpb.Door_ClientsClient, silent *time.Timer)
 		}
 		u.mu.Lock()
 		c := u.clients[m.Conn]
+		u.leaving = u.leaving || m.Conn == 0 && m.Ending != nil
 		u.mu.Unlock()
 		if c != nil {
 			c.take(m)

@@ -101,7 +101,7 @@ func (x *FromClient) GetEnding() *Ending {
 }
 
 // ToClient is a message for a client, or the end of its connection. One without a number is a sign of life: the first of a stream
-// says that the node takes clients.
+// says that the node takes clients; one with an ending, that it takes no more.
 type ToClient struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Conn          uint64                 `protobuf:"varint,1,opt,name=conn,proto3" json:"conn,omitempty"`
