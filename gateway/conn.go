@@ -103,10 +103,17 @@ func (c *Conn) send(it item) {
 	c.wake()
 }
 
-// end closes the connection for a reason, after all that is queued.
+// end closes the connection for a reason, after all that is queued; without one if its client is gone.
 func (c *Conn) end(why *wire.Error, status wire.Status) {
-	c.send(item{kind: itemEnd, frame: why, status: status})
+	it := item{kind: itemEnd, status: status}
+	if why != nil {
+		it.frame = why
+	}
+	c.send(it)
 }
+
+// beat asks the client for a sign of life.
+func (c *Conn) beat() { c.send(item{kind: itemFrame, frame: &wire.Ping{T: "ping"}}) }
 
 func (c *Conn) fail(id *int64, s string, err error) {
 	e := wire.ErrorOf(err)

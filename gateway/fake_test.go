@@ -168,7 +168,11 @@ func serveWith(t testing.TB, f *fake, cfg Config) (*Gateway, string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- g.Run(ctx) }()
-	srv := httptest.NewServer(g.Handler())
+	handler := g.Handler()
+	if strings.HasPrefix(t.Name(), throughEdge) {
+		handler = edgeOf(t, g).Handler()
+	}
+	srv := httptest.NewServer(handler)
 	for { // Run has begun when it watches
 		f.mu.Lock()
 		on := f.reached != nil

@@ -18,6 +18,7 @@ import (
 
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/wire"
+	"github.com/roamsync/roam/wire/peerpb"
 )
 
 // Subprotocol is what clients offer.
@@ -108,6 +109,7 @@ func (c *Config) check() error {
 
 // Gateway serves connections. See New.
 type Gateway struct {
+	peerpb.UnimplementedDoorServer
 	cfg     Config
 	hub     *hub
 	tokens  tokens
@@ -115,6 +117,7 @@ type Gateway struct {
 	traces  *tracing
 	started time.Time
 	reached chan struct{} // some peer has acknowledged more
+	leaving chan struct{} // closed when no more connections are taken
 
 	mu      sync.Mutex
 	closing bool
@@ -132,7 +135,7 @@ func New(cfg Config) (*Gateway, error) {
 	traces := newTracing(&cfg, m)
 	return &Gateway{
 		cfg: cfg, hub: newHub(cfg.Backend.Cursors, traces, m.open), tokens: tokens{cfg.Keys}, metrics: m,
-		traces: traces, started: cfg.Clock.Now(), reached: make(chan struct{}, 1),
+		traces: traces, started: cfg.Clock.Now(), reached: make(chan struct{}, 1), leaving: make(chan struct{}),
 	}, nil
 }
 
@@ -188,7 +191,10 @@ func (g *Gateway) all() []*Conn {
 
 func (g *Gateway) shut() {
 	g.mu.Lock()
-	g.closing = true
+	if !g.closing {
+		g.closing = true
+		close(g.leaving)
+	}
 	g.mu.Unlock()
 	for _, c := range g.all() {
 		c.end(wire.Errorf(wire.Unavailable, "this node is going away: come back, here or elsewhere"), wire.StatusGoingAway)
@@ -214,25 +220,36 @@ func offers(r *http.Request) []string {
 }
 
 func (g *Gateway) connect(w http.ResponseWriter, r *http.Request) {
+	accept(w, r, g.metrics, func(s *webSocket) (party, func(), error) {
+		c, err := g.Connect(s, s.signal)
+		if err != nil {
+			return nil, nil, err
+		}
+		return c, c.End, nil
+	})
+}
+
+// accept makes a WebSocket of a request, once there is somebody to talk to; drop lets go of that.
+func accept(w http.ResponseWriter, r *http.Request, m *metrics, connect func(*webSocket) (p party, drop func(), err error)) {
 	if !slices.Contains(offers(r), Subprotocol) {
-		g.metrics.refused.WithLabelValues("version").Inc()
+		m.refused.WithLabelValues("version").Inc()
 		http.Error(w, "no known subprotocol was offered; this server speaks "+Subprotocol, http.StatusBadRequest)
 		return
 	}
 	s := newSocket()
-	c, err := g.Connect(s, s.signal)
+	p, drop, err := connect(s)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	defer c.End()
+	defer drop()
 	// Any origin may connect: who a client is comes from the token in hello, never from a cookie.
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{Subprotocol}, InsecureSkipVerify: true})
 	if err != nil {
-		g.metrics.refused.WithLabelValues("upgrade").Inc()
+		m.refused.WithLabelValues("upgrade").Inc()
 		return
 	}
-	s.serve(context.WithoutCancel(r.Context()), c, ws)
+	s.serve(context.WithoutCancel(r.Context()), p, ws)
 }
 
 // ErrFull is what Connect answers when the gateway has MaxConns connections, or is closing.

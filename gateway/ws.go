@@ -14,12 +14,24 @@ import (
 	"github.com/roamsync/roam/wire"
 )
 
-// webSocket is the owner of a Conn whose client comes by WebSocket.
+// party is who a client talks to over a WebSocket: a Conn of this node, or one of another node.
+type party interface {
+	// line takes a frame, and reports whether to read on. It is the reader's.
+	line(frame []byte, tooLong bool) (more bool)
+	// Work writes what there is to write; an error is the end. It and beat are the writer's.
+	Work() error
+	// beat is called when nothing was written for long.
+	beat()
+	// end closes the connection, after all that is to be written; nil: the client is gone.
+	end(why *wire.Error, status wire.Status)
+}
+
+// webSocket is the owner of a party whose client comes by WebSocket.
 type webSocket struct {
-	conn *Conn
-	ws   *websocket.Conn
-	ctx  context.Context // of all that is written
-	wake chan struct{}
+	party party
+	ws    *websocket.Conn
+	ctx   context.Context // of all that is written
+	wake  chan struct{}
 }
 
 func newSocket() *webSocket { return &webSocket{wake: make(chan struct{}, 1)} }
@@ -33,17 +45,17 @@ func (w *webSocket) signal() {
 }
 
 // serve drives a connection until it has nothing more to read or to write.
-func (w *webSocket) serve(ctx context.Context, c *Conn, ws *websocket.Conn) {
+func (w *webSocket) serve(ctx context.Context, p party, ws *websocket.Conn) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	w.conn, w.ws, w.ctx = c, ws, ctx
+	w.party, w.ws, w.ctx = p, ws, ctx
 	var writing sync.WaitGroup
 	writing.Go(func() {
 		defer stop()
 		w.writeLoop(ctx)
 	})
 	w.readLoop(ctx)
-	c.send(item{kind: itemEnd}) // the writer may have ended already
+	p.end(nil, 0) // the writer may have ended already
 	writing.Wait()
 	ws.CloseNow()
 }
@@ -69,11 +81,11 @@ func (w *webSocket) writeLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-idle.C:
-			w.conn.send(item{kind: itemFrame, frame: &wire.Ping{T: "ping"}})
+			w.party.beat()
 			continue
 		case <-w.wake:
 		}
-		if w.conn.Work() != nil {
+		if w.party.Work() != nil {
 			return
 		}
 		idle.Reset(pingEvery)
@@ -87,7 +99,7 @@ const maxMessage = 8 << 20
 func (w *webSocket) readLoop(ctx context.Context) {
 	w.ws.SetReadLimit(maxMessage)
 	silent := time.AfterFunc(helloTimeout, func() {
-		w.conn.end(wire.Errorf(wire.BadFrame, "silent: hello is due within %s, then a frame every %s (answer ping with pong)",
+		w.party.end(wire.Errorf(wire.BadFrame, "silent: hello is due within %s, then a frame every %s (answer ping with pong)",
 			helloTimeout, silentAfter), wire.StatusSilent)
 	})
 	defer silent.Stop()
@@ -97,15 +109,15 @@ func (w *webSocket) readLoop(ctx context.Context) {
 			return
 		}
 		if typ != websocket.MessageText {
-			w.conn.end(wire.Errorf(wire.BadFrame, "%s is text messages", Subprotocol), wire.StatusBadFrames)
+			w.party.end(wire.Errorf(wire.BadFrame, "%s is text messages", Subprotocol), wire.StatusBadFrames)
 			return
 		}
 		err = lines(r, func(line []byte, tooLong bool) bool {
-			ok := w.conn.line(line, tooLong)
-			if w.conn.greeted {
+			more := w.party.line(line, tooLong)
+			if more { // hello was taken
 				silent.Reset(silentAfter)
 			}
-			return ok
+			return more
 		})
 		if err != nil {
 			return

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -19,9 +20,9 @@ import (
 	"github.com/roamsync/roam/wire/peerpb"
 )
 
-// conns are this node's connections to others, one an address, kept until Close. There are as many as addresses that
+// Conns are this node's connections to others, one an address, kept until Close. There are as many as addresses that
 // membership has told.
-type conns struct {
+type Conns struct {
 	opts []grpc.DialOption
 
 	mu     sync.Mutex
@@ -29,8 +30,21 @@ type conns struct {
 	closed bool
 }
 
-func newConns(cfg LinksConfig) *conns {
-	return &conns{byAddr: map[string]*grpc.ClientConn{}, opts: []grpc.DialOption{
+// ConnsConfig says who connects, and how.
+type ConnsConfig struct {
+	Region, Node string
+	Keys         [][]byte                                                 // credentials between nodes: the first is shown
+	Dial         func(ctx context.Context, addr string) (net.Conn, error) // nil: TCP
+}
+
+// NewConns makes no connection yet.
+func NewConns(cfg ConnsConfig) *Conns {
+	if cfg.Dial == nil {
+		cfg.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+		}
+	}
+	return &Conns{byAddr: map[string]*grpc.ClientConn{}, opts: []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithPerRPCCredentials(credentials{
 			regionLabel: cfg.Region, nodeLabel: cfg.Node, keyLabel: proof(cfg.Keys[0], cfg.Region, cfg.Node),
@@ -45,7 +59,8 @@ func newConns(cfg LinksConfig) *conns {
 	}}
 }
 
-func (c *conns) to(addr string) (*grpc.ClientConn, error) {
+// To returns the connection to an address, which is made when it is used.
+func (c *Conns) To(addr string) (*grpc.ClientConn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -61,7 +76,8 @@ func (c *conns) to(addr string) (*grpc.ClientConn, error) {
 	return conn, err
 }
 
-func (c *conns) close() (err error) {
+// Close ends all connections.
+func (c *Conns) Close() (err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
@@ -75,12 +91,12 @@ func (c *conns) close() (err error) {
 // Close ends the streams that are served, and the connections to others.
 func (l *Links) Close() error {
 	close(l.done)
-	return l.conns.close()
+	return l.conns.Close()
 }
 
 // Node implements region.Cluster's way to another node of the region.
 func (l *Links) Node(addr string) (peerpb.NodeClient, error) {
-	conn, err := l.conns.to(addr)
+	conn, err := l.conns.To(addr)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +105,7 @@ func (l *Links) Node(addr string) (peerpb.NodeClient, error) {
 
 // Ask identifies who answers at an address.
 func (l *Links) Ask(ctx context.Context, addr string) (instance uint64, err error) {
-	conn, err := l.conns.to(addr)
+	conn, err := l.conns.To(addr)
 	if err != nil {
 		return 0, err
 	}

@@ -42,7 +42,7 @@ func (l *Links) follow(ctx context.Context, region, addr string) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	conn, err := l.conns.to(addr)
+	conn, err := l.conns.To(addr)
 	if err != nil {
 		return err
 	}

@@ -77,7 +77,7 @@ type Links struct {
 	metrics *linkMetrics
 	lag     *lag
 	done    chan struct{} // closed by Close: streams end
-	conns   *conns
+	conns   *Conns
 	local   local
 
 	// guarded by mu
@@ -103,11 +103,6 @@ func NewLinks(cfg LinksConfig) (*Links, error) {
 	if cfg.Metrics == nil {
 		cfg.Metrics = prometheus.NewRegistry()
 	}
-	if cfg.Dial == nil {
-		cfg.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
-		}
-	}
 	m := &linkMetrics{
 		records: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "roam_replication_records_total", Help: "Records taken from other regions, by region.",
@@ -122,7 +117,7 @@ func NewLinks(cfg LinksConfig) (*Links, error) {
 	lag := newLag(cfg.Local, cfg.Pool.matrix)
 	cfg.Metrics.MustRegister(m.records, m.refused, m.up, lag)
 	return &Links{
-		cfg: cfg, metrics: m, lag: lag, done: make(chan struct{}), conns: newConns(cfg), links: map[string]*link{},
+		cfg: cfg, metrics: m, lag: lag, done: make(chan struct{}), conns: NewConns(ConnsConfig{cfg.Region, cfg.Node, cfg.Keys, cfg.Dial}), links: map[string]*link{},
 		local: local{cfg.Source, cfg.Local}, forks: map[string]feeds.Forks{},
 	}, nil
 }

@@ -88,7 +88,7 @@ func (l *Links) Mirror(ctx context.Context) error {
 }
 
 func (l *Links) mirror(ctx context.Context, addr string) error {
-	conn, err := l.conns.to(addr)
+	conn, err := l.conns.To(addr)
 	if err != nil {
 		return err
 	}

@@ -37,6 +37,7 @@ type PoolConfig struct {
 	PeerAddr      string   // where other nodes reach this one for Raft and gRPC
 	ID            string   // raft id
 	ClientURL     string   // where clients reach this region
+	Gateway       bool     // this node holds no data: it serves clients through those that do
 	Join          []string // gossip addresses of others
 	Keys          [][]byte // encrypt gossip: the first is used, all are accepted
 	Roster        Roster
@@ -86,6 +87,8 @@ type peer struct {
 	URL    string // for clients
 	Gossip string
 	Alive  bool
+	// Gateway is set for a node that holds no data.
+	Gateway bool
 }
 
 // meta is what a member says of itself: JSON, well under memberlist's 512 bytes.
@@ -93,6 +96,8 @@ type meta struct {
 	ID   string `json:"i"`
 	Peer string `json:"p"`
 	URL  string `json:"u"`
+	// Gateway is set for a node that holds no data.
+	Gateway bool `json:"g,omitempty"`
 }
 
 // NewPool takes the gossip address. Run makes it work.
@@ -293,22 +298,33 @@ func (p *Pool) Regions() []wire.RegionInfo {
 	return all
 }
 
-// Members are the nodes of this region, this one included.
+// Members are the nodes of this region that hold data, this one included.
 func (p *Pool) Members() []wire.Member {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	all := []wire.Member{{Node: p.cfg.Node, ID: p.cfg.ID, Addr: p.cfg.PeerAddr, Alive: true}}
+	var all []wire.Member
+	if !p.cfg.Gateway {
+		all = append(all, wire.Member{Node: p.cfg.Node, ID: p.cfg.ID, Addr: p.cfg.PeerAddr, Alive: true})
+	}
 	for _, m := range p.peers {
-		if m.Region == p.cfg.Region {
+		if m.Region == p.cfg.Region && !m.Gateway {
 			all = append(all, wire.Member{Node: m.Node, ID: m.ID, Addr: m.Addr, Alive: m.Alive})
 		}
 	}
 	return all
 }
 
-// others returns the nodes of other regions, the live first.
+// others returns the nodes of other regions that hold data, the live first.
 func (p *Pool) others() []peer {
-	return p.known(func(m peer) bool { return m.Region != p.cfg.Region })
+	return p.known(func(m peer) bool { return m.Region != p.cfg.Region && !m.Gateway })
+}
+
+// DataNodes are the peer addresses of this region's other nodes that hold data and are alive.
+func (p *Pool) DataNodes() (addrs []string) {
+	for _, m := range p.known(func(m peer) bool { return m.Region == p.cfg.Region && !m.Gateway && m.Alive }) {
+		addrs = append(addrs, m.Addr)
+	}
+	return addrs
 }
 
 // known returns the other nodes that were heard of and fit, the live first.
@@ -335,7 +351,7 @@ func (p *Pool) known(fits func(peer) bool) []peer {
 
 // NodeMeta implements memberlist.Delegate.
 func (p *Pool) NodeMeta(limit int) []byte {
-	b, err := json.Marshal(meta{ID: p.cfg.ID, Peer: p.cfg.PeerAddr, URL: p.cfg.ClientURL})
+	b, err := json.Marshal(meta{ID: p.cfg.ID, Peer: p.cfg.PeerAddr, URL: p.cfg.ClientURL, Gateway: p.cfg.Gateway})
 	if err != nil || len(b) > limit {
 		p.fail(fmt.Errorf("--advertise-url is too long for gossip: at most some 400 bytes"))
 		return nil
@@ -375,10 +391,10 @@ func (p *Pool) heard(n *memberlist.Node, alive bool) {
 		return
 	}
 	p.mu.Lock()
-	p.peers[n.Name] = peer{Region: region, Node: node, ID: m.ID, Addr: m.Peer, URL: m.URL, Gossip: n.Address(), Alive: alive}
+	p.peers[n.Name] = peer{Region: region, Node: node, ID: m.ID, Addr: m.Peer, URL: m.URL, Gossip: n.Address(), Alive: alive, Gateway: m.Gateway}
 	settled := p.settled
 	p.mu.Unlock()
-	if region == p.cfg.Region && p.cfg.Alone && alive {
+	if region == p.cfg.Region && p.cfg.Alone && alive && !m.Gateway {
 		p.second(n.Name, settled)
 	}
 	p.cfg.Logger.Info("member", "name", n.Name, "alive", alive, "peer", m.Peer)

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/pprof"
+	"sync/atomic"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/roamsync/roam/crdt"
@@ -14,13 +16,18 @@ import (
 	"github.com/roamsync/roam/replication"
 )
 
-// adminHandler serves what operators ask. Its address is never public.
-func (n *node) adminHandler() http.Handler {
+// desk is what answers operators, on any node. Its address is never public.
+type desk struct {
+	reg     *prometheus.Registry
+	serving atomic.Bool // clients are taken
+}
+
+func (d *desk) handler(status http.HandlerFunc) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
-	mux.HandleFunc("GET /readyz", n.serveReady)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(n.reg, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /v1/status", n.serveStatus)
+	mux.HandleFunc("GET /readyz", d.serveReady)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(d.reg, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /v1/status", status)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -29,8 +36,8 @@ func (n *node) adminHandler() http.Handler {
 	return mux
 }
 
-func (n *node) serveReady(w http.ResponseWriter, _ *http.Request) {
-	if !n.serving.Load() {
+func (d *desk) serveReady(w http.ResponseWriter, _ *http.Request) {
+	if !d.serving.Load() {
 		http.Error(w, "not ready: the region has no leader yet, or this node is still catching up with it, or is going away", http.StatusServiceUnavailable)
 		return
 	}

@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/roamsync/roam/dispatch"
 	"github.com/roamsync/roam/dispatch/worker"
 	"github.com/roamsync/roam/gateway"
@@ -23,9 +21,9 @@ import (
 
 // node is one `roam serve`: its parts, joined.
 type node struct {
+	desk
 	opts ServeOptions
 	log  *slog.Logger
-	reg  *prometheus.Registry
 	// telemetry is where spans go, if anywhere.
 	telemetry *telemetry.Telemetry
 	on        Machine
@@ -43,9 +41,8 @@ type node struct {
 	worker   *worker.Worker // nil unless asked for
 	redis    *dispatch.Embedded
 
-	ran     bool        // run releases what it used
-	serving atomic.Bool // clients are taken
-	killed  atomic.Bool // it ends without a drain
+	ran    bool        // run releases what it used
+	killed atomic.Bool // it ends without a drain
 }
 
 // newNode opens everything that can fail, so that whoever gets a node can run it. Errors name the flag.
@@ -53,7 +50,7 @@ func newNode(o ServeOptions, ring KeyRing, on Machine, log *slog.Logger) (_ *nod
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	n := &node{opts: o, log: log, on: on, reg: newRegistry()}
+	n := &node{desk: desk{reg: newRegistry()}, opts: o, log: log, on: on}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())

@@ -120,19 +120,27 @@ func (n *node) openDispatch(KeyRing) (err error) {
 }
 
 func (n *node) openGateway(ring KeyRing) (err error) {
-	var auth gateway.Auth = gateway.Dev{}
-	if n.opts.AuthHS256File != "" {
-		key, err := hs256Key("--auth-hs256-file", n.opts.AuthHS256File)
-		if err != nil {
-			return err
-		}
-		auth = gateway.HS256{Key: key, Now: n.now}
+	auth, err := n.opts.auth(n.now)
+	if err != nil {
+		return err
 	}
 	n.gateway, err = gateway.New(gateway.Config{
 		Region: n.opts.Region, Node: n.opts.Node, Backend: n.region, Peers: n.pool, Auth: auth, Keys: ring.derive("resume"),
 		Logger: n.log, Metrics: n.reg, Clock: clock{n.now}, Tracer: n.telemetry.Tracer(), TraceSample: n.opts.TraceSample,
 	})
 	return err
+}
+
+// auth is how clients are known.
+func (o *ServeOptions) auth(now func() time.Time) (gateway.Auth, error) {
+	if o.AuthHS256File == "" {
+		return gateway.Dev{}, nil
+	}
+	key, err := hs256Key("--auth-hs256-file", o.AuthHS256File)
+	if err != nil {
+		return nil, err
+	}
+	return gateway.HS256{Key: key, Now: now}, nil
 }
 
 // close releases what a node has opened, as far as its run has not: the region is last, since all others read from it.

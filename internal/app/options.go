@@ -25,6 +25,7 @@ type ServeOptions struct {
 	PeerAddr        string   `default:"127.0.0.1:7947" placeholder:"H:P" help:"Address for other nodes (Raft and gRPC, TCP)."`
 	AdvertiseHost   string   `placeholder:"HOST" help:"Name or IP that other nodes reach this node by, at the ports of --cluster-addr and --peer-addr. Needed where those are 0.0.0.0 or [::]."`
 	Join            []string `placeholder:"H:P,..." help:"Cluster addresses of other members, of any region."`
+	Gateway         bool     `help:"Hold no data: serve clients through the region's nodes that do. Needs --join, and none of --data, --redis, --worker, --peer-addr and --bootstrap-expect."`
 	BootstrapExpect int      `default:"1" placeholder:"1|3|5" help:"Data nodes that found the region, and vote in it: 1, 3 or 5."`
 
 	Redis  string `default:"redis://127.0.0.1:6379" placeholder:"URL" help:"Redis of this region, or 'embedded' for one inside this process (nothing durable is kept in Redis)."`
@@ -56,6 +57,12 @@ func (o *ServeOptions) checkNames() error {
 	}
 	if o.BootstrapExpect != 1 && o.BootstrapExpect != 3 && o.BootstrapExpect != 5 {
 		errs = append(errs, fmt.Errorf("--bootstrap-expect %d: 1, 3 or 5 nodes found a region", o.BootstrapExpect))
+	}
+	if o.Gateway && len(o.Join) == 0 {
+		errs = append(errs, errors.New("--gateway: --join must name nodes of the region that hold data"))
+	}
+	if o.Gateway && o.Worker != "" {
+		errs = append(errs, errors.New("--gateway: a node without data runs no --worker: start roam worker"))
 	}
 	if o.BootstrapExpect > 1 && len(o.Join) == 0 {
 		errs = append(errs, fmt.Errorf("--bootstrap-expect %d: --join must name the region's other nodes", o.BootstrapExpect))

@@ -239,7 +239,7 @@ func TestStatus(t *testing.T) {
 	w := newWorld(t, "beijing", "shanghai")
 	w.put("beijing", "m1")
 	w.until("m1 is safe", func() bool { return w.safe("beijing", "m1") })
-	h := w.nodes["beijing"].adminHandler()
+	h := w.nodes["beijing"].handler(w.nodes["beijing"].serveStatus)
 	get := func(path string) (int, string) {
 		rec := httptest.NewRecorder()
 		h.ServeHTTP(rec, httptest.NewRequest("GET", path, nil))

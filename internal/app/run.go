@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/wire/peerpb"
 )
 
 const (
@@ -34,6 +35,13 @@ func Serve(ctx context.Context, o ServeOptions, stdout, stderr io.Writer) error 
 	if o.ClockOffset != 0 {
 		log = log.With("unsafe_clock_offset", o.ClockOffset)
 		log.Warn("this node's clock is shifted: for tests and drills only")
+	}
+	if o.Gateway {
+		e, err := newEdge(o, ring, log)
+		if err != nil {
+			return err
+		}
+		return errors.Join(e.run(ctx, func() { printReady(stdout, &e.opts) }), e.close())
 	}
 	n, err := newNode(o, ring, Machine{}, log)
 	if err != nil {
@@ -79,7 +87,7 @@ func (n *node) goBack(g *errgroup.Group, ctx context.Context) {
 	g.Go(func() error { return n.pool.Run(ctx) })
 	g.Go(func() error { return n.servePeers(ctx) })
 	g.Go(func() error {
-		return serveHTTP(ctx, &http.Server{Handler: n.adminHandler(), ReadHeaderTimeout: headerTimeout}, n.admin)
+		return serveHTTP(ctx, &http.Server{Handler: n.handler(n.serveStatus), ReadHeaderTimeout: headerTimeout}, n.admin)
 	})
 	g.Go(func() error { return n.links.Mirror(ctx) })
 	g.Go(func() error {
@@ -108,6 +116,7 @@ func (n *node) servePeers(ctx context.Context) error {
 	srv := grpc.NewServer(append(n.links.ServerOptions(), grpc.WaitForHandlers(true))...)
 	n.links.Register(srv)
 	n.region.Register(srv)
+	peerpb.RegisterDoorServer(srv, n.gateway)
 	stopped := make(chan struct{})
 	context.AfterFunc(ctx, func() {
 		defer close(stopped)

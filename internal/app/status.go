@@ -57,6 +57,10 @@ func Status(ctx context.Context, o StatusOptions, stdout io.Writer) error {
 		_, err := stdout.Write(body)
 		return err
 	}
+	var edge edgeStatus
+	if json.Unmarshal(body, &edge) == nil && edge.Gateway {
+		return edge.print(stdout)
+	}
 	var s status
 	if err := json.Unmarshal(body, &s); err != nil {
 		return fmt.Errorf("--admin %s: not a status: %w", o.Admin, err)
@@ -64,13 +68,22 @@ func Status(ctx context.Context, o StatusOptions, stdout io.Writer) error {
 	return s.print(stdout)
 }
 
-func (s *status) print(w io.Writer) error {
-	ready := "ready"
-	if !s.Ready {
-		ready = "not ready"
+func readiness(ready bool) string {
+	if ready {
+		return "ready"
 	}
+	return "not ready"
+}
+
+func (s *edgeStatus) print(w io.Writer) error {
+	_, err := fmt.Fprintf(w, "region %s, node %s: %s. It holds no data, and serves clients through %s.\n",
+		s.Region, s.Node, readiness(s.Ready), cmp.Or(strings.Join(s.DataNodes, ", "), "nobody, since no node that holds data is up"))
+	return err
+}
+
+func (s *status) print(w io.Writer) error {
 	fmt.Fprintf(w, "region %s, node %s: %s. Issues as %s, entry %d of term %d, log from %d to %d.\n",
-		s.Region, s.Node, ready, cmp.Or(string(s.Origin), "nobody yet"), s.Raft.Applied, s.Raft.Term, s.Raft.FirstLog, s.Raft.LastLog)
+		s.Region, s.Node, readiness(s.Ready), cmp.Or(string(s.Origin), "nobody yet"), s.Raft.Applied, s.Raft.Term, s.Raft.FirstLog, s.Raft.LastLog)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "\nNODE\tROLE\tMEMBERSHIP\tAPPLIED\tLEVEL\tADDRESS")
 	for _, n := range s.Raft.Nodes {

@@ -221,11 +221,17 @@ type talks struct {
 // is there once, on every node.
 func crowd(t *testing.T, name string, list []*site, how talks) (end func(error)) {
 	t.Helper()
+	return crowdAt(t, name, list, list, how)
+}
+
+// crowdAt is crowd with clients that connect to doors, which need not be the nodes that hold the data.
+func crowdAt(t *testing.T, name string, list, doors []*site, how talks) (end func(error)) {
+	t.Helper()
 	var talkers []*talker
 	stop, done := make(chan struct{}), make(chan error)
 	for i := range how.clients {
 		k := &talker{
-			device: user(t, name, fmt.Sprintf("t%d", i)), session: fmt.Sprintf("%s/talk-%d", name, i/3), nodes: list, at: i,
+			device: user(t, name, fmt.Sprintf("t%d", i)), session: fmt.Sprintf("%s/talk-%d", name, i/3), nodes: doors, at: i,
 			rnd: rand.New(rand.NewPCG(1, uint64(i))), rest: how.rest,
 		}
 		k.within = cmp.Or(how.within, patience)

@@ -23,6 +23,206 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// FromClient is the beginning of a client's connection, a frame of it, or its end. One without a number asks for a sign of life.
+type FromClient struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Conn          uint64                 `protobuf:"varint,1,opt,name=conn,proto3" json:"conn,omitempty"`
+	Begin         bool                   `protobuf:"varint,2,opt,name=begin,proto3" json:"begin,omitempty"`
+	Line          []byte                 `protobuf:"bytes,3,opt,name=line,proto3" json:"line,omitempty"`                       // a frame
+	TooLong       bool                   `protobuf:"varint,4,opt,name=too_long,json=tooLong,proto3" json:"too_long,omitempty"` // instead of line: a frame that was over the limit, and skipped
+	Ending        *Ending                `protobuf:"bytes,5,opt,name=ending,proto3" json:"ending,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FromClient) Reset() {
+	*x = FromClient{}
+	mi := &file_peer_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FromClient) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FromClient) ProtoMessage() {}
+
+func (x *FromClient) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FromClient.ProtoReflect.Descriptor instead.
+func (*FromClient) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *FromClient) GetConn() uint64 {
+	if x != nil {
+		return x.Conn
+	}
+	return 0
+}
+
+func (x *FromClient) GetBegin() bool {
+	if x != nil {
+		return x.Begin
+	}
+	return false
+}
+
+func (x *FromClient) GetLine() []byte {
+	if x != nil {
+		return x.Line
+	}
+	return nil
+}
+
+func (x *FromClient) GetTooLong() bool {
+	if x != nil {
+		return x.TooLong
+	}
+	return false
+}
+
+func (x *FromClient) GetEnding() *Ending {
+	if x != nil {
+		return x.Ending
+	}
+	return nil
+}
+
+// ToClient is a message for a client, or the end of its connection. One without a number is a sign of life: the first of a stream
+// says that the node takes clients; one with an ending, that it takes no more.
+type ToClient struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Conn          uint64                 `protobuf:"varint,1,opt,name=conn,proto3" json:"conn,omitempty"`
+	Message       []byte                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"` // frames, one a line
+	Ending        *Ending                `protobuf:"bytes,3,opt,name=ending,proto3" json:"ending,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToClient) Reset() {
+	*x = ToClient{}
+	mi := &file_peer_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToClient) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToClient) ProtoMessage() {}
+
+func (x *ToClient) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToClient.ProtoReflect.Descriptor instead.
+func (*ToClient) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ToClient) GetConn() uint64 {
+	if x != nil {
+		return x.Conn
+	}
+	return 0
+}
+
+func (x *ToClient) GetMessage() []byte {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *ToClient) GetEnding() *Ending {
+	if x != nil {
+		return x.Ending
+	}
+	return nil
+}
+
+// Ending closes a connection. From a client's side a status asks that it is told why, and 0 says that it is gone.
+type Ending struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Status        uint32                 `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"` // close code
+	Code          string                 `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`      // of the err before it, if any
+	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ending) Reset() {
+	*x = Ending{}
+	mi := &file_peer_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ending) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ending) ProtoMessage() {}
+
+func (x *Ending) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ending.ProtoReflect.Descriptor instead.
+func (*Ending) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Ending) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *Ending) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *Ending) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 type Want struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Subscribe     []*Subscribe           `protobuf:"bytes,1,rep,name=subscribe,proto3" json:"subscribe,omitempty"`
@@ -33,7 +233,7 @@ type Want struct {
 
 func (x *Want) Reset() {
 	*x = Want{}
-	mi := &file_peer_proto_msgTypes[0]
+	mi := &file_peer_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -45,7 +245,7 @@ func (x *Want) String() string {
 func (*Want) ProtoMessage() {}
 
 func (x *Want) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[0]
+	mi := &file_peer_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -58,7 +258,7 @@ func (x *Want) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Want.ProtoReflect.Descriptor instead.
 func (*Want) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{0}
+	return file_peer_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Want) GetSubscribe() []*Subscribe {
@@ -89,7 +289,7 @@ type Subscribe struct {
 
 func (x *Subscribe) Reset() {
 	*x = Subscribe{}
-	mi := &file_peer_proto_msgTypes[1]
+	mi := &file_peer_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -101,7 +301,7 @@ func (x *Subscribe) String() string {
 func (*Subscribe) ProtoMessage() {}
 
 func (x *Subscribe) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[1]
+	mi := &file_peer_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -114,7 +314,7 @@ func (x *Subscribe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscribe.ProtoReflect.Descriptor instead.
 func (*Subscribe) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{1}
+	return file_peer_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Subscribe) GetOrigin() string {
@@ -164,7 +364,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_peer_proto_msgTypes[2]
+	mi := &file_peer_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -176,7 +376,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[2]
+	mi := &file_peer_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -189,7 +389,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{2}
+	return file_peer_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Ack) GetOrigin() string {
@@ -224,7 +424,7 @@ type Have struct {
 
 func (x *Have) Reset() {
 	*x = Have{}
-	mi := &file_peer_proto_msgTypes[3]
+	mi := &file_peer_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -236,7 +436,7 @@ func (x *Have) String() string {
 func (*Have) ProtoMessage() {}
 
 func (x *Have) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[3]
+	mi := &file_peer_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -249,7 +449,7 @@ func (x *Have) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Have.ProtoReflect.Descriptor instead.
 func (*Have) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{3}
+	return file_peer_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Have) GetRecords() *Records {
@@ -286,7 +486,7 @@ type Records struct {
 
 func (x *Records) Reset() {
 	*x = Records{}
-	mi := &file_peer_proto_msgTypes[4]
+	mi := &file_peer_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -298,7 +498,7 @@ func (x *Records) String() string {
 func (*Records) ProtoMessage() {}
 
 func (x *Records) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[4]
+	mi := &file_peer_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -311,7 +511,7 @@ func (x *Records) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Records.ProtoReflect.Descriptor instead.
 func (*Records) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{4}
+	return file_peer_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Records) GetOrigin() string {
@@ -359,7 +559,7 @@ type Heads struct {
 
 func (x *Heads) Reset() {
 	*x = Heads{}
-	mi := &file_peer_proto_msgTypes[5]
+	mi := &file_peer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -371,7 +571,7 @@ func (x *Heads) String() string {
 func (*Heads) ProtoMessage() {}
 
 func (x *Heads) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[5]
+	mi := &file_peer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -384,7 +584,7 @@ func (x *Heads) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heads.ProtoReflect.Descriptor instead.
 func (*Heads) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{5}
+	return file_peer_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Heads) GetHeads() []*Head {
@@ -404,7 +604,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_peer_proto_msgTypes[6]
+	mi := &file_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -416,7 +616,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[6]
+	mi := &file_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -429,7 +629,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{6}
+	return file_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Head) GetOrigin() string {
@@ -459,7 +659,7 @@ type Refused struct {
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_peer_proto_msgTypes[7]
+	mi := &file_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -471,7 +671,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[7]
+	mi := &file_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -484,7 +684,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{7}
+	return file_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Refused) GetOrigin() string {
@@ -523,7 +723,7 @@ type IdentifyRequest struct {
 
 func (x *IdentifyRequest) Reset() {
 	*x = IdentifyRequest{}
-	mi := &file_peer_proto_msgTypes[8]
+	mi := &file_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -535,7 +735,7 @@ func (x *IdentifyRequest) String() string {
 func (*IdentifyRequest) ProtoMessage() {}
 
 func (x *IdentifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[8]
+	mi := &file_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -548,7 +748,7 @@ func (x *IdentifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentifyRequest.ProtoReflect.Descriptor instead.
 func (*IdentifyRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{8}
+	return file_peer_proto_rawDescGZIP(), []int{11}
 }
 
 type IdentifyReply struct {
@@ -562,7 +762,7 @@ type IdentifyReply struct {
 
 func (x *IdentifyReply) Reset() {
 	*x = IdentifyReply{}
-	mi := &file_peer_proto_msgTypes[9]
+	mi := &file_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -574,7 +774,7 @@ func (x *IdentifyReply) String() string {
 func (*IdentifyReply) ProtoMessage() {}
 
 func (x *IdentifyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[9]
+	mi := &file_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -587,7 +787,7 @@ func (x *IdentifyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentifyReply.ProtoReflect.Descriptor instead.
 func (*IdentifyReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{9}
+	return file_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *IdentifyReply) GetRegion() string {
@@ -619,7 +819,7 @@ type ReachRequest struct {
 
 func (x *ReachRequest) Reset() {
 	*x = ReachRequest{}
-	mi := &file_peer_proto_msgTypes[10]
+	mi := &file_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -631,7 +831,7 @@ func (x *ReachRequest) String() string {
 func (*ReachRequest) ProtoMessage() {}
 
 func (x *ReachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[10]
+	mi := &file_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -644,7 +844,7 @@ func (x *ReachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReachRequest.ProtoReflect.Descriptor instead.
 func (*ReachRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{10}
+	return file_peer_proto_rawDescGZIP(), []int{13}
 }
 
 // Rows is how far other regions have applied feeds.
@@ -657,7 +857,7 @@ type Rows struct {
 
 func (x *Rows) Reset() {
 	*x = Rows{}
-	mi := &file_peer_proto_msgTypes[11]
+	mi := &file_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -669,7 +869,7 @@ func (x *Rows) String() string {
 func (*Rows) ProtoMessage() {}
 
 func (x *Rows) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[11]
+	mi := &file_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -682,7 +882,7 @@ func (x *Rows) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rows.ProtoReflect.Descriptor instead.
 func (*Rows) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{11}
+	return file_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Rows) GetRows() []*Row {
@@ -703,7 +903,7 @@ type Row struct {
 
 func (x *Row) Reset() {
 	*x = Row{}
-	mi := &file_peer_proto_msgTypes[12]
+	mi := &file_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -715,7 +915,7 @@ func (x *Row) String() string {
 func (*Row) ProtoMessage() {}
 
 func (x *Row) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[12]
+	mi := &file_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -728,7 +928,7 @@ func (x *Row) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Row.ProtoReflect.Descriptor instead.
 func (*Row) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{12}
+	return file_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Row) GetRegion() string {
@@ -761,7 +961,7 @@ type HelloRequest struct {
 
 func (x *HelloRequest) Reset() {
 	*x = HelloRequest{}
-	mi := &file_peer_proto_msgTypes[13]
+	mi := &file_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -773,7 +973,7 @@ func (x *HelloRequest) String() string {
 func (*HelloRequest) ProtoMessage() {}
 
 func (x *HelloRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[13]
+	mi := &file_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -786,7 +986,7 @@ func (x *HelloRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloRequest.ProtoReflect.Descriptor instead.
 func (*HelloRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{13}
+	return file_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *HelloRequest) GetRegion() string {
@@ -810,7 +1010,7 @@ type HelloReply struct {
 
 func (x *HelloReply) Reset() {
 	*x = HelloReply{}
-	mi := &file_peer_proto_msgTypes[14]
+	mi := &file_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -822,7 +1022,7 @@ func (x *HelloReply) String() string {
 func (*HelloReply) ProtoMessage() {}
 
 func (x *HelloReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[14]
+	mi := &file_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -835,7 +1035,7 @@ func (x *HelloReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloReply.ProtoReflect.Descriptor instead.
 func (*HelloReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{14}
+	return file_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HelloReply) GetId() string {
@@ -890,7 +1090,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_peer_proto_msgTypes[15]
+	mi := &file_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -902,7 +1102,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[15]
+	mi := &file_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -915,7 +1115,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{15}
+	return file_peer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ProposeRequest) GetTo() string {
@@ -940,7 +1140,7 @@ type ProposeReply struct {
 
 func (x *ProposeReply) Reset() {
 	*x = ProposeReply{}
-	mi := &file_peer_proto_msgTypes[16]
+	mi := &file_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -952,7 +1152,7 @@ func (x *ProposeReply) String() string {
 func (*ProposeReply) ProtoMessage() {}
 
 func (x *ProposeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[16]
+	mi := &file_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -965,7 +1165,7 @@ func (x *ProposeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeReply.ProtoReflect.Descriptor instead.
 func (*ProposeReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{16}
+	return file_peer_proto_rawDescGZIP(), []int{19}
 }
 
 type FrontierRequest struct {
@@ -977,7 +1177,7 @@ type FrontierRequest struct {
 
 func (x *FrontierRequest) Reset() {
 	*x = FrontierRequest{}
-	mi := &file_peer_proto_msgTypes[17]
+	mi := &file_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -989,7 +1189,7 @@ func (x *FrontierRequest) String() string {
 func (*FrontierRequest) ProtoMessage() {}
 
 func (x *FrontierRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[17]
+	mi := &file_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1002,7 +1202,7 @@ func (x *FrontierRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierRequest.ProtoReflect.Descriptor instead.
 func (*FrontierRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{17}
+	return file_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *FrontierRequest) GetTo() string {
@@ -1021,7 +1221,7 @@ type FrontierReply struct {
 
 func (x *FrontierReply) Reset() {
 	*x = FrontierReply{}
-	mi := &file_peer_proto_msgTypes[18]
+	mi := &file_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1033,7 +1233,7 @@ func (x *FrontierReply) String() string {
 func (*FrontierReply) ProtoMessage() {}
 
 func (x *FrontierReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[18]
+	mi := &file_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1046,7 +1246,7 @@ func (x *FrontierReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierReply.ProtoReflect.Descriptor instead.
 func (*FrontierReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{18}
+	return file_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *FrontierReply) GetApplied() uint64 {
@@ -1066,7 +1266,7 @@ type StateRequest struct {
 
 func (x *StateRequest) Reset() {
 	*x = StateRequest{}
-	mi := &file_peer_proto_msgTypes[19]
+	mi := &file_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1078,7 +1278,7 @@ func (x *StateRequest) String() string {
 func (*StateRequest) ProtoMessage() {}
 
 func (x *StateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[19]
+	mi := &file_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1091,7 +1291,7 @@ func (x *StateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateRequest.ProtoReflect.Descriptor instead.
 func (*StateRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{19}
+	return file_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *StateRequest) GetTo() string {
@@ -1123,7 +1323,7 @@ type StatePart struct {
 
 func (x *StatePart) Reset() {
 	*x = StatePart{}
-	mi := &file_peer_proto_msgTypes[20]
+	mi := &file_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1135,7 +1335,7 @@ func (x *StatePart) String() string {
 func (*StatePart) ProtoMessage() {}
 
 func (x *StatePart) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[20]
+	mi := &file_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1148,7 +1348,7 @@ func (x *StatePart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatePart.ProtoReflect.Descriptor instead.
 func (*StatePart) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{20}
+	return file_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *StatePart) GetApplied() uint64 {
@@ -1198,7 +1398,22 @@ var File_peer_proto protoreflect.FileDescriptor
 const file_peer_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"peer.proto\x12\froam.peer.v1\"b\n" +
+	"peer.proto\x12\froam.peer.v1\"\x93\x01\n" +
+	"\n" +
+	"FromClient\x12\x12\n" +
+	"\x04conn\x18\x01 \x01(\x04R\x04conn\x12\x14\n" +
+	"\x05begin\x18\x02 \x01(\bR\x05begin\x12\x12\n" +
+	"\x04line\x18\x03 \x01(\fR\x04line\x12\x19\n" +
+	"\btoo_long\x18\x04 \x01(\bR\atooLong\x12,\n" +
+	"\x06ending\x18\x05 \x01(\v2\x14.roam.peer.v1.EndingR\x06ending\"f\n" +
+	"\bToClient\x12\x12\n" +
+	"\x04conn\x18\x01 \x01(\x04R\x04conn\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\fR\amessage\x12,\n" +
+	"\x06ending\x18\x03 \x01(\v2\x14.roam.peer.v1.EndingR\x06ending\"F\n" +
+	"\x06Ending\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\rR\x06status\x12\x12\n" +
+	"\x04code\x18\x02 \x01(\tR\x04code\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"b\n" +
 	"\x04Want\x125\n" +
 	"\tsubscribe\x18\x01 \x03(\v2\x17.roam.peer.v1.SubscribeR\tsubscribe\x12#\n" +
 	"\x03ack\x18\x02 \x03(\v2\x11.roam.peer.v1.AckR\x03ack\"w\n" +
@@ -1280,7 +1495,9 @@ const file_peer_proto_rawDesc = "" +
 	"\x05Hello\x12\x1a.roam.peer.v1.HelloRequest\x1a\x18.roam.peer.v1.HelloReply\x12C\n" +
 	"\aPropose\x12\x1c.roam.peer.v1.ProposeRequest\x1a\x1a.roam.peer.v1.ProposeReply\x12F\n" +
 	"\bFrontier\x12\x1d.roam.peer.v1.FrontierRequest\x1a\x1b.roam.peer.v1.FrontierReply\x12>\n" +
-	"\x05State\x12\x1a.roam.peer.v1.StateRequest\x1a\x17.roam.peer.v1.StatePart0\x01B&Z$github.com/roamsync/roam/wire/peerpbb\x06proto3"
+	"\x05State\x12\x1a.roam.peer.v1.StateRequest\x1a\x17.roam.peer.v1.StatePart0\x012G\n" +
+	"\x04Door\x12?\n" +
+	"\aClients\x12\x18.roam.peer.v1.FromClient\x1a\x16.roam.peer.v1.ToClient(\x010\x01B&Z$github.com/roamsync/roam/wire/peerpbb\x06proto3"
 
 var (
 	file_peer_proto_rawDescOnce sync.Once
@@ -1294,57 +1511,64 @@ func file_peer_proto_rawDescGZIP() []byte {
 	return file_peer_proto_rawDescData
 }
 
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_peer_proto_goTypes = []any{
-	(*Want)(nil),            // 0: roam.peer.v1.Want
-	(*Subscribe)(nil),       // 1: roam.peer.v1.Subscribe
-	(*Ack)(nil),             // 2: roam.peer.v1.Ack
-	(*Have)(nil),            // 3: roam.peer.v1.Have
-	(*Records)(nil),         // 4: roam.peer.v1.Records
-	(*Heads)(nil),           // 5: roam.peer.v1.Heads
-	(*Head)(nil),            // 6: roam.peer.v1.Head
-	(*Refused)(nil),         // 7: roam.peer.v1.Refused
-	(*IdentifyRequest)(nil), // 8: roam.peer.v1.IdentifyRequest
-	(*IdentifyReply)(nil),   // 9: roam.peer.v1.IdentifyReply
-	(*ReachRequest)(nil),    // 10: roam.peer.v1.ReachRequest
-	(*Rows)(nil),            // 11: roam.peer.v1.Rows
-	(*Row)(nil),             // 12: roam.peer.v1.Row
-	(*HelloRequest)(nil),    // 13: roam.peer.v1.HelloRequest
-	(*HelloReply)(nil),      // 14: roam.peer.v1.HelloReply
-	(*ProposeRequest)(nil),  // 15: roam.peer.v1.ProposeRequest
-	(*ProposeReply)(nil),    // 16: roam.peer.v1.ProposeReply
-	(*FrontierRequest)(nil), // 17: roam.peer.v1.FrontierRequest
-	(*FrontierReply)(nil),   // 18: roam.peer.v1.FrontierReply
-	(*StateRequest)(nil),    // 19: roam.peer.v1.StateRequest
-	(*StatePart)(nil),       // 20: roam.peer.v1.StatePart
+	(*FromClient)(nil),      // 0: roam.peer.v1.FromClient
+	(*ToClient)(nil),        // 1: roam.peer.v1.ToClient
+	(*Ending)(nil),          // 2: roam.peer.v1.Ending
+	(*Want)(nil),            // 3: roam.peer.v1.Want
+	(*Subscribe)(nil),       // 4: roam.peer.v1.Subscribe
+	(*Ack)(nil),             // 5: roam.peer.v1.Ack
+	(*Have)(nil),            // 6: roam.peer.v1.Have
+	(*Records)(nil),         // 7: roam.peer.v1.Records
+	(*Heads)(nil),           // 8: roam.peer.v1.Heads
+	(*Head)(nil),            // 9: roam.peer.v1.Head
+	(*Refused)(nil),         // 10: roam.peer.v1.Refused
+	(*IdentifyRequest)(nil), // 11: roam.peer.v1.IdentifyRequest
+	(*IdentifyReply)(nil),   // 12: roam.peer.v1.IdentifyReply
+	(*ReachRequest)(nil),    // 13: roam.peer.v1.ReachRequest
+	(*Rows)(nil),            // 14: roam.peer.v1.Rows
+	(*Row)(nil),             // 15: roam.peer.v1.Row
+	(*HelloRequest)(nil),    // 16: roam.peer.v1.HelloRequest
+	(*HelloReply)(nil),      // 17: roam.peer.v1.HelloReply
+	(*ProposeRequest)(nil),  // 18: roam.peer.v1.ProposeRequest
+	(*ProposeReply)(nil),    // 19: roam.peer.v1.ProposeReply
+	(*FrontierRequest)(nil), // 20: roam.peer.v1.FrontierRequest
+	(*FrontierReply)(nil),   // 21: roam.peer.v1.FrontierReply
+	(*StateRequest)(nil),    // 22: roam.peer.v1.StateRequest
+	(*StatePart)(nil),       // 23: roam.peer.v1.StatePart
 }
 var file_peer_proto_depIdxs = []int32{
-	1,  // 0: roam.peer.v1.Want.subscribe:type_name -> roam.peer.v1.Subscribe
-	2,  // 1: roam.peer.v1.Want.ack:type_name -> roam.peer.v1.Ack
-	4,  // 2: roam.peer.v1.Have.records:type_name -> roam.peer.v1.Records
-	5,  // 3: roam.peer.v1.Have.heads:type_name -> roam.peer.v1.Heads
-	7,  // 4: roam.peer.v1.Have.refused:type_name -> roam.peer.v1.Refused
-	6,  // 5: roam.peer.v1.Heads.heads:type_name -> roam.peer.v1.Head
-	12, // 6: roam.peer.v1.Rows.rows:type_name -> roam.peer.v1.Row
-	0,  // 7: roam.peer.v1.Peer.Feeds:input_type -> roam.peer.v1.Want
-	8,  // 8: roam.peer.v1.Peer.Identify:input_type -> roam.peer.v1.IdentifyRequest
-	10, // 9: roam.peer.v1.Peer.Reach:input_type -> roam.peer.v1.ReachRequest
-	13, // 10: roam.peer.v1.Node.Hello:input_type -> roam.peer.v1.HelloRequest
-	15, // 11: roam.peer.v1.Node.Propose:input_type -> roam.peer.v1.ProposeRequest
-	17, // 12: roam.peer.v1.Node.Frontier:input_type -> roam.peer.v1.FrontierRequest
-	19, // 13: roam.peer.v1.Node.State:input_type -> roam.peer.v1.StateRequest
-	3,  // 14: roam.peer.v1.Peer.Feeds:output_type -> roam.peer.v1.Have
-	9,  // 15: roam.peer.v1.Peer.Identify:output_type -> roam.peer.v1.IdentifyReply
-	11, // 16: roam.peer.v1.Peer.Reach:output_type -> roam.peer.v1.Rows
-	14, // 17: roam.peer.v1.Node.Hello:output_type -> roam.peer.v1.HelloReply
-	16, // 18: roam.peer.v1.Node.Propose:output_type -> roam.peer.v1.ProposeReply
-	18, // 19: roam.peer.v1.Node.Frontier:output_type -> roam.peer.v1.FrontierReply
-	20, // 20: roam.peer.v1.Node.State:output_type -> roam.peer.v1.StatePart
-	14, // [14:21] is the sub-list for method output_type
-	7,  // [7:14] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	2,  // 0: roam.peer.v1.FromClient.ending:type_name -> roam.peer.v1.Ending
+	2,  // 1: roam.peer.v1.ToClient.ending:type_name -> roam.peer.v1.Ending
+	4,  // 2: roam.peer.v1.Want.subscribe:type_name -> roam.peer.v1.Subscribe
+	5,  // 3: roam.peer.v1.Want.ack:type_name -> roam.peer.v1.Ack
+	7,  // 4: roam.peer.v1.Have.records:type_name -> roam.peer.v1.Records
+	8,  // 5: roam.peer.v1.Have.heads:type_name -> roam.peer.v1.Heads
+	10, // 6: roam.peer.v1.Have.refused:type_name -> roam.peer.v1.Refused
+	9,  // 7: roam.peer.v1.Heads.heads:type_name -> roam.peer.v1.Head
+	15, // 8: roam.peer.v1.Rows.rows:type_name -> roam.peer.v1.Row
+	3,  // 9: roam.peer.v1.Peer.Feeds:input_type -> roam.peer.v1.Want
+	11, // 10: roam.peer.v1.Peer.Identify:input_type -> roam.peer.v1.IdentifyRequest
+	13, // 11: roam.peer.v1.Peer.Reach:input_type -> roam.peer.v1.ReachRequest
+	16, // 12: roam.peer.v1.Node.Hello:input_type -> roam.peer.v1.HelloRequest
+	18, // 13: roam.peer.v1.Node.Propose:input_type -> roam.peer.v1.ProposeRequest
+	20, // 14: roam.peer.v1.Node.Frontier:input_type -> roam.peer.v1.FrontierRequest
+	22, // 15: roam.peer.v1.Node.State:input_type -> roam.peer.v1.StateRequest
+	0,  // 16: roam.peer.v1.Door.Clients:input_type -> roam.peer.v1.FromClient
+	6,  // 17: roam.peer.v1.Peer.Feeds:output_type -> roam.peer.v1.Have
+	12, // 18: roam.peer.v1.Peer.Identify:output_type -> roam.peer.v1.IdentifyReply
+	14, // 19: roam.peer.v1.Peer.Reach:output_type -> roam.peer.v1.Rows
+	17, // 20: roam.peer.v1.Node.Hello:output_type -> roam.peer.v1.HelloReply
+	19, // 21: roam.peer.v1.Node.Propose:output_type -> roam.peer.v1.ProposeReply
+	21, // 22: roam.peer.v1.Node.Frontier:output_type -> roam.peer.v1.FrontierReply
+	23, // 23: roam.peer.v1.Node.State:output_type -> roam.peer.v1.StatePart
+	1,  // 24: roam.peer.v1.Door.Clients:output_type -> roam.peer.v1.ToClient
+	17, // [17:25] is the sub-list for method output_type
+	9,  // [9:17] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_peer_proto_init() }
@@ -1358,9 +1582,9 @@ func file_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   24,
 			NumExtensions: 0,
-			NumServices:   2,
+			NumServices:   3,
 		},
 		GoTypes:           file_peer_proto_goTypes,
 		DependencyIndexes: file_peer_proto_depIdxs,

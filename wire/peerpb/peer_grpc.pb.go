@@ -439,3 +439,105 @@ var Node_ServiceDesc = grpc.ServiceDesc{
 	},
 	Metadata: "peer.proto",
 }
+
+const (
+	Door_Clients_FullMethodName = "/roam.peer.v1.Door/Clients"
+)
+
+// DoorClient is the client API for Door service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Door is served to nodes of the same region that hold no data: they have the clients' sockets, a data node has their sessions.
+type DoorClient interface {
+	// Clients carries many connections at once. The caller gives each a number, which it does not use again.
+	Clients(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[FromClient, ToClient], error)
+}
+
+type doorClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewDoorClient(cc grpc.ClientConnInterface) DoorClient {
+	return &doorClient{cc}
+}
+
+func (c *doorClient) Clients(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[FromClient, ToClient], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Door_ServiceDesc.Streams[0], Door_Clients_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[FromClient, ToClient]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Door_ClientsClient = grpc.BidiStreamingClient[FromClient, ToClient]
+
+// DoorServer is the server API for Door service.
+// All implementations must embed UnimplementedDoorServer
+// for forward compatibility.
+//
+// Door is served to nodes of the same region that hold no data: they have the clients' sockets, a data node has their sessions.
+type DoorServer interface {
+	// Clients carries many connections at once. The caller gives each a number, which it does not use again.
+	Clients(grpc.BidiStreamingServer[FromClient, ToClient]) error
+	mustEmbedUnimplementedDoorServer()
+}
+
+// UnimplementedDoorServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedDoorServer struct{}
+
+func (UnimplementedDoorServer) Clients(grpc.BidiStreamingServer[FromClient, ToClient]) error {
+	return status.Error(codes.Unimplemented, "method Clients not implemented")
+}
+func (UnimplementedDoorServer) mustEmbedUnimplementedDoorServer() {}
+func (UnimplementedDoorServer) testEmbeddedByValue()              {}
+
+// UnsafeDoorServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to DoorServer will
+// result in compilation errors.
+type UnsafeDoorServer interface {
+	mustEmbedUnimplementedDoorServer()
+}
+
+func RegisterDoorServer(s grpc.ServiceRegistrar, srv DoorServer) {
+	// If the following call panics, it indicates UnimplementedDoorServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Door_ServiceDesc, srv)
+}
+
+func _Door_Clients_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(DoorServer).Clients(&grpc.GenericServerStream[FromClient, ToClient]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Door_ClientsServer = grpc.BidiStreamingServer[FromClient, ToClient]
+
+// Door_ServiceDesc is the grpc.ServiceDesc for Door service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Door_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "roam.peer.v1.Door",
+	HandlerType: (*DoorServer)(nil),
+	Methods:     []grpc.MethodDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Clients",
+			Handler:       _Door_Clients_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
+	Metadata: "peer.proto",
+}

@@ -1,0 +1,192 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/roamsync/roam/wire/peerpb"
+)
+
+// Doors is how an edge reaches the nodes that hold data.
+type Doors interface {
+	// DataNodes are the addresses of those of the region that are up, as far as is known.
+	DataNodes() []string
+	Door(addr string) (peerpb.DoorClient, error)
+}
+
+// EdgeConfig says what an edge serves.
+type EdgeConfig struct {
+	Doors   Doors
+	Auth    Auth // who clients say they are is checked here as well, so that no node with data is trusted to be as strict
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer
+	// MaxConns bounds the connections; more are refused with 503. 0: 15,000.
+	MaxConns int
+}
+
+// Edge has clients' sockets and nothing else: their connections live on nodes that hold data, over one stream to each. See NewEdge.
+type Edge struct {
+	cfg     EdgeConfig
+	metrics *metrics
+	ctx     context.Context // of all streams
+	stop    context.CancelFunc
+	streams sync.WaitGroup
+	clients sync.WaitGroup
+
+	mu        sync.Mutex
+	closing   bool
+	conns     int
+	upstreams map[string]*upstream // by address: those that serve, or are about to
+}
+
+// NewEdge prepares an edge and starts nothing.
+func NewEdge(cfg EdgeConfig) (*Edge, error) {
+	if cfg.Doors == nil || cfg.Auth == nil {
+		return nil, errors.New("gateway: an edge needs Doors and Auth")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = prometheus.NewRegistry()
+	}
+	if cfg.MaxConns == 0 {
+		cfg.MaxConns = 15_000
+	}
+	e := &Edge{cfg: cfg, metrics: newMetrics(cfg.Metrics), upstreams: map[string]*upstream{}}
+	e.ctx, e.stop = context.WithCancel(context.Background())
+	return e, nil
+}
+
+// Run serves until ctx ends; then it sends its clients away, and waits for them.
+func (e *Edge) Run(ctx context.Context) error {
+	<-ctx.Done()
+	e.mu.Lock()
+	e.closing = true
+	serving := slices.Collect(maps.Values(e.upstreams))
+	e.mu.Unlock()
+	for _, u := range serving {
+		u.sendAway("this node is going away: come back, here or elsewhere")
+	}
+	e.clients.Wait()
+	e.stop()
+	e.streams.Wait()
+	return nil
+}
+
+// Ready reports whether a node that holds data takes clients.
+func (e *Edge) Ready(ctx context.Context) error {
+	_, err := e.upstream(ctx)
+	return err
+}
+
+// Handler serves GET /v1/connect.
+func (e *Edge) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/connect", e.connect)
+	return mux
+}
+
+func (e *Edge) connect(w http.ResponseWriter, r *http.Request) {
+	accept(w, r, e.metrics, func(s *webSocket) (party, func(), error) {
+		c, err := e.take(r.Context(), s)
+		if err != nil {
+			return nil, nil, err
+		}
+		return c, func() { e.drop(c) }, nil
+	})
+}
+
+// take finds a node that has data for a connection.
+func (e *Edge) take(ctx context.Context, s *webSocket) (*remote, error) {
+	e.mu.Lock()
+	if e.closing || e.conns >= e.cfg.MaxConns {
+		e.mu.Unlock()
+		e.metrics.refused.WithLabelValues("full").Inc()
+		return nil, ErrFull
+	}
+	e.conns++
+	e.clients.Add(1)
+	e.metrics.conns.Set(float64(e.conns))
+	e.mu.Unlock()
+	u, err := e.upstream(ctx)
+	if err == nil {
+		var c *remote
+		if c, err = u.begin(s); err == nil {
+			return c, nil
+		}
+	}
+	e.release()
+	e.metrics.refused.WithLabelValues("no_data_node").Inc()
+	return nil, err
+}
+
+func (e *Edge) drop(c *remote) {
+	c.up.leave(c)
+	e.release()
+}
+
+func (e *Edge) release() {
+	e.mu.Lock()
+	e.conns--
+	e.metrics.conns.Set(float64(e.conns))
+	e.mu.Unlock()
+	e.clients.Done()
+}
+
+var errNoDataNode = errors.New("no node of this region that holds data can be reached: try another region, or come back")
+
+// upstream is a stream to the node with data that serves the fewest of this edge's clients, of those that answer.
+func (e *Edge) upstream(ctx context.Context) (*upstream, error) {
+	nodes := e.cfg.Doors.DataNodes()
+	e.mu.Lock()
+	slices.SortStableFunc(nodes, func(a, b string) int { return cmp.Compare(e.upstreams[a].load(), e.upstreams[b].load()) })
+	e.mu.Unlock()
+	why := errNoDataNode
+	for _, addr := range nodes {
+		u := e.to(addr)
+		if u == nil {
+			return nil, ErrFull
+		}
+		select {
+		case <-u.opened:
+			return u, nil
+		case <-u.gone:
+			why = fmt.Errorf("%w: %w", errNoDataNode, u.why)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return nil, why
+}
+
+// to returns the stream to a node, begun if there is none; nil if the edge is closing.
+func (e *Edge) to(addr string) *upstream {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closing {
+		return nil
+	}
+	u := e.upstreams[addr]
+	if u == nil {
+		u = newUpstream(e, addr)
+		e.upstreams[addr] = u
+		e.streams.Go(func() {
+			u.run()
+			e.mu.Lock()
+			delete(e.upstreams, addr)
+			e.mu.Unlock()
+			u.end()
+		})
+	}
+	return u
+}

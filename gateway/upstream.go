@@ -1,0 +1,306 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/roamsync/roam/wire"
+	"github.com/roamsync/roam/wire/peerpb"
+)
+
+const (
+	// upstreamQueue bounds the frames that wait for a stream to a node with data; when it is full clients are not read.
+	upstreamQueue = 256
+	// waitingBytes bounds what waits for a client's socket. One that does not keep up is closed with 4002.
+	waitingBytes = 4 << 20
+	// upstreamBeat is how often a node with data is asked for a sign of life, and upstreamSilent how long it may give none: then its
+	// clients are sent to others.
+	upstreamBeat   = 400 * time.Millisecond
+	upstreamSilent = 1200 * time.Millisecond
+)
+
+// upstream is the stream to one node that holds data, and the clients whose connections live there.
+type upstream struct {
+	e      *Edge
+	addr   string
+	out    chan *peerpb.FromClient
+	opened chan struct{} // closed when the node has said that it takes clients
+	gone   chan struct{} // closed when the stream has ended
+	why    error         // of gone
+
+	mu      sync.Mutex
+	last    uint64
+	clients map[uint64]*remote
+	ended   bool
+	leaving bool // the node takes no more clients
+}
+
+func newUpstream(e *Edge, addr string) *upstream {
+	return &upstream{
+		e: e, addr: addr, out: make(chan *peerpb.FromClient, upstreamQueue), opened: make(chan struct{}), gone: make(chan struct{}),
+		clients: map[uint64]*remote{},
+	}
+}
+
+// load is how many clients there are; a node without a stream has none.
+func (u *upstream) load() int {
+	if u == nil {
+		return 0
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.leaving {
+		return math.MaxInt
+	}
+	return len(u.clients)
+}
+
+// run carries frames until the stream ends, and says why it did.
+func (u *upstream) run() {
+	ctx, cancel := context.WithCancel(u.e.ctx)
+	defer cancel()
+	silent := time.AfterFunc(upstreamSilent, cancel)
+	defer silent.Stop()
+	door, err := u.e.cfg.Doors.Door(u.addr)
+	if err == nil {
+		var stream peerpb.Door_ClientsClient
+		if stream, err = door.Clients(ctx); err == nil {
+			err = u.carry(ctx, cancel, stream, silent)
+		}
+	}
+	u.why = fmt.Errorf("node at %s: %w", u.addr, err)
+	if u.e.ctx.Err() == nil {
+		u.e.cfg.Logger.Warn("a node that holds data is lost", "node", u.addr, "err", err, "silent", ctx.Err() != nil)
+	}
+}
+
+func (u *upstream) carry(ctx context.Context, cancel func(), stream peerpb.Door_ClientsClient, silent *time.Timer) error {
+	var receiving sync.WaitGroup
+	defer receiving.Wait()
+	defer cancel()
+	got := make(chan error, 1)
+	receiving.Go(func() { got <- u.receive(stream, silent) })
+	beat := time.NewTicker(upstreamBeat)
+	defer beat.Stop()
+	for {
+		m := &peerpb.FromClient{}
+		select {
+		case m = <-u.out:
+		case <-beat.C:
+		case err := <-got:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err := stream.Send(m); err != nil {
+			return errors.Join(err, <-got) // the reason is what Recv says
+		}
+	}
+}
+
+func (u *upstream) receive(stream peerpb.Door_ClientsClient, silent *time.Timer) error {
+	for first := true; ; first = false {
+		m, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		silent.Reset(upstreamSilent)
+		if first {
+			close(u.opened)
+		}
+		u.mu.Lock()
+		c := u.clients[m.Conn]
+		u.leaving = u.leaving || m.Conn == 0 && m.Ending != nil
+		u.mu.Unlock()
+		if c != nil {
+			c.take(m)
+		}
+	}
+}
+
+// end lets go of the clients, once the stream has ended.
+func (u *upstream) end() {
+	u.mu.Lock()
+	u.ended = true
+	u.mu.Unlock()
+	close(u.gone)
+	u.sendAway("the node that had your sessions is lost: come back with your cur")
+}
+
+func (u *upstream) sendAway(why string) {
+	u.mu.Lock()
+	all := slices.Collect(maps.Values(u.clients))
+	u.mu.Unlock()
+	for _, c := range all {
+		c.over(wire.Errorf(wire.Unavailable, "%s", why), wire.StatusGoingAway)
+	}
+}
+
+// begin takes in a client.
+func (u *upstream) begin(s *webSocket) (*remote, error) {
+	u.mu.Lock()
+	if u.ended {
+		u.mu.Unlock()
+		return nil, errNoDataNode
+	}
+	u.last++
+	c := &remote{up: u, id: u.last, socket: s}
+	u.clients[c.id] = c
+	u.mu.Unlock()
+	u.send(&peerpb.FromClient{Conn: c.id, Begin: true})
+	return c, nil
+}
+
+// leave takes the end of a client's socket.
+func (u *upstream) leave(c *remote) {
+	u.mu.Lock()
+	delete(u.clients, c.id)
+	u.mu.Unlock()
+	u.send(&peerpb.FromClient{Conn: c.id, Ending: &peerpb.Ending{}})
+}
+
+// send waits for its turn, and reports whether the stream still stands.
+func (u *upstream) send(m *peerpb.FromClient) bool {
+	select {
+	case u.out <- m:
+		return true
+	case <-u.gone:
+		return false
+	}
+}
+
+// remote is a client of this node whose connection lives on another.
+type remote struct {
+	up     *upstream
+	id     uint64
+	socket *webSocket
+
+	mu      sync.Mutex
+	waiting [][]byte // messages for the client
+	bytes   int      // of them
+	closing *peerpb.Ending
+	asked   bool // the node with data was asked to close it
+	left    bool // the client is gone
+
+	greeted bool  // owned by line
+	failed  error // owned by Work and beat
+}
+
+// line implements party.
+func (c *remote) line(frame []byte, tooLong bool) bool {
+	if !c.greeted && !tooLong && !c.hello(frame) {
+		return false
+	}
+	return c.up.send(&peerpb.FromClient{Conn: c.id, Line: bytes.Clone(frame), TooLong: tooLong})
+}
+
+// hello checks who the client is; all else that a first frame may be is the other node's to judge.
+func (c *remote) hello(frame []byte) bool {
+	c.greeted = true
+	f, err := wire.DecodeFrame(frame)
+	if err != nil || f.T != "hello" {
+		return true
+	}
+	if _, err := c.up.e.cfg.Auth.Authenticate(f.Token); err != nil {
+		c.up.e.metrics.refused.WithLabelValues("token").Inc()
+		c.over(wire.Errorf(wire.Unauthorized, "%v", err), wire.StatusBadToken)
+		return false
+	}
+	return true
+}
+
+// take takes a message for the client. It never waits.
+func (c *remote) take(m *peerpb.ToClient) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.closing != nil:
+		return
+	case m.Ending != nil:
+		c.closing = m.Ending
+	case c.bytes+len(m.Message) > waitingBytes:
+		c.waiting, c.bytes = nil, 0
+		c.closing = &peerpb.Ending{Status: uint32(wire.StatusTooSlow), Why: "too slow: come back with your cur"}
+		c.up.e.metrics.dropped.WithLabelValues("slow_client").Inc()
+	default:
+		c.waiting, c.bytes = append(c.waiting, m.Message), c.bytes+len(m.Message)
+	}
+	c.socket.signal()
+}
+
+// over closes the connection from here.
+func (c *remote) over(why *wire.Error, status wire.Status) {
+	b, err := json.Marshal(errFrame(nil, "", why))
+	if err != nil {
+		b = nil
+	}
+	c.take(&peerpb.ToClient{Message: b})
+	c.take(&peerpb.ToClient{Ending: &peerpb.Ending{Status: uint32(status), Why: why.Msg}})
+}
+
+// Work implements party.
+func (c *remote) Work() error {
+	c.mu.Lock()
+	waiting, closing := c.waiting, c.closing
+	c.waiting, c.bytes = nil, 0
+	if c.left && closing == nil && c.failed == nil {
+		c.failed = errEnded
+	}
+	c.mu.Unlock()
+	for _, m := range waiting {
+		if c.failed == nil {
+			c.failed = c.socket.Write(m)
+		}
+	}
+	if closing != nil && c.failed == nil {
+		c.up.e.metrics.closed.WithLabelValues(fmt.Sprint(closing.Status)).Inc()
+		c.socket.Close(wire.Status(closing.Status), closing.Why)
+		c.failed = errEnded
+	}
+	return c.failed
+}
+
+// beat implements party.
+func (c *remote) beat() {
+	if c.failed == nil {
+		c.failed = c.socket.Write([]byte(`{"t":"ping"}`))
+	}
+	c.socket.signal()
+}
+
+// end implements party. A client that is to be told why is let go when it was, or after a while.
+func (c *remote) end(why *wire.Error, status wire.Status) {
+	if why == nil {
+		c.mu.Lock()
+		wait := c.asked && c.closing == nil
+		c.mu.Unlock()
+		if !wait {
+			c.leave()
+		} else {
+			time.AfterFunc(closeTimeout, c.leave)
+		}
+		return
+	}
+	c.mu.Lock()
+	c.asked = true
+	c.mu.Unlock()
+	if !c.up.send(&peerpb.FromClient{Conn: c.id, Ending: &peerpb.Ending{Status: uint32(status), Code: string(why.Code), Why: why.Msg}}) {
+		c.over(why, status)
+	}
+}
+
+// leave takes it that the client is gone.
+func (c *remote) leave() {
+	c.mu.Lock()
+	c.left = true
+	c.mu.Unlock()
+	c.socket.signal()
+}
