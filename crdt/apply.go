@@ -5,11 +5,13 @@ import (
 )
 
 // Item is one thing a client is shown: an entry that is new or replaces the one it holds, a map op as it was put,
-// or the next piece of an answer. Exactly one of Entry, Map and Tok is set.
+// the next piece of an answer, or that much is gone. Exactly one of Entry, Map, Tok and Removal is set.
 type Item struct {
 	Entry *Entry
 	Map   *MapOp
 	Tok   *Tok
+	// Removal: what a client holds may be gone, so it is to be shown the session anew.
+	Removal *Removal
 	// Again marks what stood before and still does, although another copy of it came: it is for who may have been shown
 	// that one elsewhere.
 	Again bool
@@ -42,18 +44,34 @@ func Apply(st Store, op *Op, dot Dot) []Item {
 	if op.Kind.IsAnswer() {
 		return applyAnswer(st, op, dot)
 	}
-	st.Set(dotKey(dot.ID, dot.F), opRef(op))
-	if op.Kind == KindRead {
-		return applyRead(st, op, dot)
+	if op.Kind == KindTrim { // it has no oid: nobody puts it again
+		return []Item{{Removal: remove(st, op)}}
 	}
 	id := identityOf(op, dot)
 	old, known := Lookup(st, op.OID)
 	var items []Item
+	if op.Kind == KindForget {
+		items = []Item{{Removal: remove(st, op)}}
+	}
+	for _, run := range op.Runs {
+		requestStop(st, run, op)
+	}
+	if known && old.Removed {
+		buryCopy(st, op, id, old)
+		return items
+	}
+	st.Set(dotKey(dot.ID, dot.F), opRef(op))
+	if op.Kind == KindRead {
+		return applyRead(st, op, id, old, known)
+	}
 	if !known || id.before(old) {
 		st.Set(identityKey(op.OID), id.encode())
-		items = applyCopy(st, op, id, old, known)
+		items = append(items, applyCopy(st, op, id, old, known)...)
 	} else {
-		items = again(opItems(st, op.OID, nil))
+		items = append(items, again(opItems(st, op.OID, nil))...)
+	}
+	if op.Kind == KindRun && removed(st, op.Of) { // its slot goes with the question
+		return items
 	}
 	for _, seed := range op.slots() {
 		if s := seatSlot(st, op, id, seed); s != nil {
@@ -61,9 +79,6 @@ func Apply(st Store, op *Op, dot Dot) []Item {
 		} else if s, ok := ReadSlot(st, seed.oid); ok {
 			items = append(items, Item{Entry: s.view(st, true), Again: true})
 		}
-	}
-	for _, run := range op.Runs {
-		requestStop(st, run, op)
 	}
 	return items
 }
@@ -74,17 +89,6 @@ func again(items []Item) []Item {
 	}
 	return items
 }
-
-// opRef says what a client's op touched: itself, and the answer slots it asked for.
-func opRef(op *Op) []byte {
-	ref := string(classIdentity) + op.OID
-	for _, seed := range op.slots() {
-		ref += "\x00" + seed.oid
-	}
-	return []byte(ref)
-}
-
-func slotRef(run string) []byte { return []byte(string(classSlot) + run) }
 
 // applyCopy puts the copy of an op that stands now in the place of the one that stood (known), if any.
 func applyCopy(st Store, op *Op, id, old Identity, known bool) []Item {
@@ -170,7 +174,10 @@ func registerOf(op *Op) string {
 // come later and uncover the one below; the greatest wins.
 func applyRegister(st Store, op *Op, id, old Identity, known bool) []Item {
 	if known {
-		st.Delete(registerKey(old.reg, old.Version(), op.OID))
+		dropCopy(st, old, op.OID)
+	}
+	if op.Of != "" && removed(st, op.Of) {
+		return nil // accepted, and nothing that it could show
 	}
 	st.Set(registerKey(id.reg, id.Version(), op.OID), stored(op))
 	if op.Of != "" {
@@ -199,17 +206,24 @@ func mapOp(k, v []byte, head int) *MapOp {
 }
 
 // applyRead raises a user's read mark. It keeps the op that first reached the mark, whichever came first.
-func applyRead(st Store, op *Op, dot Dot) []Item {
-	k, id := readKey(op.User), identityOf(op, dot)
-	if old, known := Lookup(st, op.OID); !known || id.before(old) {
+func applyRead(st Store, op *Op, id, old Identity, known bool) []Item {
+	if !known || id.before(old) {
 		st.Set(identityKey(op.OID), id.encode())
 	}
-	mark := readMark{by: dot.ID, op: op}
-	if b := st.Get(k); b != nil && !decodeMark(k, b).before(mark) {
+	if !raiseMark(st, op.User, readMark{by: id.By, op: op}) {
 		return nil
 	}
-	st.Set(k, mark.encode())
 	return []Item{{Map: &MapOp{Op: op, Version: id.Version()}}}
+}
+
+// raiseMark keeps a mark, if it is the furthest.
+func raiseMark(st Store, user string, mark readMark) bool {
+	k := readKey(user)
+	if b := st.Get(k); b != nil && !decodeMark(k, b).before(mark) {
+		return false
+	}
+	st.Set(k, mark.encode())
+	return true
 }
 
 // readMark is how far a user has read: the op that said so, and who numbered it.
@@ -233,12 +247,12 @@ func (m readMark) before(n readMark) bool {
 }
 
 func applyAnswer(st Store, op *Op, dot Dot) []Item {
+	s, ok := ReadSlot(st, op.Run)
+	if !ok { // removed: the question came before
+		return nil
+	}
 	if op.Kind != KindChunk {
 		st.Set(dotKey(dot.ID, dot.F), slotRef(op.Run))
-	}
-	s, ok := ReadSlot(st, op.Run)
-	if !ok {
-		return nil
 	}
 	switch op.Kind {
 	case KindBegin:

@@ -10,6 +10,7 @@ func Merge(dst, src Store) {
 	mergeReads(dst, src)
 	scanClass(src, classWritten, func(_ string, k, v []byte) { dst.Set(k, v) })
 	mergeDots(dst, src)
+	mergeRemovals(dst)
 	h := ReadHeader(dst)
 	h.merge(ReadHeader(src))
 	if len(h.Seen) > 0 {
@@ -25,7 +26,8 @@ func scanClass(st Store, class byte, visit func(name string, k, v []byte)) {
 	})
 }
 
-// mergeIdentities lets the standing copy of every op win, with what that copy put into the log or a register.
+// mergeIdentities lets the standing copy of every op win, with what that copy put into the log or a register. Of what either
+// side has removed nothing stays but the identity.
 func mergeIdentities(dst, src Store) {
 	scanClass(src, classIdentity, func(oid string, k, v []byte) {
 		id, err := decodeIdentity(v)
@@ -33,14 +35,23 @@ func mergeIdentities(dst, src Store) {
 			corrupt(k, err)
 		}
 		old, known := Lookup(dst, oid)
-		if known && !id.before(old) {
+		stands := !known || id.before(old)
+		if !stands && !(id.Removed && !old.Removed) {
 			return
 		}
 		if known {
 			dropCopy(dst, old, oid)
 		}
+		gone := id.Removed || old.Removed
+		if !stands {
+			id = old
+		}
+		if gone {
+			id.bury(dst, oid)
+			return
+		}
 		dst.Set(k, v)
-		if at := id.copyKey(oid); at != nil {
+		if at := id.copyKey(oid); at != nil && src.Get(at) != nil {
 			dst.Set(at, slices.Clone(src.Get(at)))
 		}
 	})
@@ -49,6 +60,8 @@ func mergeIdentities(dst, src Store) {
 // copyKey is the element that holds the op's copy, if its kind has one.
 func (id Identity) copyKey(oid string) []byte {
 	switch {
+	case id.Removed:
+		return nil
 	case id.reg != "":
 		return registerKey(id.reg, id.Version(), oid)
 	case id.Kind == KindMsg:
@@ -60,6 +73,7 @@ func (id Identity) copyKey(oid string) []byte {
 func dropCopy(st Store, id Identity, oid string) {
 	if k := id.copyKey(oid); k != nil {
 		st.Delete(k)
+		unmark(st, id.of())
 	}
 }
 
