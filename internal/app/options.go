@@ -25,6 +25,7 @@ type ServeOptions struct {
 	PeerAddr        string   `default:"127.0.0.1:7947" placeholder:"H:P" help:"Address for other nodes (Raft and gRPC, TCP)."`
 	AdvertiseHost   string   `placeholder:"HOST" help:"Name or IP that other nodes reach this node by, at the ports of --cluster-addr and --peer-addr. Needed where those are 0.0.0.0 or [::]."`
 	Join            []string `placeholder:"H:P,..." help:"Cluster addresses of other members, of any region."`
+	SessionEntries  int      `default:"0" placeholder:"N" help:"About how many messages and answers of a session stay; once there are a quarter more, the oldest are removed in every region. 0: all."`
 	BootstrapExpect int      `default:"1" placeholder:"1|3|5" help:"Data nodes that found the region, and vote in it: 1, 3 or 5."`
 
 	Redis  string `default:"redis://127.0.0.1:6379" placeholder:"URL" help:"Redis of this region, or 'embedded' for one inside this process (nothing durable is kept in Redis)."`
@@ -56,6 +57,9 @@ func (o *ServeOptions) checkNames() error {
 	}
 	if o.BootstrapExpect != 1 && o.BootstrapExpect != 3 && o.BootstrapExpect != 5 {
 		errs = append(errs, fmt.Errorf("--bootstrap-expect %d: 1, 3 or 5 nodes found a region", o.BootstrapExpect))
+	}
+	if o.SessionEntries < 0 {
+		errs = append(errs, fmt.Errorf("--session-entries %d: at least 1, or 0 to keep all", o.SessionEntries))
 	}
 	if o.BootstrapExpect > 1 && len(o.Join) == 0 {
 		errs = append(errs, fmt.Errorf("--bootstrap-expect %d: --join must name the region's other nodes", o.BootstrapExpect))
