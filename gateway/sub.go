@@ -88,6 +88,7 @@ func (s *sub) inherit() {
 			shown := old.pos.seen.Clone()
 			shown.Merge(s.came.shown)
 			s.came.shown = shown
+			s.cutSince = old.replaced // it may ask with a token that speaks of what it has dropped since
 		}
 		old.closed = true
 	}
@@ -143,24 +144,6 @@ func (s *sub) whole(st crdt.Store, cut crdt.Vector) *wire.Snap {
 		return s.atFloor(st)
 	}
 	return nil
-}
-
-// anew reads the session as it is, for a client that may hold what is gone.
-func (s *sub) anew() (snap *wire.Snap, err error) {
-	err = s.conn.g.cfg.Backend.View(s.session, func(st crdt.Store) { snap = s.atFloor(st) })
-	return snap, err
-}
-
-// atFloor replaces what the client holds. While the region is behind, that takes from it what it had seen elsewhere, until that
-// arrives here: its token says so.
-func (s *sub) atFloor(st crdt.Store) *wire.Snap {
-	h := crdt.ReadHeader(st)
-	s.pos.seen, s.replaced = h.Seen, s.behind
-	s.pos.reach(h.MaxSeq, h.MaxStamp)
-	s.pos.reach(s.came.floor.Seq, s.came.floor.Stamp)
-	snap := s.snap(st, "floor")
-	snap.Behind = s.sayBehind()
-	return snap
 }
 
 // caughtUp is what a client needs once the region has all that it had seen elsewhere: what that changed of what it was

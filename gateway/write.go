@@ -84,6 +84,8 @@ func (c *Conn) do(it *item) error {
 		return c.covered(it.sub, it.kind == itemCovered)
 	case itemClose:
 		it.sub.closed = true
+	case itemPage:
+		return c.page(it.frame.(*wire.ClientFrame))
 	case itemTraced:
 		if it.sub.open && !it.sub.closed {
 			c.out.spans = append(c.out.spans, it.frame.(trace.Span))
@@ -199,25 +201,6 @@ func (c *Conn) news(s *sub, e *wire.Event, own bool) (show []crdt.Item, cut bool
 		}
 	}
 	return show, cut
-}
-
-// cut shows the session anew, since the client may hold what is gone. The ok of its own put goes before: it would place ops
-// that are gone, and so it bears the cur from before the put.
-func (c *Conn) cut(s *sub, it *item, before string) error {
-	if it.ticket.conn != nil {
-		c.outcome(s, it.event, it.ticket, before)
-	}
-	s.cuts++
-	return c.showAnew(s)
-}
-
-func (c *Conn) showAnew(s *sub) error {
-	snap, err := s.anew()
-	if err != nil {
-		return err
-	}
-	c.writeFor(s, snap)
-	return nil
 }
 
 // isOp reports whether an item is only the op itself, as its putter knows it.
@@ -343,19 +326,6 @@ func (c *Conn) reach() (err error) {
 	}
 	c.unsafe = kept
 	return err
-}
-
-// writeHeld writes an ok that has waited. If the session was cut meanwhile it may place what is gone.
-func (c *Conn) writeHeld(h *heldOk, r wire.Reach) error {
-	shown := h.sub != nil && h.sub.open && !h.sub.closed
-	if shown {
-		h.ok.Cur = h.sub.token()
-	}
-	c.writeOk(h.ok, h.sub, h.placed, r)
-	if shown && h.sub.cuts != h.cuts {
-		return c.showAnew(h.sub)
-	}
-	return nil
 }
 
 // flush sends what was written as one message, one frame a line. The last tok of each session gets its cur: all that
