@@ -58,29 +58,19 @@ func Apply(st Store, op *Op, dot Dot) []Item {
 	}
 	if known && old.Removed {
 		buryCopy(st, op, id, old)
-		return items
+		return append(items, seatSlots(st, op, id)...)
 	}
 	st.Set(dotKey(dot.ID, dot.F), opRef(op))
-	if op.Kind == KindRead {
+	switch {
+	case op.Kind == KindRead:
 		return applyRead(st, op, id, old, known)
-	}
-	if !known || id.before(old) {
+	case !known || id.before(old):
 		st.Set(identityKey(op.OID), id.encode())
 		items = append(items, applyCopy(st, op, id, old, known)...)
-	} else {
+	default:
 		items = append(items, again(opItems(st, op.OID, nil))...)
 	}
-	if op.Kind == KindRun && removed(st, op.Of) { // its slot goes with the question
-		return items
-	}
-	for _, seed := range op.slots() {
-		if s := seatSlot(st, op, id, seed); s != nil {
-			items = append(items, Item{Entry: s.view(st, true)})
-		} else if s, ok := ReadSlot(st, seed.oid); ok {
-			items = append(items, Item{Entry: s.view(st, true), Again: true})
-		}
-	}
-	return items
+	return append(items, seatSlots(st, op, id)...)
 }
 
 func again(items []Item) []Item {
@@ -118,6 +108,20 @@ func decodeStored(k, b []byte) *Op {
 		corrupt(k, err)
 	}
 	return op
+}
+
+// seatSlots gives the answers that a copy of a question asks for their places. Answers to what was removed get none.
+func seatSlots(st Store, op *Op, id Identity) (items []Item) {
+	for _, seed := range op.slots() {
+		if removed(st, seed.of) {
+			buryRun(st, seed.oid)
+		} else if s := seatSlot(st, op, id, seed); s != nil {
+			items = append(items, Item{Entry: s.view(st, true)})
+		} else if s, ok := ReadSlot(st, seed.oid); ok {
+			items = append(items, Item{Entry: s.view(st, true), Again: true})
+		}
+	}
+	return items
 }
 
 // seatSlot creates an answer slot, or moves it to where a copy of the question with a smaller place puts it. It

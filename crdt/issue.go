@@ -57,7 +57,7 @@ func check(st Store, op *Op, created map[string]bool) error {
 	case op.Kind == KindRun && !created[op.Of] && !isMessage(st, op.Of):
 		return fmt.Errorf("message %q: %w", op.Of, ErrNotFound)
 	case op.Kind == KindStop && op.Run != "" && !created[op.Run]:
-		if _, ok := ReadSlot(st, op.Run); !ok {
+		if _, ok := ReadSlot(st, op.Run); !ok && !removedRun(st, op.Run) {
 			return fmt.Errorf("run %q: %w", op.Run, ErrNotFound)
 		}
 	}

@@ -78,7 +78,13 @@ func dropCopy(st Store, id Identity, oid string) {
 }
 
 func mergeSlots(dst, src Store) {
-	scanClass(src, classSlot, func(run string, _, _ []byte) {
+	scanClass(src, classSlot, func(run string, k, v []byte) {
+		if len(v) == 0 { // its question goes too
+			if dst.Get(k) == nil {
+				buryRun(dst, run)
+			}
+			return
+		}
 		theirs, _ := ReadSlot(src, run)
 		ours, ok := ReadSlot(dst, run)
 		if !ok {

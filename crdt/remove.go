@@ -120,6 +120,9 @@ func (id Identity) of() string {
 func sweep(st Store, gone map[string]bool) (runs []string) {
 	var slots []*Slot
 	scanClass(st, classSlot, func(run string, k, v []byte) {
+		if len(v) == 0 {
+			return
+		}
 		s, err := decodeSlot(run, v)
 		if err != nil {
 			corrupt(k, err)
@@ -152,7 +155,15 @@ func (s *Slot) remove(st Store) {
 	s.dropText(st)
 	st.Delete(s.Place.key(classEntry, s.OID))
 	st.Delete(s.Place.key(classOpen, s.OID))
-	st.Delete(slotKey(s.OID))
+	buryRun(st, s.OID)
+}
+
+// buryRun leaves of an answer that it was there: who asks for its end hears that it has ended.
+func buryRun(st Store, run string) { st.Set(slotKey(run), nil) }
+
+func removedRun(st Store, run string) bool {
+	b := st.Get(slotKey(run))
+	return b != nil && len(b) == 0
 }
 
 // stripMarks hides the read marks of ops that are gone. A mark stays the furthest all the same, since what comes later has to be
