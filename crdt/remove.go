@@ -30,11 +30,15 @@ func remove(st Store, op *Op) *Removal {
 			gone[oid] = true
 			dropCopy(st, id, oid)
 			id.bury(st, oid)
-			dropRegisters(st, oid)
 		}
 	}
 	if len(gone) == 0 {
 		return &Removal{}
+	}
+	for _, of := range written(st) {
+		if gone[of] {
+			dropRegisters(st, of)
+		}
 	}
 	return &Removal{Runs: sweep(st, gone)}
 }
@@ -73,13 +77,16 @@ func buryCopy(st Store, op *Op, id, old Identity) {
 
 // dropRegisters removes the edits and reactions of a message.
 func dropRegisters(st Store, of string) {
-	if st.Get(writtenKey(of)) == nil {
-		return
-	}
 	for _, k := range versionsOn(st, of, false) {
 		st.Delete(k)
 	}
 	st.Delete(writtenKey(of))
+}
+
+// written lists the messages that have edits or reactions.
+func written(st Store) (of []string) {
+	scanClass(st, classWritten, func(oid string, _, _ []byte) { of = append(of, oid) })
+	return of
 }
 
 // versionsOn lists the keys of the ops on a message, or one of them.
@@ -204,9 +211,7 @@ func mergeRemovals(st Store) {
 	if len(gone) == 0 {
 		return
 	}
-	var written []string
-	scanClass(st, classWritten, func(of string, _, _ []byte) { written = append(written, of) })
-	for _, of := range written {
+	for _, of := range written(st) {
 		if gone[of] {
 			dropRegisters(st, of)
 		} else {
