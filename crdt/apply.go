@@ -1,6 +1,7 @@
 package crdt
 
 import (
+	"bytes"
 	"encoding/json"
 )
 
@@ -65,8 +66,11 @@ func Apply(st Store, op *Op, dot Dot) []Item {
 	case op.Kind == KindRead:
 		return applyRead(st, op, id, old, known)
 	case !known || id.before(old):
+		if known {
+			dropCopy(st, old, op.OID)
+		}
 		st.Set(identityKey(op.OID), id.encode())
-		items = append(items, applyCopy(st, op, id, old, known)...)
+		items = append(items, applyCopy(st, op, id, known)...)
 	default:
 		items = append(items, again(opItems(st, op.OID, nil))...)
 	}
@@ -80,16 +84,13 @@ func again(items []Item) []Item {
 	return items
 }
 
-// applyCopy puts the copy of an op that stands now in the place of the one that stood (known), if any.
-func applyCopy(st Store, op *Op, id, old Identity, known bool) []Item {
+// applyCopy puts in the copy of an op that stands now; known, if another stood before.
+func applyCopy(st Store, op *Op, id Identity, known bool) []Item {
 	if id.reg != "" {
-		return applyRegister(st, op, id, old, known)
+		return applyRegister(st, op, id, known)
 	}
 	if op.Kind != KindMsg {
 		return nil
-	}
-	if known {
-		st.Delete(old.key(classEntry, op.OID))
 	}
 	st.Set(id.key(classEntry, op.OID), stored(op))
 	return []Item{{Entry: viewMessage(st, op, id.Place)}}
@@ -176,10 +177,7 @@ func registerOf(op *Op) string {
 
 // applyRegister adds an op to its register. All ops of a register are kept, since a copy with a smaller stamp may
 // come later and uncover the one below; the greatest wins.
-func applyRegister(st Store, op *Op, id, old Identity, known bool) []Item {
-	if known {
-		dropCopy(st, old, op.OID)
-	}
+func applyRegister(st Store, op *Op, id Identity, known bool) []Item {
 	if op.Of != "" && removed(st, op.Of) {
 		return nil // accepted, and nothing that it could show
 	}
@@ -212,6 +210,9 @@ func mapOp(k, v []byte, head int) *MapOp {
 // applyRead raises a user's read mark. It keeps the op that first reached the mark, whichever came first.
 func applyRead(st Store, op *Op, id, old Identity, known bool) []Item {
 	if !known || id.before(old) {
+		if known {
+			dropCopy(st, old, op.OID)
+		}
 		st.Set(identityKey(op.OID), id.encode())
 	}
 	if !raiseMark(st, op.User, readMark{by: id.By, op: op}) {
@@ -239,7 +240,19 @@ type readMark struct {
 func (m readMark) encode() []byte { return append(be32(uint32(m.by)), stored(m.op)...) }
 
 func decodeMark(k, b []byte) readMark {
-	return readMark{by: OriginID(be32dec(b)), op: decodeStored(k, b[4:])}
+	m, err := parseMark(b)
+	if err != nil {
+		corrupt(k, err)
+	}
+	return m
+}
+
+func parseMark(b []byte) (readMark, error) {
+	if len(b) < 4 {
+		return readMark{}, ErrCorrupt
+	}
+	op, err := DecodeOp(bytes.Clone(b[4:]))
+	return readMark{by: OriginID(be32dec(b)), op: op}, err
 }
 
 // before reports whether a mark gives way to another: the one further on stands, of equals the older.

@@ -55,6 +55,7 @@ func (e *enc) element(n protowire.Number, v []byte) {
 // dec reads fields; the first error sticks and ends the loop.
 type dec struct {
 	b    []byte
+	text string // the whole input, of which strings are parts; empty: each is a copy of its own
 	num  protowire.Number
 	typ  protowire.Type
 	last protowire.Number
@@ -74,10 +75,13 @@ func (d *dec) next() bool {
 	if d.err != nil || len(d.b) == 0 {
 		return false
 	}
-	num, typ, n := protowire.ConsumeTag(d.b)
-	if n < 0 || n != protowire.SizeTag(num) {
-		d.fail("bad tag")
-		return false
+	num, typ, n := protowire.Number(d.b[0]>>3), protowire.Type(d.b[0]&7), 1
+	if d.b[0] >= 0x80 || num == 0 { // most tags are one byte
+		num, typ, n = protowire.ConsumeTag(d.b)
+		if n < 0 || n != protowire.SizeTag(num) {
+			d.fail("bad tag")
+			return false
+		}
 	}
 	if num < d.last {
 		d.fail(fmt.Sprintf("field %d after %d", num, d.last))
@@ -101,6 +105,11 @@ func (d *dec) want(t protowire.Type, again bool) bool {
 }
 
 func (d *dec) rawVarint() uint64 {
+	if len(d.b) > 0 && d.b[0] < 0x80 {
+		v := d.b[0]
+		d.b = d.b[1:]
+		return uint64(v)
+	}
 	v, n := protowire.ConsumeVarint(d.b)
 	if n < 0 || n != protowire.SizeVarint(v) {
 		d.fail("bad varint")
@@ -178,6 +187,14 @@ func (d *dec) stamp() Stamp {
 	return s
 }
 
+func (d *dec) origin() OriginID {
+	v := d.fixed()
+	if v > 1<<32-1 {
+		d.fail("origin above 32 bits")
+	}
+	return OriginID(v)
+}
+
 // bytes aliases the input.
 func (d *dec) bytes() []byte {
 	v := d.member(false)
@@ -187,17 +204,29 @@ func (d *dec) bytes() []byte {
 	return v
 }
 
-func (d *dec) str() string { return string(d.bytes()) }
+func (d *dec) str() string { return d.part(d.bytes()) }
+
+// part is what was just read as a string.
+func (d *dec) part(v []byte) string {
+	if d.text == "" || d.err != nil {
+		return string(v)
+	}
+	end := len(d.text) - len(d.b)
+	return d.text[end-len(v) : end]
+}
 
 func (d *dec) member(again bool) []byte {
 	if !d.want(protowire.BytesType, again) {
 		return nil
 	}
-	v, n := protowire.ConsumeBytes(d.b)
-	if n < 0 || n != protowire.SizeBytes(len(v)) {
+	n := d.rawVarint()
+	if n > uint64(len(d.b)) {
 		d.fail("short bytes")
+	}
+	if d.err != nil {
 		return nil
 	}
+	v := d.b[:n]
 	d.b = d.b[n:]
 	return v
 }

@@ -88,6 +88,9 @@ func TestOpRoundTrip(t *testing.T) {
 // FuzzDecodeOp: whatever decodes is canonical, so it encodes to the same bytes.
 func FuzzDecodeOp(f *testing.F) {
 	f.Add(full().Encode())
+	for _, rec := range script().feed {
+		f.Add(rec.op.Encode())
+	}
 	f.Add((&Op{Kind: KindChunk, Session: "a/b", Run: "r", Attempt: Attempt{1, "a", 1}, Text: "t"}).Encode())
 	f.Add([]byte{0x08, 0x80, 0x00})
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -1,14 +1,21 @@
 package crdt
 
-import "slices"
+import (
+	"bytes"
+	"strings"
+)
 
 // Merge joins src into dst, so that dst has seen what either had. It is commutative, associative and idempotent on
 // states that Apply can reach; the laws are tested under these names.
 func Merge(dst, src Store) {
+	if len(ReadHeader(dst).Seen) == 0 { // nothing to decide
+		everything(src, dst.Set)
+		return
+	}
 	mergeIdentities(dst, src)
 	mergeSlots(dst, src)
 	mergeReads(dst, src)
-	scanClass(src, classWritten, func(_ string, k, v []byte) { dst.Set(k, v) })
+	mergeWritten(dst, src)
 	mergeDots(dst, src)
 	mergeRemovals(dst)
 	h := ReadHeader(dst)
@@ -30,19 +37,20 @@ func scanClass(st Store, class byte, visit func(name string, k, v []byte)) {
 // side has removed nothing stays but the identity.
 func mergeIdentities(dst, src Store) {
 	scanClass(src, classIdentity, func(oid string, k, v []byte) {
-		id, err := decodeIdentity(v)
-		if err != nil {
-			corrupt(k, err)
-		}
-		old, known := Lookup(dst, oid)
-		stands := !known || id.before(old)
-		if !stands && !(id.Removed && !old.Removed) {
+		ours := dst.Get(k)
+		if bytes.Equal(ours, v) { // as nearly all are, between two that have exchanged what they had
 			return
 		}
-		if known {
+		id, old := identityAt(k, v), Identity{}
+		gone, stands := id.Removed, true
+		if ours != nil {
+			old = identityAt(k, ours)
+			gone, stands = gone || old.Removed, id.before(old)
+			if !stands && gone == old.Removed {
+				return
+			}
 			dropCopy(dst, old, oid)
 		}
-		gone := id.Removed || old.Removed
 		if !stands {
 			id = old
 		}
@@ -52,7 +60,7 @@ func mergeIdentities(dst, src Store) {
 		}
 		dst.Set(k, v)
 		if at := id.copyKey(oid); at != nil && src.Get(at) != nil {
-			dst.Set(at, slices.Clone(src.Get(at)))
+			dst.Set(at, src.Get(at))
 		}
 	})
 }
@@ -75,6 +83,51 @@ func dropCopy(st Store, id Identity, oid string) {
 		st.Delete(k)
 		unmark(st, id.of())
 	}
+}
+
+// of is the message whose register an op writes, or "".
+func (id Identity) of() string {
+	switch {
+	case strings.HasPrefix(id.reg, "m"):
+		return id.reg[1:]
+	case strings.HasPrefix(id.reg, "x"):
+		of, _, _ := strings.Cut(id.reg[1:], "\x01")
+		return of
+	}
+	return ""
+}
+
+// unmark takes the mark from a message that has no edits or reactions any more.
+func unmark(st Store, of string) {
+	if of != "" && !hasVersions(st, of) {
+		st.Delete(writtenKey(of))
+	}
+}
+
+// versionPrefixes begin the keys of a message's edits and reactions.
+func versionPrefixes(of string) [2][]byte {
+	return [2][]byte{key(classRegister, []byte("m"+of), zero), key(classRegister, []byte("x"+of+"\x01"))}
+}
+
+// hasVersions reports whether there are edits or reactions of a message.
+func hasVersions(st Store, of string) (found bool) {
+	for _, prefix := range versionPrefixes(of) {
+		hi := append(bytes.Clone(prefix), 0xff)
+		st.Scan(prefix, hi, false, func(_, _ []byte) bool {
+			found = true
+			return false
+		})
+	}
+	return found
+}
+
+// mergeWritten joins the marks: a message that src has edits of may have none where other copies of those stand.
+func mergeWritten(dst, src Store) {
+	scanClass(src, classWritten, func(of string, k, v []byte) {
+		if hasVersions(dst, of) {
+			dst.Set(k, v)
+		}
+	})
 }
 
 func mergeSlots(dst, src Store) {
@@ -127,7 +180,7 @@ func copyText(dst, src Store, run string) {
 		return true
 	})
 	if text := src.Get(textKey(run)); text != nil {
-		dst.Set(textKey(run), slices.Clone(text))
+		dst.Set(textKey(run), text)
 	}
 }
 
@@ -146,10 +199,12 @@ func mergeDots(dst, src Store) {
 	scanClass(src, classPiece, func(_ string, _, v []byte) {
 		pieces[string(dotKey(OriginID(be32dec(v)), be64dec(v[4:])))] = true
 	})
-	scanClass(src, classDot, func(_ string, k, v []byte) {
+	lo, hi := classRange(classDot)
+	src.Scan(lo, hi, false, func(k, v []byte) bool {
 		id, f := OriginID(be32dec(k[1:])), be64dec(k[5:])
 		if f > seen[id] && !pieces[string(k)] {
 			dst.Set(k, v)
 		}
+		return true
 	})
 }

@@ -148,7 +148,8 @@ func (op *Op) ContentHash() [16]byte {
 
 // Encode returns the canonical bytes.
 func (op *Op) Encode() []byte {
-	e := make(enc, 0, 96+len(op.Text)+len(op.Parts)+len(op.Value))
+	e := make(enc, 0, 64+len(op.Session)+len(op.OID)+len(op.User)+len(op.Device)+len(op.Text)+len(op.Parts)+len(op.Ext)+
+		len(op.Key)+len(op.Value)+len(op.Of)+len(op.Run)+len(op.Nonce)+len(op.Sum)+len(op.Usage)+len(op.Unknown))
 	e.uint(1, uint64(op.Kind))
 	e.str(2, op.Session)
 	e.str(3, op.OID)
@@ -193,9 +194,9 @@ func (op *Op) encodeAnswer(e *enc) {
 	e.bytes(33, op.Seen.encode())
 }
 
-// DecodeOp is the inverse of Encode. The result shares b.
+// DecodeOp is the inverse of Encode. The result shares b, but for its strings, which share one copy of it.
 func DecodeOp(b []byte) (*Op, error) {
-	op, d, delta := &Op{}, dec{b: b}, int64(0)
+	op, d, delta := &Op{}, dec{b: b, text: string(b)}, int64(0)
 	for d.next() {
 		switch d.num {
 		case 1:
@@ -242,7 +243,7 @@ func (op *Op) decodeRest(d *dec) {
 	case 15:
 		op.Of = d.str()
 	case 16:
-		op.Models = append(op.Models, string(d.member(true)))
+		op.Models = append(op.Models, d.part(d.member(true)))
 	case 17:
 		op.Busy = Busy(d.uint8())
 	case 18:
@@ -250,7 +251,7 @@ func (op *Op) decodeRest(d *dec) {
 	case 19:
 		op.ReadSeq = d.uint()
 	case 20:
-		op.Runs = append(op.Runs, string(d.member(true)))
+		op.Runs = append(op.Runs, d.part(d.member(true)))
 	default:
 		op.decodeAnswer(d)
 	}

@@ -40,11 +40,17 @@ func (o oracle) gone() map[string]bool {
 	return gone
 }
 
-// standing returns the copy of each oid with the smallest place or, for ops without one, the smallest stamp.
+// standing returns the smallest copy of each oid that was not removed.
 func (o oracle) standing() []record {
-	best, gone := map[string]record{}, o.gone()
+	gone := o.gone()
+	return slices.DeleteFunc(o.smallest(), func(rec record) bool { return gone[rec.op.OID] })
+}
+
+// smallest returns the copy of each oid with the smallest place or, for ops without one, the smallest stamp.
+func (o oracle) smallest() []record {
+	best := map[string]record{}
 	for _, rec := range o.recs {
-		if rec.op.OID == "" || gone[rec.op.OID] {
+		if rec.op.OID == "" {
 			continue
 		}
 		old, ok := best[rec.op.OID]
@@ -60,6 +66,9 @@ func (o oracle) standing() []record {
 }
 
 func smaller(a, b record) bool {
+	if entry := a.op.lastSeq() > 0; entry != (b.op.lastSeq() > 0) {
+		return entry
+	}
 	if a.op.Kind == KindMsg || a.op.Kind == KindRun {
 		return cmp.Or(cmp.Compare(a.op.Seq, b.op.Seq), strings.Compare(string(a.dot.Origin), string(b.dot.Origin))) < 0
 	}

@@ -41,8 +41,12 @@ type Identity struct {
 // Version is the stamp of the standing copy.
 func (id Identity) Version() Version { return Version{Stamp: id.Stamp, By: id.By} }
 
-// before reports whether this copy of an op stands against another: entries by place, map ops by stamp.
+// before reports whether this copy of an op stands against another: entries by place, map ops by stamp. Of two ops that only
+// share their oid, as no honest client has them, an entry stands: all regions have to agree on that, too.
 func (id Identity) before(other Identity) bool {
+	if (id.Seq == 0) != (other.Seq == 0) {
+		return id.Seq != 0
+	}
 	if c := id.Place.Compare(other.Place); id.Seq != 0 && c != 0 {
 		return c < 0
 	}
@@ -61,7 +65,7 @@ func identityOf(op *Op, dot Dot) Identity {
 }
 
 func (id Identity) encode() []byte {
-	var e enc
+	e := make(enc, 0, 80+len(id.At)+len(id.reg))
 	e.uint(1, uint64(id.Kind))
 	e.bytes(2, id.Hash[:])
 	e.uint(3, id.Seq)
@@ -75,19 +79,22 @@ func (id Identity) encode() []byte {
 }
 
 func decodeIdentity(b []byte) (id Identity, err error) {
-	d := dec{b: b}
+	d, hashed := dec{b: b, text: string(b)}, false
 	for d.next() {
 		switch d.num {
 		case 1:
 			id.Kind = Kind(d.uint8())
 		case 2:
-			copy(id.Hash[:], d.bytes())
+			h := d.bytes()
+			if hashed = len(h) == len(id.Hash); hashed {
+				id.Hash = [16]byte(h)
+			}
 		case 3:
 			id.Seq = d.uint()
 		case 4:
 			id.At = Origin(d.str())
 		case 5:
-			id.By = OriginID(d.fixed())
+			id.By = d.origin()
 		case 6:
 			id.F = d.uint()
 		case 7:
@@ -100,6 +107,9 @@ func decodeIdentity(b []byte) (id Identity, err error) {
 			d.fail("unknown field")
 		}
 	}
+	if !hashed {
+		d.fail("no hash")
+	}
 	return id, d.err
 }
 
@@ -110,11 +120,15 @@ func Lookup(st Store, oid string) (Identity, bool) {
 	if b == nil {
 		return Identity{}, false
 	}
+	return identityAt(k, b), true
+}
+
+func identityAt(k, b []byte) Identity {
 	id, err := decodeIdentity(b)
 	if err != nil {
 		corrupt(k, err)
 	}
-	return id, true
+	return id
 }
 
 // Header is what a session knows of itself as a whole.
@@ -142,7 +156,7 @@ func ReadHeader(st Store) Header {
 }
 
 func (h Header) write(st Store) {
-	var e enc
+	e := make(enc, 0, 48+len(h.Seen)*16)
 	e.uint(1, h.MaxSeq)
 	e.fixed(2, uint64(h.MaxStamp))
 	e.bytes(3, h.Seen.encode())

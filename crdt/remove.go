@@ -2,7 +2,6 @@ package crdt
 
 import (
 	"slices"
-	"strings"
 )
 
 // A removal (forget, trim) carries the vector that its issuer had seen. An op goes if any copy of it that is known has a dot
@@ -77,7 +76,7 @@ func buryCopy(st Store, op *Op, id, old Identity) {
 
 // dropRegisters removes the edits and reactions of a message.
 func dropRegisters(st Store, of string) {
-	for _, k := range versionsOn(st, of, false) {
+	for _, k := range versionsOn(st, of) {
 		st.Delete(k)
 	}
 	st.Delete(writtenKey(of))
@@ -89,38 +88,16 @@ func written(st Store) (of []string) {
 	return of
 }
 
-// versionsOn lists the keys of the ops on a message, or one of them.
-func versionsOn(st Store, of string, one bool) (keys [][]byte) {
-	for _, prefix := range [][]byte{key(classRegister, []byte("m"+of), zero), key(classRegister, []byte("x"+of+"\x01"))} {
+// versionsOn lists the keys of the ops on a message.
+func versionsOn(st Store, of string) (keys [][]byte) {
+	for _, prefix := range versionPrefixes(of) {
 		hi := append(slices.Clone(prefix), 0xff)
 		st.Scan(prefix, hi, false, func(k, _ []byte) bool {
 			keys = append(keys, slices.Clone(k))
-			return !one
+			return true
 		})
-		if one && len(keys) > 0 {
-			break
-		}
 	}
 	return keys
-}
-
-// unmark takes the mark from a message that has no edits or reactions any more.
-func unmark(st Store, of string) {
-	if of != "" && len(versionsOn(st, of, true)) == 0 {
-		st.Delete(writtenKey(of))
-	}
-}
-
-// of is the message whose register an op writes, or "".
-func (id Identity) of() string {
-	switch {
-	case strings.HasPrefix(id.reg, "m"):
-		return id.reg[1:]
-	case strings.HasPrefix(id.reg, "x"):
-		of, _, _ := strings.Cut(id.reg[1:], "\x01")
-		return of
-	}
-	return ""
 }
 
 // sweep removes what is left of ops that are gone: their answers, read marks and dots. It returns the answers.
@@ -214,8 +191,6 @@ func mergeRemovals(st Store) {
 	for _, of := range written(st) {
 		if gone[of] {
 			dropRegisters(st, of)
-		} else {
-			unmark(st, of)
 		}
 	}
 	sweep(st, gone)

@@ -26,7 +26,7 @@ func (r *replica) pullAll(from *replica) {
 	}
 }
 
-func say(oid string, models ...string) Op {
+func message(oid string, models ...string) Op {
 	return Op{Kind: KindMsg, OID: oid, Text: "text of " + oid, User: "u", Role: "user", Models: models}
 }
 
@@ -47,7 +47,7 @@ func shownOIDs(st Store) string {
 func TestForgetLeavesNothingToRead(t *testing.T) {
 	a, _ := twoRegions()
 	for _, op := range []Op{
-		say("secret", "echo"), {Kind: KindEdit, OID: "e", Of: "secret", Text: "text of the edit", User: "u"},
+		message("secret", "echo"), {Kind: KindEdit, OID: "e", Of: "secret", Text: "text of the edit", User: "u"},
 		{Kind: KindReact, OID: "x", Of: "secret", Key: "text of a reaction", On: true, User: "u"},
 		{Kind: KindSet, OID: "k", Key: "text of a key", Value: []byte(`"text"`), User: "u"},
 		{Kind: KindRead, OID: "q", ReadSeq: 1, User: "u", Device: "text of a device"},
@@ -69,7 +69,7 @@ func TestForgetLeavesNothingToRead(t *testing.T) {
 			t.Errorf("a %s of an answer that is gone is judged %d", kind, held.Verdict)
 		}
 	}
-	must(t, a.put(say("next"), Floor{}))
+	must(t, a.put(message("next"), Floor{}))
 	if id, _ := Lookup(a.st, "next"); id.Seq != 3 {
 		t.Errorf("a place was given again: %d", id.Seq)
 	}
@@ -78,14 +78,14 @@ func TestForgetLeavesNothingToRead(t *testing.T) {
 // TestRemovedOpsAreKnown: a late retry is a duplicate, other content a conflict, and nothing can be asked of what is gone.
 func TestRemovedOpsAreKnown(t *testing.T) {
 	a, _ := twoRegions()
-	must(t, a.put(say("m", "echo"), Floor{}))
+	must(t, a.put(message("m", "echo"), Floor{}))
 	must(t, a.put(forget("f"), Floor{}))
 	before := len(a.feed)
-	must(t, a.put(say("m", "echo"), Floor{}))
+	must(t, a.put(message("m", "echo"), Floor{}))
 	if len(a.feed) != before {
 		t.Error("a retry was taken in again")
 	}
-	if err := a.put(say("m"), Floor{}); !errors.Is(err, ErrConflict) {
+	if err := a.put(message("m"), Floor{}); !errors.Is(err, ErrConflict) {
 		t.Errorf("other content: %v", err)
 	}
 	for _, op := range []Op{{Kind: KindRun, OID: "r", Of: "m"}, {Kind: KindStop, OID: "s", Run: RunID("never", "echo", "0")}} {
@@ -104,9 +104,9 @@ func TestRemovedOpsAreKnown(t *testing.T) {
 // TestAnotherCopyDoesNotResurrect: the copy that stands was unseen, and the one that was seen does not stand.
 func TestAnotherCopyDoesNotResurrect(t *testing.T) {
 	a, b := twoRegions()
-	must(t, a.put(say("other"), Floor{}))
-	must(t, a.put(say("m"), Floor{})) // at 2
-	must(t, b.put(say("m"), Floor{})) // at 1
+	must(t, a.put(message("other"), Floor{}))
+	must(t, a.put(message("m"), Floor{})) // at 2
+	must(t, b.put(message("m"), Floor{})) // at 1
 	must(t, a.put(forget("f"), Floor{}))
 	a.pullAll(b)
 	b.pullAll(a)
@@ -119,9 +119,9 @@ func TestAnotherCopyDoesNotResurrect(t *testing.T) {
 
 func TestWhatWasNotSeenStays(t *testing.T) {
 	a, b := twoRegions()
-	must(t, a.put(say("old"), Floor{}))
+	must(t, a.put(message("old"), Floor{}))
 	b.pullAll(a)
-	must(t, b.put(say("new"), Floor{}))
+	must(t, b.put(message("new"), Floor{}))
 	must(t, b.put(Op{Kind: KindEdit, OID: "e", Of: "old", Text: "edited"}, Floor{}))
 	must(t, b.put(Op{Kind: KindRun, OID: "r", Of: "old", Model: "echo"}, Floor{}))
 	must(t, b.put(Op{Kind: KindSet, OID: "k", Key: "title", Value: []byte("1")}, Floor{}))
@@ -142,7 +142,7 @@ func TestWhatWasNotSeenStays(t *testing.T) {
 func TestTrim(t *testing.T) {
 	a, _ := twoRegions()
 	for i := range 10 {
-		must(t, a.put(say(fmt.Sprintf("m%d", i)), Floor{}))
+		must(t, a.put(message(fmt.Sprintf("m%d", i)), Floor{}))
 	}
 	must(t, a.put(Op{Kind: KindEdit, OID: "e", Of: "m1", Text: "edited"}, Floor{}))
 	must(t, a.put(Op{Kind: KindSet, OID: "k", Key: "title", Value: []byte("1")}, Floor{}))
@@ -161,9 +161,9 @@ func TestTrim(t *testing.T) {
 	if len(Map(a.st)) != 1 || Read(a.st)["u"] != 2 {
 		t.Errorf("the map is %v, read up to %v", Map(a.st), Read(a.st))
 	}
-	must(t, a.put(say("ask", "echo"), Floor{}))
+	must(t, a.put(message("ask", "echo"), Floor{}))
 	for i := range 5 {
-		must(t, a.put(say(fmt.Sprintf("n%d", i)), Floor{}))
+		must(t, a.put(message(fmt.Sprintf("n%d", i)), Floor{}))
 	}
 	a.trim(2)
 	if got := shownOIDs(a.st); got != "ask n0 n1 n2 n3 n4" {
@@ -180,7 +180,7 @@ func TestTrim(t *testing.T) {
 func TestTrimDoesNotPart(t *testing.T) {
 	a, _ := twoRegions()
 	a.now = a.now.Add(time.Second)
-	for _, op := range []Op{say("m"), say("ask", "echo", "echo"), say("n")} {
+	for _, op := range []Op{message("m"), message("ask", "echo", "echo"), message("n")} {
 		must(t, a.put(op, Floor{}))
 	}
 	for i := range 2 {

@@ -65,7 +65,10 @@ func (a Attempt) Compare(b Attempt) int {
 }
 
 func (a Attempt) encode() []byte {
-	var e enc
+	if a == (Attempt{}) {
+		return nil
+	}
+	e := make(enc, 0, 16+len(a.Region))
 	e.uint(1, uint64(a.Epoch))
 	e.str(2, a.Region)
 	e.uint(3, uint64(a.N))
@@ -198,7 +201,7 @@ func OpenRuns(st Store) []string {
 }
 
 func (s *Slot) encode() []byte {
-	var e enc
+	e := make(enc, 0, 256)
 	e.str(1, s.Of)
 	e.str(2, s.Asked)
 	e.str(3, s.User)
@@ -224,7 +227,7 @@ func (s *Slot) encode() []byte {
 }
 
 func decodeSlot(run string, b []byte) (*Slot, error) {
-	s, d := &Slot{OID: run}, dec{b: b}
+	s, d := &Slot{OID: run}, dec{b: b, text: string(b)}
 	for d.next() {
 		switch d.num {
 		case 1:
@@ -244,7 +247,7 @@ func decodeSlot(run string, b []byte) (*Slot, error) {
 		case 8:
 			s.At = Origin(d.str())
 		case 9:
-			s.By = OriginID(d.fixed())
+			s.By = d.origin()
 		case 10:
 			s.F = d.uint()
 		default:

@@ -3,7 +3,6 @@ package crdt
 import (
 	"bytes"
 	"fmt"
-	"slices"
 )
 
 // Store holds one session's elements, each a key and a value that this package gives meaning to. Mem keeps them in
@@ -16,54 +15,6 @@ type Store interface {
 	Delete(key []byte)
 	// Scan visits lo <= key < hi, descending if reverse, until visit returns false. visit must not change the store.
 	Scan(lo, hi []byte, reverse bool, visit func(key, value []byte) bool)
-}
-
-// Mem is a Store in memory. The zero value is not usable; see NewMem.
-type Mem struct{ elems map[string][]byte }
-
-// NewMem returns an empty session.
-func NewMem() *Mem { return &Mem{elems: map[string][]byte{}} }
-
-// Get implements Store.
-func (m *Mem) Get(key []byte) []byte { return m.elems[string(key)] }
-
-// Set implements Store.
-func (m *Mem) Set(key, value []byte) {
-	m.elems[string(key)] = append([]byte{}, value...)
-}
-
-// Delete implements Store.
-func (m *Mem) Delete(key []byte) { delete(m.elems, string(key)) }
-
-// Scan implements Store. It sorts the keys it visits: Mem is for small sessions, tests and clients.
-func (m *Mem) Scan(lo, hi []byte, reverse bool, visit func(key, value []byte) bool) {
-	var keys []string
-	for k := range m.elems {
-		if k >= string(lo) && k < string(hi) {
-			keys = append(keys, k)
-		}
-	}
-	slices.Sort(keys)
-	if reverse {
-		slices.Reverse(keys)
-	}
-	for _, k := range keys {
-		if !visit([]byte(k), m.elems[k]) {
-			return
-		}
-	}
-}
-
-// Clone returns a copy that shares nothing.
-func (m *Mem) Clone() *Mem {
-	c := NewMem()
-	Copy(c, m)
-	return c
-}
-
-// Copy writes every element of src to dst.
-func Copy(dst, src Store) {
-	everything(src, func(k, v []byte) { dst.Set(k, v) })
 }
 
 // Encode returns the session's canonical bytes: equal sessions have equal bytes.

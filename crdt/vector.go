@@ -33,11 +33,18 @@ func (v Vector) Clone() Vector {
 }
 
 // IDs returns the origins in ascending order: the canonical order of encodings.
-func (v Vector) IDs() []OriginID { return slices.Sorted(maps.Keys(v)) }
+func (v Vector) IDs() []OriginID {
+	ids := make([]OriginID, 0, len(v))
+	for id := range v {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
 
 // put writes the non-zero entries in canonical order: per origin id, then f, as one packed field.
 func (v Vector) encode() []byte {
-	var b enc
+	b := make(enc, 0, len(v)*14)
 	for _, id := range v.IDs() {
 		if f := v[id]; f > 0 {
 			b.rawFixed32(uint32(id))

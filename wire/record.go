@@ -57,7 +57,7 @@ func (r Record) Encode() []byte {
 	return protowire.AppendBytes(protowire.AppendTag(b, recordOp, protowire.BytesType), r.Op)
 }
 
-// DecodeRecord is the inverse of Encode; Op shares b.
+// DecodeRecord is the inverse of Encode, and refuses any other form of the same record; Op shares b.
 func DecodeRecord(b []byte) (Record, error) {
 	var r Record
 	deps, b, err := consumeBytes(b, recordDeps, true)
@@ -81,12 +81,15 @@ func consumeBytes(b []byte, want protowire.Number, optional bool) (v, rest []byt
 	if optional && n > 0 && num != want {
 		return nil, b, nil
 	}
-	if n < 0 || num != want || typ != protowire.BytesType {
+	if n != protowire.SizeTag(want) || num != want || typ != protowire.BytesType {
 		return nil, nil, fmt.Errorf("%w: field %d expected", ErrRecord, want)
 	}
 	v, m := protowire.ConsumeBytes(b[n:])
 	if m < 0 {
 		return nil, nil, fmt.Errorf("%w: field %d is cut short", ErrRecord, want)
+	}
+	if m != protowire.SizeBytes(len(v)) || (optional && len(v) == 0) {
+		return nil, nil, fmt.Errorf("%w: field %d is not canonical", ErrRecord, want)
 	}
 	return v, b[n+m:], nil
 }

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -43,11 +44,33 @@ func TestFeedHash(t *testing.T) {
 	}
 }
 
+// TestGoldenRecord pins what feeds are made of: hashes of what is stored cover it.
+func TestGoldenRecord(t *testing.T) {
+	b := Record{Deps: crdt.Vector{1: 2, 3: 300}, Op: []byte("op")}.Encode()
+	h := FeedStart("beijing.0000000000000001", 7)
+	for what, got := range map[string]string{
+		"record": hex.EncodeToString(b), "start": h.String(), "next": h.Next(b).String(),
+	} {
+		if want := goldenRecord[what]; got != want {
+			t.Errorf("%s is %s, was %s: feeds that are stored would count as forked", what, got, want)
+		}
+	}
+}
+
+var goldenRecord = map[string]string{
+	"record": "0a0b010000000203000000ac0212026f70",
+	"start":  "cd2cdf663f0cf5cc885ada8cd2053b93",
+	"next":   "38d5a85b2655ce90cde263deefe4de7c",
+}
+
 // FuzzDecodeRecord: whatever decodes encodes to the same bytes.
 func FuzzDecodeRecord(f *testing.F) {
 	f.Add(Record{Deps: crdt.Vector{1: 2}, Op: []byte("op")}.Encode())
+	f.Add([]byte{0x0a, 0, 0x12, 0})    // no dependencies, written out
+	f.Add([]byte{0x12, 0x81, 0, 'x'})  // a length that is longer than it need be
+	f.Add([]byte{0x92, 0x80, 0, 1, 1}) // a tag that is
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if r, err := DecodeRecord(b); err == nil && !bytes.Equal(r.Encode(), b) && len(r.Deps) > 0 {
+		if r, err := DecodeRecord(b); err == nil && !bytes.Equal(r.Encode(), b) {
 			t.Errorf("%x encodes to %x", b, r.Encode())
 		}
 	})
@@ -59,6 +82,9 @@ func FuzzDecodeFrame(f *testing.F) {
 	f.Add([]byte(`{"t":"put","id":1,"s":"a/b","ops":[{"k":"set","oid":"m","key":"k","v":{"a":[1,2]}}]}`))
 	f.Add([]byte(`{"t":"put","id":1,"s":"a/b","ops":[{"k":"react","oid":"m","of":"x","v":"+1","on":true},{"k":"read","oid":"r","seq":3},{"k":"forget","oid":"f"}]}`))
 	f.Add([]byte(`{"t":"hello","id":1,"token":"x","open":[{"s":"a/b","tail":3}]}`))
+	f.Add([]byte(`{"t":"put","id":1,"s":"a/b","ops":[{"k":"run","oid":"r","of":"m","busy":"interrupt"},{"k":"stop","oid":"s","run":"run-1"}]}`))
+	f.Add([]byte(`{"t":"put","id":1,"s":"a/b","ops":[{"k":"edit","oid":"e","of":"m","text":"x"},{"k":"del","oid":"d","of":"m","ext":{"x":null}}]}`))
+	f.Add([]byte(`{"t":"put","id":1,"s":"a/b","regions":1,"ops":[{"k":"msg","oid":"m","parts":[{"type":"t"}],"role":"system"},{"k":"set","oid":"n","key":"k","v":null}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		fr, err := DecodeFrame(b)
 		if err != nil {
@@ -68,11 +94,14 @@ func FuzzDecodeFrame(f *testing.F) {
 			}
 			return
 		}
-		ops, err := fr.Put("u", "d", false)
+		ops, err := fr.Put("u", "d", true)
 		if err != nil {
 			return
 		}
 		for _, op := range ops {
+			if len(op.Models) > MaxModels || len(op.Key) > MaxKey || len(op.Value) > MaxValue || !validOID(op.OID) || op.Session != fr.S {
+				t.Fatalf("%+v is out of bounds", op)
+			}
 			if back, err := crdt.DecodeOp(op.Encode()); err != nil || back.ContentHash() != op.ContentHash() {
 				t.Fatalf("%+v does not read back: %v", op, err)
 			}

@@ -67,7 +67,7 @@ var planted = []struct {
 	{"a removed op comes back when its copy is put again", "9|2|1", []edit{
 		{"crdt/remove.go", "st.Set(identityKey(oid), id.encode())", "st.Delete(identityKey(oid))"}}},
 	{"a state transfer brings back what was removed", "9|5", []edit{
-		{"crdt/merge.go", "gone := id.Removed || old.Removed", "gone := id.Removed"}}},
+		{"crdt/merge.go", "gone, stands = gone || old.Removed, id.before(old)", "gone, stands = gone, id.before(old)"}}},
 	{"a region goes on under an incarnation that has ended", "10|12", []edit{
 		{"region/machine/step.go", "\ts.self = c.Next\n", "\ts.self = c.Next\n\tif c.Lost != \"\" {\n\t\ts.self = c.Lost\n\t}\n"}}},
 }

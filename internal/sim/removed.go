@@ -111,7 +111,7 @@ func (w *world) sessions() []string {
 
 func (n *node) copyOf(session string) *crdt.Mem {
 	m := crdt.NewMem()
-	_ = n.View(session, func(st crdt.Store) { crdt.Copy(m, st) })
+	_ = n.View(session, func(st crdt.Store) { crdt.Merge(m, st) })
 	return m
 }
 

@@ -62,7 +62,7 @@ var foreign = []struct {
 	dir, why string
 	may      []string
 }{
-	{"crdt", whyCRDT, []string{"google.golang.org/protobuf/encoding/protowire", "github.com/cespare/xxhash/v2"}},
+	{"crdt", whyCRDT, []string{"google.golang.org/protobuf/encoding/protowire", "github.com/cespare/xxhash/v2", "github.com/tidwall/btree"}},
 	{"cmd/roam", whyCommand, []string{"github.com/alecthomas/kong", "go.yaml.in/yaml/v3"}},
 }
 
