@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"slices"
+
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/wire"
 )
@@ -13,7 +15,6 @@ func (c *Conn) cut(s *sub, it *item, before string) error {
 	if it.ticket.conn != nil {
 		c.outcome(s, it.event, it.ticket, before)
 	}
-	s.cuts++
 	return c.showAnew(s)
 }
 
@@ -53,6 +54,14 @@ func (c *Conn) page(f *wire.ClientFrame) error {
 	return err
 }
 
+// lost reports whether some of what the client was told of before its open is answered is gone.
+func (s *sub) lost(st crdt.Store) bool {
+	return slices.ContainsFunc(s.told, func(oid string) bool {
+		id, _ := crdt.Lookup(st, oid)
+		return id.Removed
+	})
+}
+
 // anew reads the session as it is, for a client that may hold what is gone.
 func (s *sub) anew() (snap *wire.Snap, err error) {
 	err = s.conn.g.cfg.Backend.View(s.session, func(st crdt.Store) { snap = s.atFloor(st) })
@@ -64,6 +73,7 @@ func (s *sub) anew() (snap *wire.Snap, err error) {
 func (s *sub) atFloor(st crdt.Store) *wire.Snap {
 	h := crdt.ReadHeader(st)
 	s.pos.seen, s.replaced = h.Seen, s.behind
+	s.cuts++
 	s.pos.reach(h.MaxSeq, h.MaxStamp)
 	s.pos.reach(s.came.floor.Seq, s.came.floor.Stamp)
 	snap := s.snap(st, "floor")

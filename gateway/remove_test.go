@@ -144,3 +144,27 @@ func TestRemovalSeenElsewhere(t *testing.T) {
 		t.Errorf("got %v", f)
 	}
 }
+
+// TestRemovalBeforeTheAnswer: a client that knows of a removal puts again what that took, in a region that does not have it yet, and is told
+// so before its open is answered.
+func TestRemovalBeforeTheAnswer(t *testing.T) {
+	r := newRig(t, Config{})
+	r.f.reach = wire.Reach{}
+	other := crdt.NewOrigin("shanghai", 1)
+	pos := position{seen: crdt.Vector{other.ID(): 2}}
+	a := r.opened(r.g.tokens.mint(&pos, "alice", "alice/a"))
+	a.say(`{"t":"put","id":3,"s":"alice/a","ops":[{"k":"msg","oid":"m","text":"x"}]}`)
+	a.say(`{"t":"put","id":4,"s":"alice/a","regions":1,"ops":[{"k":"msg","oid":"m","text":"x"}]}`)
+	a.want("ok")
+	op := &crdt.Op{Kind: crdt.KindMsg, Session: "alice/a", OID: "m", Text: "x", Role: "user", User: "alice", Seq: 1, Stamp: 4 << 16}
+	r.f.arrive(op, other)
+	r.f.arrive(&crdt.Op{Kind: crdt.KindForget, Session: "alice/a", OID: "f", Seen: crdt.Vector{other.ID(): 1}, Stamp: 5 << 16}, other)
+	r.settle()
+	if f := a.want("snap"); f.str("why") != "floor" || len(logOf(f)) != 0 {
+		t.Errorf("got %v", f)
+	}
+	r.advance(regionsWait)
+	if frames := a.wants("ok", "snap"); len(logOf(frames[1])) != 0 {
+		t.Errorf("got %v", frames[1])
+	}
+}

@@ -22,13 +22,13 @@ type sub struct {
 	closed bool
 	behind bool
 	pos    position
-	told   bool        // the client was told of own ops before this was open, maybe of copies that do not stand
+	told   []string    // own ops that the client was told of before this was open, maybe of copies that do not stand
 	before *sub        // the one that it replaces, until it is open
 	base   crdt.Vector // while behind: what the region had when the client came
 	// replaced: while behind, the client was shown the session anew, so it holds what this region has and no more.
 	replaced bool
 	cuts     int       // how often the client was shown the session anew since something was removed
-	cutSince bool      // the client was told of own ops before this was open, and some are gone
+	stale    bool      // the client asks with a token that may speak of what it does not hold any more
 	tok      *wire.Tok // the last frame written, if it is this session's tok: it gets the cur
 }
 
@@ -88,7 +88,7 @@ func (s *sub) inherit() {
 			shown := old.pos.seen.Clone()
 			shown.Merge(s.came.shown)
 			s.came.shown = shown
-			s.cutSince = old.replaced // it may ask with a token that speaks of what it has dropped since
+			s.stale = old.replaced
 		}
 		old.closed = true
 	}
@@ -122,7 +122,7 @@ func (s *sub) load() (frame any, err error) {
 		}
 		s.base = h.Seen.Clone()
 		since := crdt.Since
-		if s.came.shown != nil || s.told {
+		if s.came.shown != nil || len(s.told) > 0 {
 			since = crdt.SinceBehind
 		}
 		items := since(st, s.came.seen)
@@ -140,7 +140,7 @@ func (s *sub) whole(st crdt.Store, cut crdt.Vector) *wire.Snap {
 		return s.snap(st, "new")
 	case s.cur == curBad:
 		return s.snap(st, "resync")
-	case s.cutSince || !s.came.seen.Covers(cut):
+	case s.stale || !s.came.seen.Covers(cut) || s.lost(st):
 		return s.atFloor(st)
 	}
 	return nil

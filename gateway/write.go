@@ -160,8 +160,10 @@ func (c *Conn) event(it *item) error {
 	own := it.ticket.conn != nil
 	if s.closed || !s.open {
 		if own {
-			s.told, s.cutSince = true, s.cutSince || e.Gone
-			c.outcome(nil, e, it.ticket, "")
+			for _, p := range e.Placed {
+				s.told = append(s.told, p.OID)
+			}
+			c.outcome(s, e, it.ticket, "")
 		}
 		return nil
 	}
