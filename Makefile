@@ -21,7 +21,7 @@ MINUTES   ?= 0
 SEED      ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build collector deps lint generate bench sim planted soak-cut soak-kill soak-chaos fuzz clean
+.PHONY: help demo test build collector deps lint generate bench sim bubble planted soak-cut soak-kill soak-chaos fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,6 +88,12 @@ bench: ## Run the benchmarks
 
 sim: ## Simulate SEEDS (10000) runs from SEED_BASE (1) on, for at most MINUTES; or SEED alone, with its story
 	$(GO) run ./internal/sim/run -seeds $(SEEDS) -base $(SEED_BASE) -minutes $(MINUTES) $(if $(SEED),-seed $(SEED))
+
+# The program is built first, so that its progress line is seen as it grows.
+bubble: ## Run SEEDS (50) mixes of acts and faults from SEED_BASE (1) on, with whole regions in fake time
+	@mkdir -p bin
+	$(GO) test -c -o bin/bubble.test ./internal/bubble
+	BUBBLE_SEEDS=$(if $(filter file,$(origin SEEDS)),50,$(SEEDS)) BUBBLE_SEED_BASE=$(SEED_BASE) bin/bubble.test -test.run '^TestSeeds$$' -test.timeout 0
 
 planted: ## Plant every known kind of bug, and see that the simulator finds it
 	SIM_PLANTED=1 $(GO) test -count=1 -v -timeout 60m -run '^TestPlantedBugsAreFound$$' ./internal/sim

@@ -265,6 +265,11 @@ func (r *Region) StepDown() error {
 	if !r.leading.Load() || len(r.servers()) == 1 {
 		return nil
 	}
+	_, done, ok := r.askRaft(context.Background())
+	if !ok {
+		return nil
+	}
+	defer done()
 	return r.raft.LeadershipTransfer().Error()
 }
 

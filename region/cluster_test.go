@@ -187,6 +187,9 @@ func (c *cluster) start(name, dir string, expect int) {
 			cancel()
 			stream.cut()
 			running.Wait()
+			if err := r.Close(); err != nil {
+				c.t.Error(err)
+			}
 		})
 	}
 	c.t.Cleanup(n.halt)

@@ -121,6 +121,11 @@ func (r *Region) Frontier(_ context.Context, req *peerpb.FrontierRequest) (*peer
 	if err := r.meant(req.To); err != nil {
 		return nil, err
 	}
+	_, done, ok := r.askRaft(context.Background())
+	if !ok {
+		return nil, status.Error(codes.Unavailable, "this node is stopping")
+	}
+	defer done()
 	if !r.leading.Load() || r.raft.VerifyLeader().Error() != nil || r.Self() == "" {
 		return nil, status.Error(codes.Unavailable, "this node does not lead its region")
 	}

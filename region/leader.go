@@ -63,6 +63,11 @@ func (l *leader) follow(ctx context.Context, r *raft.Raft) error {
 // with the leadership; Lead waits for fn, and runs it again in the next term. Lead returns when ctx ends, or with
 // fn's error if fn fails while it leads.
 func (r *Region) Lead(ctx context.Context, fn func(context.Context) error) error {
+	ctx, done, ok := r.askRaft(ctx)
+	if !ok {
+		return nil
+	}
+	defer done()
 	changes := make(chan raft.Observation, 1)
 	obs := raft.NewObserver(changes, false, func(o *raft.Observation) bool {
 		_, ok := o.Data.(raft.RaftState)

@@ -4,12 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/hashicorp/raft"
-	raftwal "github.com/hashicorp/raft-wal"
-	"github.com/hashicorp/raft-wal/metadb"
 
 	"github.com/roamsync/roam/region/machine"
 )
@@ -29,18 +26,11 @@ const (
 )
 
 func (r *Region) openRaft() error {
-	dir := filepath.Join(r.cfg.Dir, "raft")
-	r.meta = &metadb.BoltMetaDB{} // raft-wal does not close the one that it opens itself
-	wal, err := raftwal.Open(dir, raftwal.WithMetaStore(r.meta), raftwal.WithLogger(raftLog(r.cfg.Logger)))
+	snaps, err := r.openLog()
 	if err != nil {
 		return fmt.Errorf("raft log: %w", err)
 	}
-	r.wal = wal
-	r.log = &stallWatch{LogStore: wal, limit: r.cfg.StallLimit, fail: r.fail, metrics: r.metrics}
-	snaps, err := raft.NewFileSnapshotStoreWithLogger(dir, snapshotsKept, raftLog(r.cfg.Logger))
-	if err != nil {
-		return fmt.Errorf("raft snapshots: %w", err)
-	}
+	r.log = &stallWatch{LogStore: r.wal, limit: r.cfg.StallLimit, fail: r.fail, metrics: r.metrics}
 	if err := errors.Join(r.checkSnapshot(snaps), r.checkLog()); err != nil {
 		return err
 	}
@@ -52,12 +42,12 @@ func (r *Region) openRaft() error {
 		_, r.transport = raft.NewInmemTransport(raft.ServerAddress(r.id))
 	}
 	cfg := r.raftConfig()
-	known, err := raft.HasExistingState(r.log, wal, snaps)
+	known, err := raft.HasExistingState(r.log, r.wal, snaps)
 	if err != nil {
 		return fmt.Errorf("raft state: %w", err)
 	}
 	if !known && r.cfg.Expect == 1 {
-		if err := raft.BootstrapCluster(cfg, r.log, wal, snaps, r.transport, founders([]string{r.id})); err != nil {
+		if err := raft.BootstrapCluster(cfg, r.log, r.wal, snaps, r.transport, founders([]string{r.id})); err != nil {
 			return fmt.Errorf("found the region: %w", err)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -32,6 +31,7 @@ type Config struct {
 	Region string
 	Node   string // unique in the region
 	Dir    string // made if absent
+	Disk   *Disk  // where Dir is; nil: on the machine's disk
 	// Stream makes what carries Raft between nodes, given this node's raft id; its addresses are raft ids. Nil: in
 	// memory, for a node alone.
 	Stream func(id string) raft.StreamLayer
@@ -119,14 +119,15 @@ type Region struct {
 	ready     chan struct{}
 	leading   atomic.Bool // and all that was committed before is applied
 	leader    *leader
+	asking    asking
 	stopping  context.Context // ends what Raft waits for when the node stops
 	stop      context.CancelFunc
 	broken    chan error
 	metrics   *metrics
 }
 
-// New opens a node's copy and starts nothing that outlives a failure. Whoever has a Region calls Run, and then only
-// Run's end releases it.
+// New opens a node's copy and starts nothing that outlives a failure. Whoever has a Region calls Run, or not, and in the end
+// Close.
 func New(cfg Config) (*Region, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -138,17 +139,15 @@ func New(cfg Config) (*Region, error) {
 	}
 	r.stopping, r.stop = context.WithCancel(context.Background())
 	if err := r.open(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.Dir, err), r.close())
+		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.Dir, err), r.release())
 	}
 	r.showGauges()
 	return r, nil
 }
 
 func (r *Region) open() error {
-	for _, sub := range subdirs {
-		if err := os.MkdirAll(filepath.Join(r.cfg.Dir, sub), 0o755); err != nil {
-			return err
-		}
+	if err := r.makeDirs(); err != nil {
+		return err
 	}
 	if err := r.openState(); err != nil {
 		return err
@@ -167,19 +166,21 @@ func (r *Region) discard(why error) error {
 	if err := r.release(); err != nil {
 		return err
 	}
+	r.stopping, r.stop = context.WithCancel(context.Background())
+	r.asking.ended = false
 	r.raft, r.transport, r.wal, r.meta, r.db = nil, nil, nil, nil, nil
 	for _, sub := range subdirs {
-		if err := os.RemoveAll(filepath.Join(r.cfg.Dir, sub)); err != nil {
-			return err
-		}
-		if err := os.MkdirAll(filepath.Join(r.cfg.Dir, sub), 0o755); err != nil {
+		if err := r.cfg.files().RemoveAll(filepath.Join(r.cfg.Dir, sub)); err != nil {
 			return err
 		}
 	}
-	return errors.Join(r.openState(), r.openRaft())
+	if d := r.cfg.Disk; d != nil {
+		if err := d.Forget(); err != nil {
+			return err
+		}
+	}
+	return errors.Join(r.makeDirs(), r.openState(), r.openRaft())
 }
-
-var subdirs = []string{"state", "raft", "staging"}
 
 func (r *Region) openState() (err error) {
 	cache := pebble.NewCache(r.cfg.CacheBytes)
@@ -187,6 +188,9 @@ func (r *Region) openState() (err error) {
 	opts := &pebble.Options{
 		Cache: cache, MemTableSize: r.cfg.MemtableBytes, DisableWAL: true, Logger: pebbleLog{r.cfg.Logger},
 		FormatMajorVersion: pebble.FormatNewest,
+	}
+	if r.cfg.Disk != nil {
+		opts.FS = r.cfg.Disk.Files
 	}
 	for i := range opts.Levels {
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
@@ -268,12 +272,10 @@ func (r *Region) fail(err error) {
 	}
 }
 
-func (r *Region) close() error {
+// halt ends Raft, after which nothing is applied any more.
+func (r *Region) halt() error {
 	r.stop()
-	return r.release()
-}
-
-func (r *Region) release() error {
+	r.lastAnswers()
 	var errs []error
 	if r.raft != nil {
 		errs = append(errs, r.raft.Shutdown().Error())
@@ -281,6 +283,11 @@ func (r *Region) release() error {
 	if c, ok := r.transport.(raft.WithClose); ok {
 		errs = append(errs, c.Close())
 	}
+	return errors.Join(errs...)
+}
+
+func (r *Region) release() error {
+	errs := []error{r.halt()}
 	if r.wal != nil {
 		errs = append(errs, r.wal.Close())
 	}
@@ -296,16 +303,16 @@ func (r *Region) release() error {
 	return errors.Join(errs...)
 }
 
-// Close releases a region that never ran.
-func (r *Region) Close() error { return r.close() }
+// Close releases a region that never ran, or whose Run has ended, once nobody reads from it any more.
+func (r *Region) Close() error { return r.release() }
 
-// Run works until ctx ends or the node cannot go on: a disk that fails or stalls. It then releases everything.
+// Run works until ctx ends or the node cannot go on: a disk that fails or stalls. What there is can be read until Close.
 func (r *Region) Run(ctx context.Context) (err error) {
 	defer func() {
 		if err == nil {
 			r.ordered = true
 		}
-		err = errors.Join(err, r.close())
+		err = errors.Join(err, r.halt())
 	}()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {

@@ -51,7 +51,7 @@ func startWith(t testing.TB, cfg Config) *started {
 		}
 		stopped = true
 		cancel()
-		if err := <-done; err != nil {
+		if err := errors.Join(<-done, r.Close()); err != nil {
 			t.Error(err)
 		}
 	}

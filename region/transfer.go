@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -136,7 +135,7 @@ func (r *Region) pull(ctx context.Context, from wire.Member, index uint64) (coun
 	if err != nil {
 		return 0, err
 	}
-	st := &staging{dir: filepath.Join(r.cfg.Dir, "staging"), db: r.db, sum: newChecksum()}
+	st := &staging{fs: r.cfg.files(), dir: filepath.Join(r.cfg.Dir, "staging"), db: r.db, sum: newChecksum()}
 	if err := st.clear(); err != nil {
 		return 0, err
 	}
@@ -162,6 +161,7 @@ func (r *Region) pull(ctx context.Context, from wire.Member, index uint64) (coun
 
 // staging is a state on its way in.
 type staging struct {
+	fs       vfs.FS
 	dir      string
 	db       *pebble.DB
 	sum      *checksum
@@ -179,10 +179,10 @@ func (s *staging) clear() error {
 		s.writer.Close() // of an attempt that is given up
 		s.writer = nil
 	}
-	if err := os.RemoveAll(s.dir); err != nil {
+	if err := s.fs.RemoveAll(s.dir); err != nil {
 		return err
 	}
-	return os.MkdirAll(s.dir, 0o755)
+	return s.fs.MkdirAll(s.dir, 0o755)
 }
 
 var errState = errors.New("bad state from another node")
@@ -215,7 +215,7 @@ func (s *staging) set(k, v []byte) error {
 	s.sum.add(k, v)
 	if s.writer == nil {
 		path := filepath.Join(s.dir, fmt.Sprintf("%06d.sst", len(s.tables)))
-		f, err := vfs.Default.Create(path, vfs.WriteCategoryUnspecified)
+		f, err := s.fs.Create(path, vfs.WriteCategoryUnspecified)
 		if err != nil {
 			return err
 		}

@@ -113,7 +113,7 @@ func (d *dev) openNode(o ServeOptions) (*node, error) {
 			o.Join = append(o.Join, other.opts.ClusterAddr)
 		}
 	}
-	n, err := newNode(o, d.ring, d.net, d.log.With("region", o.Region))
+	n, err := newNode(o, d.ring, emulated(d.net, o.Region), d.log.With("region", o.Region))
 	if err != nil {
 		return nil, fmt.Errorf("region %s: %w", o.Region, err)
 	}

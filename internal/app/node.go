@@ -15,7 +15,6 @@ import (
 	"github.com/roamsync/roam/dispatch"
 	"github.com/roamsync/roam/dispatch/worker"
 	"github.com/roamsync/roam/gateway"
-	"github.com/roamsync/roam/internal/memnet"
 	"github.com/roamsync/roam/internal/peerport"
 	"github.com/roamsync/roam/internal/telemetry"
 	"github.com/roamsync/roam/region"
@@ -29,8 +28,8 @@ type node struct {
 	reg  *prometheus.Registry
 	// telemetry is where spans go, if anywhere.
 	telemetry *telemetry.Telemetry
-	wan       *memnet.Network // nil: the machine's own network
-	page      http.Handler    // shown at "/", if any
+	on        Machine
+	page      http.Handler // shown at "/", if any
 
 	client, admin, peer net.Listener
 
@@ -50,11 +49,11 @@ type node struct {
 }
 
 // newNode opens everything that can fail, so that whoever gets a node can run it. Errors name the flag.
-func newNode(o ServeOptions, ring KeyRing, wan *memnet.Network, log *slog.Logger) (_ *node, err error) {
+func newNode(o ServeOptions, ring KeyRing, on Machine, log *slog.Logger) (_ *node, err error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	n := &node{opts: o, log: log, wan: wan, reg: newRegistry()}
+	n := &node{opts: o, log: log, on: on, reg: newRegistry()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())
@@ -69,6 +68,10 @@ func newNode(o ServeOptions, ring KeyRing, wan *memnet.Network, log *slog.Logger
 }
 
 func (n *node) listen(ring KeyRing) (err error) {
+	listen := n.on.Listen
+	if listen == nil {
+		listen = func(addr string) (net.Listener, error) { return net.Listen("tcp", addr) }
+	}
 	for _, l := range []struct {
 		flag string
 		addr *string
@@ -78,7 +81,7 @@ func (n *node) listen(ring KeyRing) (err error) {
 		{"--admin-addr", &n.opts.AdminAddr, &n.admin},
 		{"--peer-addr", &n.opts.PeerAddr, &n.peer},
 	} {
-		if *l.ln, err = net.Listen("tcp", *l.addr); err != nil {
+		if *l.ln, err = listen(*l.addr); err != nil {
 			return fmt.Errorf("%s %s: %w", l.flag, *l.addr, err)
 		}
 		*l.addr = (*l.ln).Addr().String()
@@ -88,18 +91,9 @@ func (n *node) listen(ring KeyRing) (err error) {
 	}
 	n.opts.PeerAddr = n.opts.advertised(n.opts.PeerAddr)
 	n.port, err = peerport.New(peerport.Config{
-		Listener: n.peer, Keys: ring.derive("raft"), Dial: n.dial(), Logger: n.log,
+		Listener: n.peer, Keys: ring.derive("raft"), Dial: n.on.Dial, Logger: n.log,
 	})
 	return err
-}
-
-// dial reaches other nodes; nil is the machine's own network.
-func (n *node) dial() func(context.Context, string) (net.Conn, error) {
-	if n.wan == nil {
-		return nil
-	}
-	n.wan.Place(n.opts.Region, n.opts.PeerAddr)
-	return n.wan.DialFunc(n.opts.Region)
 }
 
 // now is the node's clock.

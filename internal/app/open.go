@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -21,21 +20,26 @@ import (
 )
 
 func (n *node) openRegion(KeyRing) (err error) {
-	n.region, err = region.New(region.Config{
+	cfg := region.Config{
 		Region: n.opts.Region, Node: n.opts.Node, Dir: n.opts.Data, Expect: n.opts.BootstrapExpect, Cluster: &n.cluster,
 		Stream: func(id string) raft.StreamLayer { return n.port.Raft(id, n.cluster.resolve) }, Logger: n.log, Metrics: n.reg, Now: n.now,
 		Tracer: n.telemetry.Tracer(), SessionEntries: n.opts.SessionEntries,
-	})
-	if err != nil {
+	}
+	if n.on.Region != nil {
+		n.on.Region(&cfg)
+	}
+	if n.region, err = region.New(cfg); err != nil {
 		return fmt.Errorf("--data: %w", err)
 	}
 	return nil
 }
 
-func (n *node) openReplication(ring KeyRing) error {
-	transport, err := n.gossip()
-	if err != nil {
-		return err
+func (n *node) openReplication(ring KeyRing) (err error) {
+	var transport memberlist.Transport
+	if n.on.Gossip != nil {
+		if transport, err = n.on.Gossip(n.opts.ClusterAddr); err != nil {
+			return fmt.Errorf("--cluster-addr: %w", err)
+		}
 	}
 	instance := rand.Uint64()
 	n.pool, err = replication.NewPool(replication.PoolConfig{
@@ -49,12 +53,9 @@ func (n *node) openReplication(ring KeyRing) error {
 		return fmt.Errorf("--cluster-addr: %w", err)
 	}
 	n.opts.ClusterAddr = n.pool.Addr()
-	if n.wan != nil {
-		n.wan.Place(n.opts.Region, n.opts.ClusterAddr)
-	}
 	n.links, err = replication.NewLinks(replication.LinksConfig{
 		Region: n.opts.Region, Node: n.opts.Node, Source: n.region, Local: n.region, Pool: n.pool, Leads: n.region.Leads, Leader: n.region.Leader,
-		Keys: ring.derive("link"), Dial: n.dial(), Instance: instance, Logger: n.log, Metrics: n.reg, Tracer: n.telemetry.Tracer(),
+		Keys: ring.derive("link"), Dial: n.on.Dial, Instance: instance, Logger: n.log, Metrics: n.reg, Tracer: n.telemetry.Tracer(),
 	})
 	n.cluster.pool.Store(n.pool)
 	n.cluster.links.Store(n.links)
@@ -92,28 +93,6 @@ func (c *cluster) resolve(id string) (addr string, err error) {
 	return "", fmt.Errorf("membership does not know node %s", id)
 }
 
-// gossip is memberlist's transport over an emulated network; nil is the machine's own.
-func (n *node) gossip() (memberlist.Transport, error) {
-	if n.wan == nil {
-		return nil, nil
-	}
-	host, port, err := net.SplitHostPort(n.opts.ClusterAddr)
-	if err != nil {
-		return nil, err
-	}
-	p, err := strconv.Atoi(port)
-	if err != nil {
-		return nil, fmt.Errorf("--cluster-addr: %w", err)
-	}
-	inner, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{
-		BindAddrs: []string{host}, BindPort: p, Logger: nil,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("--cluster-addr: %w", err)
-	}
-	return n.wan.Transport(n.opts.Region, inner), nil
-}
-
 func (n *node) openDispatch(KeyRing) (err error) {
 	if n.opts.Redis == embedded {
 		if n.redis, err = dispatch.StartEmbedded(""); err != nil {
@@ -125,14 +104,14 @@ func (n *node) openDispatch(KeyRing) (err error) {
 		n.worker, err = newWorker(WorkerOptions{
 			Redis: n.opts.Redis, Region: n.opts.Region, LLM: n.opts.Worker, Concurrency: 64, TokenDelay: 20 * time.Millisecond,
 			ModelOptions: n.opts.ModelOptions,
-		}, n.log, n.reg, n.telemetry.Tracer())
+		}, n.on.Redis, n.log, n.reg, n.telemetry.Tracer())
 		if err != nil {
 			return fmt.Errorf("--worker: %w", err)
 		}
 	}
 	n.dispatch, err = dispatch.New(dispatch.Config{
 		Region: n.opts.Region, Commits: n.region, Redis: n.opts.Redis, Logger: n.log, Registerer: n.reg, Now: n.now,
-		Tracer: n.telemetry.Tracer(),
+		Tracer: n.telemetry.Tracer(), Dial: n.on.Redis,
 	})
 	if err != nil {
 		return fmt.Errorf("--redis: %w", err)
@@ -156,7 +135,7 @@ func (n *node) openGateway(ring KeyRing) (err error) {
 	return err
 }
 
-// close releases what a node that never ran has opened.
+// close releases what a node has opened, as far as its run has not: the region is last, since all others read from it.
 func (n *node) close() error {
 	var errs []error
 	for _, l := range []net.Listener{n.client, n.admin, n.peer} {
@@ -169,13 +148,10 @@ func (n *node) close() error {
 	if n.redis != nil {
 		n.redis.Close()
 	}
-	if n.ran {
-		return errors.Join(errs...)
-	}
-	if n.pool != nil {
+	if n.pool != nil && !n.ran {
 		errs = append(errs, n.pool.Close())
 	}
-	if n.links != nil {
+	if n.links != nil && !n.ran {
 		errs = append(errs, n.links.Close())
 	}
 	if n.region != nil {

@@ -74,7 +74,7 @@ func (w *world) start(name, dir string, ring KeyRing) (stop func()) {
 
 func (w *world) startWith(name string, o ServeOptions, ring KeyRing) (stop func()) {
 	w.t.Helper()
-	n, err := newNode(o, ring, w.net, newLogger(w.t.Output(), "warn"))
+	n, err := newNode(o, ring, emulated(w.net, o.Region), newLogger(w.t.Output(), "warn"))
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -35,7 +35,7 @@ func Serve(ctx context.Context, o ServeOptions, stdout, stderr io.Writer) error 
 		log = log.With("unsafe_clock_offset", o.ClockOffset)
 		log.Warn("this node's clock is shifted: for tests and drills only")
 	}
-	n, err := newNode(o, ring, nil, log)
+	n, err := newNode(o, ring, Machine{}, log)
 	if err != nil {
 		return err
 	}
@@ -104,7 +104,8 @@ func (n *node) lead(ctx context.Context) error {
 }
 
 func (n *node) servePeers(ctx context.Context) error {
-	srv := grpc.NewServer(n.links.ServerOptions()...)
+	// Whoever reads from the region has ended before it is closed.
+	srv := grpc.NewServer(append(n.links.ServerOptions(), grpc.WaitForHandlers(true))...)
 	n.links.Register(srv)
 	n.region.Register(srv)
 	stopped := make(chan struct{})

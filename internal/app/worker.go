@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9/logging"
@@ -25,7 +26,7 @@ func Worker(ctx context.Context, o WorkerOptions, stdout, stderr io.Writer) erro
 	if err != nil {
 		return err
 	}
-	w, err := newWorker(o, log, reg, tel.Tracer())
+	w, err := newWorker(o, nil, log, reg, tel.Tracer())
 	if err != nil {
 		return err
 	}
@@ -52,14 +53,16 @@ func Worker(ctx context.Context, o WorkerOptions, stdout, stderr io.Writer) erro
 	return g.Wait()
 }
 
-func newWorker(o WorkerOptions, log *slog.Logger, reg prometheus.Registerer, tracer trace.Tracer) (*worker.Worker, error) {
+// newWorker makes a worker that reaches Redis by dial; nil is the machine's network.
+func newWorker(o WorkerOptions, dial func(context.Context, string, string) (net.Conn, error), log *slog.Logger, reg prometheus.Registerer,
+	tracer trace.Tracer) (*worker.Worker, error) {
 	model, names, err := o.answering(o.LLM, o.TokenDelay, log, reg)
 	if err != nil {
 		return nil, err
 	}
 	return worker.New(worker.Config{
 		Redis: o.Redis, Region: o.Region, Models: names, Concurrency: o.Concurrency, LLM: model, Provider: o.LLM, Logger: log, Registerer: reg,
-		Tracer: tracer,
+		Tracer: tracer, Dial: dial,
 	})
 }
 

@@ -42,9 +42,30 @@ func (c *conn) pumpOut() {
 			return
 		}
 		if _, err := c.Conn.Write(buf[:n]); err != nil {
-			c.out.fail(err)
+			c.tell(err)
 			return
 		}
+	}
+}
+
+// tell has who writes learn that the other side is gone, once the news has come back over the link.
+func (c *conn) tell(err error) {
+	delay, _, _ := c.in.link.state()
+	due := time.Now().Add(delay)
+	for {
+		over, changed := c.out.over()
+		_, cut, moved := c.in.link.state()
+		wait := time.Until(due)
+		switch {
+		case over:
+			return
+		case cut == Break || cut == Open && wait <= 0:
+			c.out.fail(err)
+			return
+		case cut == Stall:
+			wait = 0 // until that has an end
+		}
+		await(wait, changed, moved, nil)
 	}
 }
 

@@ -107,6 +107,13 @@ func (q *lane) fail(err error) {
 	}
 }
 
+// over says whether nothing can be put in any more, and what is closed when that may have changed.
+func (q *lane) over() (bool, <-chan struct{}) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.ended || q.failed != nil, q.changed
+}
+
 // take moves into p what has arrived, waiting for the first byte.
 func (q *lane) take(p []byte, expired <-chan struct{}) (int, error) {
 	if isClosed(expired) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
 )
 
 // backlog bounds the connections that wait for Accept; more wait in their dial.
@@ -90,6 +91,13 @@ func (l *listener) dial(ctx context.Context) (net.Conn, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// dialFor is dial for so long.
+func (l *listener) dialFor(d time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	return l.dial(ctx)
 }
 
 // named is a pipe that knows the address it goes to.

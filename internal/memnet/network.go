@@ -32,6 +32,7 @@ type Network struct {
 	closed    bool
 	places    map[string]string // address → region
 	listeners map[string]*listener
+	members   map[string]*memberTransport
 	links     map[pair]*link
 	conns     map[*conn]struct{}
 	ended     sync.WaitGroup // one for each of conns
@@ -47,7 +48,7 @@ func New(cfg Config) (*Network, error) {
 			return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 		}
 	}
-	return &Network{cfg: cfg, places: map[string]string{}, listeners: map[string]*listener{},
+	return &Network{cfg: cfg, places: map[string]string{}, listeners: map[string]*listener{}, members: map[string]*memberTransport{},
 		links: map[pair]*link{}, conns: map[*conn]struct{}{}}, nil
 }
 

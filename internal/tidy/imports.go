@@ -21,6 +21,7 @@ const (
 	whyCRDT     = "crdt is pure values: what varies is stamped into the op before it comes here, so that every region computes the same bytes"
 	whyLeaf     = "a leaf serves everyone, so it may know of no one"
 	whyOutside  = "a test from outside knows the protocol and the command line only; what it shared with the code it could not find wrong"
+	whyBubble   = "regions in a bubble are run as their owner runs them, and judged by what clients and operators see"
 	whyCommand  = "cmd/roam turns flags into options and runs them, nothing else"
 	whyUnlisted = "every package has its place in the drawing: enter the directory in internal/tidy/imports.go and say who it may import"
 )
@@ -45,6 +46,7 @@ var layers = []layer{
 	{dir: "internal/chat", may: []string{"client"}, tests: []string{"internal/app"}, why: "a client from outside: it has the SDK, URLs and a token"},
 	{dir: "internal/sim", may: append([]string{"region", "replication", "dispatch", "gateway", "client", "internal/check"}, append(below, transports...)...), why: whyUpward},
 	{dir: "internal/app", may: append([]string{"region", "replication", "dispatch", "gateway", "client", "internal/peerport", "internal/demo", "internal/bench"}, append(below, transports...)...), tests: []string{"internal/check"}, why: whyUpward},
+	{dir: "internal/bubble", tests: []string{"internal/app", "region", "client", "internal/check", "internal/memnet"}, why: whyBubble},
 	{dir: "internal/check", why: "the checker knows the protocol only; what it shared with the code it could not find wrong"},
 	{dir: "internal/e2e", may: []string{"internal/check"}, why: whyOutside},
 	{dir: "tools/collector", why: "a tool of the tests: it takes what the product sends, so it shares nothing with it"},
