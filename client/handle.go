@@ -84,6 +84,12 @@ func (s *Session) Read(seq uint64) (*Receipt, error) {
 	return s.put(op{K: "read", Seq: &seq})
 }
 
+// Forget deletes the session, in every region: all that its region has seen of it by then. What was put elsewhere at the same time
+// stays, and so does what is put later.
+func (s *Session) Forget() (*Receipt, error) {
+	return s.put(op{K: "forget"})
+}
+
 // put admits an op to the outbox, keeps it there, and lets it go.
 func (s *Session) put(o op) (*Receipt, error) {
 	c, now := s.client, time.Now()

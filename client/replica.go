@@ -243,7 +243,7 @@ func (r *replica) own(p *pending, at placed, user, device string) {
 	}
 	it.On = p.op.On != nil && *p.op.On
 	switch held := r.byOID[it.OID]; {
-	case it.K == "run" || it.K == "stop": // what they do comes as entries
+	case it.K == "run" || it.K == "stop" || it.K == "forget": // what they do comes as entries, or a snap
 	case it.K == "read":
 		it.Seq = r.readTo(*p.op.Seq, at.Seq)
 		r.mapOp(&it)

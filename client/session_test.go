@@ -283,3 +283,27 @@ func FuzzReceive(f *testing.F) {
 		}
 	})
 }
+
+// TestForgottenSession: a snap that comes by itself replaces what is held; own ops that are gone are settled like any other, and what
+// their ok says of a place does not outlive the snap behind it.
+func TestForgottenSession(t *testing.T) {
+	r := newRig(t)
+	own := r.put("m")[0]
+	r.sent()
+	gone := `{"t":"snap","s":"alice/trip","cur":"c2","map":{},"read":{},"log":[],"more":false,"why":"floor"}`
+	r.in(`{"t":"ok","id":2,"s":"alice/trip","cur":"c1","at":[{"oid":"m","seq":3,"at":"a"}],"regions":0,"safe":false}`)
+	r.in(gone)
+	s := r.core.sessions[modelID]
+	if st := s.state(); len(st.Log) != 0 || st.Why != "floor" || !st.Live || s.cur != "c2" || len(st.Outbox) != 1 {
+		t.Fatalf("%+v, token %s", st, s.cur)
+	}
+	r.core.lost()
+	r.connect("")
+	r.in(`{"t":"delta","s":"alice/trip","cur":"c2","ops":[]}`)
+	r.expect(`{"t":"put","id":2,"s":"alice/trip","ops":[` + ops("m") + `]}`)
+	r.in(`{"t":"ok","id":2,"s":"alice/trip","cur":"c2","at":[{"oid":"m","seq":3,"at":"a"}],"regions":1,"safe":true}`)
+	r.in(gone)
+	if st := s.state(); len(st.Log) != 0 || len(st.Outbox) != 0 || own.stage != Safe {
+		t.Fatalf("%+v, %s", st, own.stage)
+	}
+}

@@ -6,11 +6,13 @@ import (
 )
 
 // Item is one thing a client is shown: an entry that is new or replaces the one it holds, a map op as it was put,
-// or the next piece of an answer. Exactly one of Entry, Map and Tok is set.
+// the next piece of an answer, or that much is gone. Exactly one of Entry, Map, Tok and Removal is set.
 type Item struct {
 	Entry *Entry
 	Map   *MapOp
 	Tok   *Tok
+	// Removal: what a client holds may be gone, so it is to be shown the session anew.
+	Removal *Removal
 	// Again marks what stood before and still does, although another copy of it came: it is for who may have been shown
 	// that one elsewhere.
 	Again bool
@@ -43,33 +45,36 @@ func Apply(st Store, op *Op, dot Dot) []Item {
 	if op.Kind.IsAnswer() {
 		return applyAnswer(st, op, dot)
 	}
-	st.Set(dotKey(dot.ID, dot.F), opRef(op))
-	if op.Kind == KindRead {
-		return applyRead(st, op, dot)
+	if op.Kind == KindTrim { // it has no oid: nobody puts it again
+		return []Item{{Removal: remove(st, op)}}
 	}
 	id := identityOf(op, dot)
 	old, known := Lookup(st, op.OID)
 	var items []Item
-	if !known || id.before(old) {
-		if known {
-			dropCopy(st, old, op.OID)
-		}
-		st.Set(identityKey(op.OID), id.encode())
-		items = applyCopy(st, op, id, known)
-	} else {
-		items = again(opItems(st, op.OID, nil))
-	}
-	for _, seed := range op.slots() {
-		if s := seatSlot(st, op, id, seed); s != nil {
-			items = append(items, Item{Entry: s.view(st, true)})
-		} else if s, ok := ReadSlot(st, seed.oid); ok {
-			items = append(items, Item{Entry: s.view(st, true), Again: true})
-		}
+	if op.Kind == KindForget {
+		items = []Item{{Removal: remove(st, op)}}
 	}
 	for _, run := range op.Runs {
 		requestStop(st, run, op)
 	}
-	return items
+	if known && old.Removed {
+		buryCopy(st, op, id, old)
+		return append(items, seatSlots(st, op, id)...)
+	}
+	st.Set(dotKey(dot.ID, dot.F), opRef(op))
+	switch {
+	case op.Kind == KindRead:
+		return applyRead(st, op, id, old, known)
+	case !known || id.before(old):
+		if known {
+			dropCopy(st, old, op.OID)
+		}
+		st.Set(identityKey(op.OID), id.encode())
+		items = append(items, applyCopy(st, op, id, known)...)
+	default:
+		items = append(items, again(opItems(st, op.OID, nil))...)
+	}
+	return append(items, seatSlots(st, op, id)...)
 }
 
 func again(items []Item) []Item {
@@ -78,17 +83,6 @@ func again(items []Item) []Item {
 	}
 	return items
 }
-
-// opRef says what a client's op touched: itself, and the answer slots it asked for.
-func opRef(op *Op) []byte {
-	ref := string(classIdentity) + op.OID
-	for _, seed := range op.slots() {
-		ref += "\x00" + seed.oid
-	}
-	return []byte(ref)
-}
-
-func slotRef(run string) []byte { return []byte(string(classSlot) + run) }
 
 // applyCopy puts in the copy of an op that stands now; known, if another stood before.
 func applyCopy(st Store, op *Op, id Identity, known bool) []Item {
@@ -115,6 +109,20 @@ func decodeStored(k, b []byte) *Op {
 		corrupt(k, err)
 	}
 	return op
+}
+
+// seatSlots gives the answers that a copy of a question asks for their places. Answers to what was removed get none.
+func seatSlots(st Store, op *Op, id Identity) (items []Item) {
+	for _, seed := range op.slots() {
+		if removed(st, seed.of) {
+			buryRun(st, seed.oid)
+		} else if s := seatSlot(st, op, id, seed); s != nil {
+			items = append(items, Item{Entry: s.view(st, true)})
+		} else if s, ok := ReadSlot(st, seed.oid); ok {
+			items = append(items, Item{Entry: s.view(st, true), Again: true})
+		}
+	}
+	return items
 }
 
 // seatSlot creates an answer slot, or moves it to where a copy of the question with a smaller place puts it. It
@@ -170,6 +178,9 @@ func registerOf(op *Op) string {
 // applyRegister adds an op to its register. All ops of a register are kept, since a copy with a smaller stamp may
 // come later and uncover the one below; the greatest wins.
 func applyRegister(st Store, op *Op, id Identity, known bool) []Item {
+	if op.Of != "" && removed(st, op.Of) {
+		return nil // accepted, and nothing that it could show
+	}
 	st.Set(registerKey(id.reg, id.Version(), op.OID), stored(op))
 	if op.Of != "" {
 		st.Set(writtenKey(op.Of), nil)
@@ -197,20 +208,27 @@ func mapOp(k, v []byte, head int) *MapOp {
 }
 
 // applyRead raises a user's read mark. It keeps the op that first reached the mark, whichever came first.
-func applyRead(st Store, op *Op, dot Dot) []Item {
-	k, id := readKey(op.User), identityOf(op, dot)
-	if old, known := Lookup(st, op.OID); !known || id.before(old) {
+func applyRead(st Store, op *Op, id, old Identity, known bool) []Item {
+	if !known || id.before(old) {
 		if known {
 			dropCopy(st, old, op.OID)
 		}
 		st.Set(identityKey(op.OID), id.encode())
 	}
-	mark := readMark{by: dot.ID, op: op}
-	if b := st.Get(k); b != nil && !decodeMark(k, b).before(mark) {
+	if !raiseMark(st, op.User, readMark{by: id.By, op: op}) {
 		return nil
 	}
-	st.Set(k, mark.encode())
 	return []Item{{Map: &MapOp{Op: op, Version: id.Version()}}}
+}
+
+// raiseMark keeps a mark, if it is the furthest.
+func raiseMark(st Store, user string, mark readMark) bool {
+	k := readKey(user)
+	if b := st.Get(k); b != nil && !decodeMark(k, b).before(mark) {
+		return false
+	}
+	st.Set(k, mark.encode())
+	return true
 }
 
 // readMark is how far a user has read: the op that said so, and who numbered it.
@@ -246,12 +264,12 @@ func (m readMark) before(n readMark) bool {
 }
 
 func applyAnswer(st Store, op *Op, dot Dot) []Item {
+	s, ok := ReadSlot(st, op.Run)
+	if !ok { // removed: the question came before
+		return nil
+	}
 	if op.Kind != KindChunk {
 		st.Set(dotKey(dot.ID, dot.F), slotRef(op.Run))
-	}
-	s, ok := ReadSlot(st, op.Run)
-	if !ok {
-		return nil
 	}
 	switch op.Kind {
 	case KindBegin:

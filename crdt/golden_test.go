@@ -34,6 +34,13 @@ func goldenLines(t *testing.T, name, got string) {
 func script() *replica {
 	o := NewOrigin("beijing", 0x0123456789abcdef)
 	r := &replica{name: "beijing", origin: o, id: o.ID(), st: NewMem(), seen: Vector{}, now: time.UnixMilli(1_700_000_000_000)}
+	for _, op := range []Op{
+		{Kind: KindMsg, OID: "old", Role: "user", Text: "old", Models: []string{"echo"}}, {Kind: KindRead, OID: "q0", ReadSeq: 2},
+		{Kind: KindForget, OID: "f1"}, {Kind: KindMsg, OID: "t1", Role: "user", Text: "t1"}, {Kind: KindMsg, OID: "t2", Role: "user", Text: "t2"},
+	} {
+		r.client(op)
+	}
+	r.trim(1)
 	first, second := RunID("m1", "echo", "0"), RunID("m1", "echo", "r1")
 	r.client(Op{Kind: KindMsg, OID: "m1", Role: "user", Text: "你好", Parts: []byte(`[{"type":"text"}]`), Ext: []byte(`{"a":1}`), Models: []string{"echo", ""}})
 	r.worker(Op{Kind: KindBegin, Run: first, Model: "echo-1"})

@@ -57,7 +57,7 @@ func check(st Store, op *Op, created map[string]bool) error {
 	case op.Kind == KindRun && !created[op.Of] && !isMessage(st, op.Of):
 		return fmt.Errorf("message %q: %w", op.Of, ErrNotFound)
 	case op.Kind == KindStop && op.Run != "" && !created[op.Run]:
-		if _, ok := ReadSlot(st, op.Run); !ok {
+		if _, ok := ReadSlot(st, op.Run); !ok && !removedRun(st, op.Run) {
 			return fmt.Errorf("run %q: %w", op.Run, ErrNotFound)
 		}
 	}
@@ -69,7 +69,7 @@ func check(st Store, op *Op, created map[string]bool) error {
 
 func isMessage(st Store, oid string) bool {
 	id, ok := Lookup(st, oid)
-	return ok && id.Kind == KindMsg
+	return ok && id.Kind == KindMsg && !id.Removed
 }
 
 // Issue completes an op that Check let through, in the region that accepts it: its place, and what it refers to.
@@ -92,6 +92,8 @@ func Issue(st Store, op *Op, floor Floor) (id Identity, known bool) {
 		}
 	case KindRead:
 		op.Seq = min(op.ReadSeq, h.MaxSeq)
+	case KindForget:
+		op.Seen = h.Seen
 	}
 	return Identity{}, false
 }

@@ -17,6 +17,7 @@ func Merge(dst, src Store) {
 	mergeReads(dst, src)
 	mergeWritten(dst, src)
 	mergeDots(dst, src)
+	mergeRemovals(dst)
 	h := ReadHeader(dst)
 	h.merge(ReadHeader(src))
 	if len(h.Seen) > 0 {
@@ -32,23 +33,33 @@ func scanClass(st Store, class byte, visit func(name string, k, v []byte)) {
 	})
 }
 
-// mergeIdentities lets the standing copy of every op win, with what that copy put into the log or a register.
+// mergeIdentities lets the standing copy of every op win, with what that copy put into the log or a register. Of what either
+// side has removed nothing stays but the identity.
 func mergeIdentities(dst, src Store) {
 	scanClass(src, classIdentity, func(oid string, k, v []byte) {
 		ours := dst.Get(k)
 		if bytes.Equal(ours, v) { // as nearly all are, between two that have exchanged what they had
 			return
 		}
-		id := identityAt(k, v)
+		id, old := identityAt(k, v), Identity{}
+		gone, stands := id.Removed, true
 		if ours != nil {
-			old := identityAt(k, ours)
-			if !id.before(old) {
+			old = identityAt(k, ours)
+			gone, stands = gone || old.Removed, id.before(old)
+			if !stands && gone == old.Removed {
 				return
 			}
 			dropCopy(dst, old, oid)
 		}
+		if !stands {
+			id = old
+		}
+		if gone {
+			id.bury(dst, oid)
+			return
+		}
 		dst.Set(k, v)
-		if at := id.copyKey(oid); at != nil {
+		if at := id.copyKey(oid); at != nil && src.Get(at) != nil {
 			dst.Set(at, src.Get(at))
 		}
 	})
@@ -57,6 +68,8 @@ func mergeIdentities(dst, src Store) {
 // copyKey is the element that holds the op's copy, if its kind has one.
 func (id Identity) copyKey(oid string) []byte {
 	switch {
+	case id.Removed:
+		return nil
 	case id.reg != "":
 		return registerKey(id.reg, id.Version(), oid)
 	case id.Kind == KindMsg:
@@ -91,9 +104,14 @@ func unmark(st Store, of string) {
 	}
 }
 
+// versionPrefixes begin the keys of a message's edits and reactions.
+func versionPrefixes(of string) [2][]byte {
+	return [2][]byte{key(classRegister, []byte("m"+of), zero), key(classRegister, []byte("x"+of+"\x01"))}
+}
+
 // hasVersions reports whether there are edits or reactions of a message.
 func hasVersions(st Store, of string) (found bool) {
-	for _, prefix := range [][]byte{key(classRegister, []byte("m"+of), zero), key(classRegister, []byte("x"+of+"\x01"))} {
+	for _, prefix := range versionPrefixes(of) {
 		hi := append(bytes.Clone(prefix), 0xff)
 		st.Scan(prefix, hi, false, func(_, _ []byte) bool {
 			found = true
@@ -113,7 +131,13 @@ func mergeWritten(dst, src Store) {
 }
 
 func mergeSlots(dst, src Store) {
-	scanClass(src, classSlot, func(run string, _, _ []byte) {
+	scanClass(src, classSlot, func(run string, k, v []byte) {
+		if len(v) == 0 { // its question goes too
+			if dst.Get(k) == nil {
+				buryRun(dst, run)
+			}
+			return
+		}
 		theirs, _ := ReadSlot(src, run)
 		ours, ok := ReadSlot(dst, run)
 		if !ok {

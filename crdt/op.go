@@ -20,23 +20,29 @@ func PartitionOf(session string) uint8 { return uint8(xxhash.Sum64String(session
 // Kind says what an op does. The numbers are part of the encoding; they are never reused.
 type Kind uint8
 
-// The kinds of op. Those from KindBegin on come from workers, through dispatch; the others from clients.
+// The kinds of op. Those from KindBegin to KindDone come from workers, through dispatch; a trim comes from the region itself, and
+// the others from clients.
 const (
-	KindMsg   Kind = 1  // append a message, and ask Models
-	KindRun   Kind = 2  // ask Of again
-	KindStop  Kind = 3  // ask to end Run, or every answer
-	KindSet   Kind = 4  // register Key := Value
-	KindEdit  Kind = 5  // message Of gets Text
-	KindDel   Kind = 6  // message Of is deleted
-	KindReact Kind = 7  // User has (or, without On, has not) reaction Key to message Of
-	KindRead  Kind = 8  // User has read up to ReadSeq; Seq is that, capped at the log's end
-	KindBegin Kind = 10 // Attempt of Run starts, by worker Nonce
-	KindChunk Kind = 11 // Text at Off of Attempt; without Text it only shows that the worker lives
-	KindDone  Kind = 12 // Attempt is closed
+	KindMsg    Kind = 1  // append a message, and ask Models
+	KindRun    Kind = 2  // ask Of again
+	KindStop   Kind = 3  // ask to end Run, or every answer
+	KindSet    Kind = 4  // register Key := Value
+	KindEdit   Kind = 5  // message Of gets Text
+	KindDel    Kind = 6  // message Of is deleted
+	KindReact  Kind = 7  // User has (or, without On, has not) reaction Key to message Of
+	KindRead   Kind = 8  // User has read up to ReadSeq; Seq is that, capped at the log's end
+	KindForget Kind = 9  // all of the session that Seen covers goes
+	KindBegin  Kind = 10 // Attempt of Run starts, by worker Nonce
+	KindChunk  Kind = 11 // Text at Off of Attempt; without Text it only shows that the worker lives
+	KindDone   Kind = 12 // Attempt is closed
+	KindTrim   Kind = 13 // the messages up to Seq that Seen covers go, with their answers
 )
 
 // IsAnswer reports whether the op belongs to an answer's attempt.
 func (k Kind) IsAnswer() bool { return k >= KindBegin && k <= KindDone }
+
+// Removes reports whether the op takes others out of the session.
+func (k Kind) Removes() bool { return k == KindForget || k == KindTrim }
 
 // Busy says what a question does while another answer of the session runs.
 type Busy uint8
@@ -54,7 +60,7 @@ type Op struct {
 	Kind    Kind
 	Session string
 	OID     string // the client's id for it; empty for answer ops, whose identity is (Run, Attempt, Off)
-	Seq     uint64 // place of the first entry it creates; for KindRead, the mark
+	Seq     uint64 // place of the first entry it creates; for KindRead, the mark; for KindTrim, the last that goes
 	Stamp   Stamp
 	TS      int64 // milliseconds since 1970, by the accepting leader's clock
 	User    string
@@ -71,6 +77,7 @@ type Op struct {
 	On      bool
 	ReadSeq uint64
 	Runs    []string // the answers it ends, resolved when it was issued
+	Seen    Vector   // of a removal: what its issuer had seen of the session, and no more than that can go
 
 	Run     string
 	Attempt Attempt
@@ -134,7 +141,7 @@ func (op *Op) lastSeq() uint64 {
 // another hash is a conflict, not a retry. The device is left out, since a user may retry from another one.
 func (op *Op) ContentHash() [16]byte {
 	c := *op
-	c.Session, c.OID, c.Device, c.Seq, c.Stamp, c.TS, c.Runs, c.Trace = "", "", "", 0, 0, 0, nil, nil
+	c.Session, c.OID, c.Device, c.Seq, c.Stamp, c.TS, c.Runs, c.Seen, c.Trace = "", "", "", 0, 0, 0, nil, nil, nil
 	sum := sha256.Sum256(c.Encode())
 	return [16]byte(sum[:16])
 }
@@ -184,6 +191,7 @@ func (op *Op) encodeAnswer(e *enc) {
 	e.bytes(30, op.Usage)
 	e.str(31, op.Err)
 	e.bytes(32, op.Trace.encode())
+	e.bytes(33, op.Seen.encode())
 }
 
 // DecodeOp is the inverse of Encode. The result shares b, but for its strings, which share one copy of it.
@@ -275,9 +283,19 @@ func (op *Op) decodeAnswer(d *dec) {
 		op.Err = d.str()
 	case 32:
 		op.Trace = decodeTrace(d)
+	case 33:
+		op.Seen = decodeSeen(d)
 	default:
 		op.Unknown = d.unknown()
 	}
+}
+
+func decodeSeen(d *dec) Vector {
+	v, err := decodeVector(d.bytes())
+	if err != nil {
+		d.fail(err.Error())
+	}
+	return v
 }
 
 func be64(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v) }

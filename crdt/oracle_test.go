@@ -22,8 +22,32 @@ func (w *world) oracleOf(r *replica) oracle {
 	return o
 }
 
-// standing returns the copy of each oid with the smallest place or, for ops without one, the smallest stamp.
+// gone returns the oids of which a copy is within what some removal had seen: of messages and questions only, up to a place, if
+// it was a trim.
+func (o oracle) gone() map[string]bool {
+	gone := map[string]bool{}
+	for _, by := range o.recs {
+		if !by.op.Kind.Removes() {
+			continue
+		}
+		for _, rec := range o.recs {
+			entry := rec.op.Kind == KindMsg || rec.op.Kind == KindRun
+			if rec.op.OID != "" && rec.dot.F <= by.op.Seen[rec.dot.ID] && (by.op.Kind == KindForget || entry && rec.op.Seq <= by.op.Seq) {
+				gone[rec.op.OID] = true
+			}
+		}
+	}
+	return gone
+}
+
+// standing returns the smallest copy of each oid that was not removed.
 func (o oracle) standing() []record {
+	gone := o.gone()
+	return slices.DeleteFunc(o.smallest(), func(rec record) bool { return gone[rec.op.OID] })
+}
+
+// smallest returns the copy of each oid with the smallest place or, for ops without one, the smallest stamp.
+func (o oracle) smallest() []record {
 	best := map[string]record{}
 	for _, rec := range o.recs {
 		if rec.op.OID == "" {
@@ -77,8 +101,12 @@ func (o oracle) log() []string {
 			texts[rec.op.OID] = o.message(rec.op)
 		}
 	}
+	gone := o.gone()
 	for _, rec := range o.recs {
 		for _, seed := range rec.op.slots() {
+			if gone[seed.of] {
+				continue
+			}
 			at := Place{seed.seq, rec.dot.Origin}
 			if old, ok := places[seed.oid]; !ok || at.Compare(old) < 0 {
 				places[seed.oid] = at
@@ -189,12 +217,19 @@ func (v *viewer) show(items []Item) {
 			if it.Entry.Run != nil && it.Entry.Run.Text != nil {
 				v.texts[it.Entry.OID] = *it.Entry.Run.Text
 			}
+		case it.Removal != nil: // whoever shows it asks for the session anew
 		case it.Tok != nil:
 			v.texts[it.Tok.Run] = v.texts[it.Tok.Run][:it.Tok.Off] + it.Tok.Text
 		case it.Map.Kind == KindSet:
 			v.set(it.Map)
 		}
 	}
+}
+
+// anew shows a session to one who may hold what is gone.
+func (v *viewer) anew(st Store) {
+	*v = *newViewer()
+	v.show(Since(st, nil))
 }
 
 // again fails for a message that is sent although it is held as it stands. (Answers are sent whole on purpose.)
@@ -227,15 +262,24 @@ func TestSinceBringsExactlyWhatIsMissing(t *testing.T) {
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			w.step()
 			if at := w.regions[rapid.IntRange(0, 5).Draw(t, "look")%3]; at.seen.Covers(seen) && rapid.Bool().Draw(t, "visit") {
-				items := Since(at.st, seen)
-				v.again(t, items)
-				v.show(items)
-				seen.Merge(ReadHeader(at.st).Seen)
+				h := ReadHeader(at.st)
+				if seen.Covers(h.Cut) {
+					items := Since(at.st, seen)
+					v.again(t, items)
+					v.show(items)
+				} else {
+					v.anew(at.st)
+				}
+				seen.Merge(h.Seen)
 			}
 		}
 		w.settle()
 		st := w.regions[0].st
-		v.show(Since(st, seen))
+		if seen.Covers(ReadHeader(st).Cut) {
+			v.show(Since(st, seen))
+		} else {
+			v.anew(st)
+		}
 		full := newViewer()
 		full.show(Since(st, nil))
 		if got, want := v.String(), full.String(); got != want {
@@ -271,7 +315,11 @@ func TestLiveItemsEqualSince(t *testing.T) {
 					if !u.seen.Covers(rec.deps) {
 						break
 					}
-					live.show(Apply(st, rec.op, rec.dot))
+					items := Apply(st, rec.op, rec.dot)
+					live.show(items)
+					if len(items) > 0 && items[0].Removal != nil {
+						live.anew(st)
+					}
 					u.seen[from.id], moved = rec.dot.F, true
 				}
 			}

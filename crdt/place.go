@@ -33,6 +33,9 @@ type Identity struct {
 	F     uint64 // with By and the session's partition: the standing copy's dot
 	Stamp Stamp
 	reg   string // the register it writes, if it is a map op
+	// Removed: this is all that is left of the op, so that it is known when it comes again. A copy of it was covered by a forget
+	// or a trim.
+	Removed bool
 }
 
 // Version is the stamp of the standing copy.
@@ -71,6 +74,7 @@ func (id Identity) encode() []byte {
 	e.uint(6, id.F)
 	e.fixed(7, uint64(id.Stamp))
 	e.str(8, id.reg)
+	e.bool(9, id.Removed)
 	return e
 }
 
@@ -97,6 +101,8 @@ func decodeIdentity(b []byte) (id Identity, err error) {
 			id.Stamp = d.stamp()
 		case 8:
 			id.reg = d.str()
+		case 9:
+			id.Removed = d.bool()
 		default:
 			d.fail("unknown field")
 		}
@@ -132,6 +138,7 @@ type Header struct {
 	Seen     Vector // per origin, the highest f of this session's ops
 	Created  int64  // ms since 1970, of the oldest op
 	Last     int64  // of the newest
+	Cut      Vector // per origin, the f of the last forget or trim: who has not seen that may hold what is gone
 }
 
 // ReadHeader returns the session's header; zero with an empty vector for a session never written.
@@ -139,7 +146,7 @@ func ReadHeader(st Store) Header {
 	k := []byte{classHeader}
 	b := st.Get(k)
 	if b == nil {
-		return Header{Seen: Vector{}}
+		return Header{Seen: Vector{}, Cut: Vector{}}
 	}
 	h, err := decodeHeader(b)
 	if err != nil {
@@ -155,11 +162,12 @@ func (h Header) write(st Store) {
 	e.bytes(3, h.Seen.encode())
 	e.int(4, h.Created)
 	e.int(5, h.Last)
+	e.bytes(6, h.Cut.encode())
 	st.Set([]byte{classHeader}, e)
 }
 
 func decodeHeader(b []byte) (Header, error) {
-	h, d := Header{}, dec{b: b}
+	h, d := Header{Cut: Vector{}}, dec{b: b}
 	for d.next() {
 		switch d.num {
 		case 1:
@@ -167,15 +175,13 @@ func decodeHeader(b []byte) (Header, error) {
 		case 2:
 			h.MaxStamp = d.stamp()
 		case 3:
-			v, err := decodeVector(d.bytes())
-			if err != nil {
-				d.fail(err.Error())
-			}
-			h.Seen = v
+			h.Seen = decodeSeen(&d)
 		case 4:
 			h.Created = d.int()
 		case 5:
 			h.Last = d.int()
+		case 6:
+			h.Cut = decodeSeen(&d)
 		default:
 			d.fail("unknown field")
 		}
@@ -188,6 +194,9 @@ func (h *Header) note(op *Op, dot Dot) {
 	h.merge(Header{
 		MaxSeq: op.lastSeq(), MaxStamp: op.Stamp, Seen: Vector{dot.ID: dot.F}, Created: op.TS, Last: op.TS,
 	})
+	if op.Kind.Removes() {
+		h.Cut[dot.ID] = dot.F
+	}
 }
 
 func (h *Header) merge(o Header) {
@@ -204,4 +213,5 @@ func (h *Header) merge(o Header) {
 	h.MaxSeq = max(h.MaxSeq, o.MaxSeq)
 	h.MaxStamp = max(h.MaxStamp, o.MaxStamp)
 	h.Seen.Merge(o.Seen)
+	h.Cut.Merge(o.Cut)
 }

@@ -155,7 +155,7 @@ func (s *Slot) Leased(now Stamp) bool {
 func ReadSlot(st Store, run string) (*Slot, bool) {
 	k := slotKey(run)
 	b := st.Get(k)
-	if b == nil {
+	if len(b) == 0 { // none, or all that is left of one that was removed
 		return nil, false
 	}
 	s, err := decodeSlot(run, b)

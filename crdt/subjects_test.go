@@ -224,9 +224,9 @@ var headers = subject{
 	ops:     anything,
 	want: func(o oracle) string {
 		if len(o.recs) == 0 {
-			return fmt.Sprint(Header{Seen: Vector{}})
+			return fmt.Sprint(Header{Seen: Vector{}, Cut: Vector{}})
 		}
-		h := Header{Seen: Vector{}, Created: 1 << 62}
+		h := Header{Seen: Vector{}, Cut: Vector{}, Created: 1 << 62}
 		for _, rec := range o.recs {
 			for _, seed := range rec.op.slots() {
 				h.MaxSeq = max(h.MaxSeq, seed.seq)
@@ -240,4 +240,43 @@ var headers = subject{
 		return fmt.Sprint(h)
 	},
 	got: func(st Store) string { return fmt.Sprint(ReadHeader(st)) },
+}
+
+// removals are what is left of each op: which copy stands, whether it was removed, and the answers whose question was not.
+var removals = subject{
+	answers: true,
+	trims:   true,
+	ops: func(t *rapid.T, r *replica) Op {
+		if number(t, "forget", 6) == 0 {
+			return Op{Kind: KindForget, OID: pick(t, "forgets", "f0", "f1", "m0", "m1"), User: "u"}
+		}
+		return anything(t, r)
+	},
+	want: func(o oracle) string {
+		var all []string
+		gone, runs := o.gone(), map[string]bool{}
+		for _, rec := range o.smallest() {
+			all = append(all, fmt.Sprintf("%s %s %d.%d, removed: %t", rec.op.OID, rec.op.Kind, rec.dot.ID, rec.dot.F, gone[rec.op.OID]))
+		}
+		for _, rec := range o.recs {
+			for _, seed := range rec.op.slots() {
+				if !runs[seed.oid] {
+					all = append(all, fmt.Sprintf("%s, removed: %t", seed.oid, gone[seed.of]))
+				}
+				runs[seed.oid] = true
+			}
+		}
+		return lines(all)
+	},
+	got: func(st Store) string {
+		var all []string
+		scanClass(st, classIdentity, func(oid string, _, _ []byte) {
+			id, _ := Lookup(st, oid)
+			all = append(all, fmt.Sprintf("%s %s %d.%d, removed: %t", oid, id.Kind, id.By, id.F, id.Removed))
+		})
+		scanClass(st, classSlot, func(run string, _, v []byte) {
+			all = append(all, fmt.Sprintf("%s, removed: %t", run, len(v) == 0))
+		})
+		return lines(all)
+	},
 }

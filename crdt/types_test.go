@@ -16,6 +16,7 @@ import (
 type subject struct {
 	ops     func(t *rapid.T, r *replica) Op
 	answers bool // workers report
+	trims   bool // regions do
 	want    func(o oracle) string
 	got     func(st Store) string
 }
@@ -29,6 +30,7 @@ func TestAnswerSlot(t *testing.T)      { laws(t, answerSlots) }
 func TestStopFlag(t *testing.T)        { laws(t, stopFlags) }
 func TestIdentity(t *testing.T)        { laws(t, identities) }
 func TestHeader(t *testing.T)          { laws(t, headers) }
+func TestRemoval(t *testing.T)         { laws(t, removals) }
 
 // laws runs every law on random histories of a subject.
 func laws(t *testing.T, s subject) {
@@ -80,6 +82,9 @@ func drawHistory(t *rapid.T, s subject) *history {
 			}
 		case act == 4:
 			h.keep(i)
+			if s.trims {
+				r.trim(1 + number(t, "entries", 3))
+			}
 		default:
 			for range rapid.IntRange(1, 4).Draw(t, "pulls") {
 				r.pull(rapid.SampledFrom(h.regions).Draw(t, "from"))

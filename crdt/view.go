@@ -133,7 +133,9 @@ func Read(st Store) map[string]uint64 {
 	marks := map[string]uint64{}
 	lo, hi := classRange(classRead)
 	st.Scan(lo, hi, false, func(k, v []byte) bool {
-		marks[string(k[1:])] = decodeMark(k, v).op.Seq
+		if m := decodeMark(k, v); !m.removed() {
+			marks[string(k[1:])] = m.op.Seq
+		}
 		return true
 	})
 	return marks
@@ -145,7 +147,7 @@ func View(st Store, oid string) (*Entry, bool) {
 		return s.view(st, true), true
 	}
 	id, ok := Lookup(st, oid)
-	if !ok || id.Kind != KindMsg {
+	if !ok || id.Removed || id.Kind != KindMsg {
 		return nil, false
 	}
 	return viewAt(st, id.key(classEntry, oid)), true
@@ -223,7 +225,8 @@ func Crossed(st Store, base, seen, shown Vector) []Item {
 					return true
 				}
 			}
-			for name := range strings.SplitSeq(string(v[1:]), "\x00") {
+			r := decodeRef(v)
+			for _, name := range append(r.runs, r.op) {
 				side[name] = true
 			}
 			return true
@@ -260,7 +263,7 @@ func (t *touched) items(st Store, seen Vector) []Item {
 	var items []Item
 	shown := map[string]bool{}
 	for _, ref := range t.refs {
-		for _, it := range itemsOf(st, ref, seen) {
+		for _, it := range itemsOf(st, decodeRef([]byte(ref)), seen) {
 			if oid := it.oid(); !shown[oid] {
 				shown[oid] = true
 				items = append(items, it)
@@ -273,15 +276,13 @@ func (t *touched) items(st Store, seen Vector) []Item {
 
 // itemsOf shows what a dot refers to: the op itself, and the answer slots that it touched. What a holder of seen has
 // as it stands is left out: the dot is that of another copy, which does not.
-func itemsOf(st Store, ref string, seen Vector) []Item {
-	names := strings.Split(ref[1:], "\x00")
-	created := ref[0] == classIdentity
+func itemsOf(st Store, r ref, seen Vector) []Item {
+	created := r.op != ""
 	var items []Item
 	if created {
-		items = opItems(st, names[0], seen)
-		names = names[1:]
+		items = opItems(st, r.op, seen)
 	}
-	for _, run := range names {
+	for _, run := range r.runs {
 		if s, ok := ReadSlot(st, run); ok && !(created && s.F <= seen[s.By]) {
 			items = append(items, Item{Entry: s.view(st, true)})
 		}
@@ -292,7 +293,7 @@ func itemsOf(st Store, ref string, seen Vector) []Item {
 func opItems(st Store, oid string, seen Vector) []Item {
 	id, ok := Lookup(st, oid)
 	switch {
-	case !ok || id.F <= seen[id.By]:
+	case !ok || id.Removed || id.F <= seen[id.By]:
 		return nil
 	case id.Kind == KindRead:
 		return readItem(st, id, oid)
@@ -300,7 +301,9 @@ func opItems(st Store, oid string, seen Vector) []Item {
 		return []Item{{Entry: viewAt(st, id.key(classEntry, oid))}}
 	case id.reg != "":
 		k := registerKey(id.reg, id.Version(), oid)
-		return registerItems(st, &MapOp{Op: decodeStored(k, st.Get(k)), Version: id.Version()}, id.reg)
+		if b := st.Get(k); b != nil { // else it is on a message that was removed
+			return registerItems(st, &MapOp{Op: decodeStored(k, b), Version: id.Version()}, id.reg)
+		}
 	}
 	return nil
 }
@@ -322,7 +325,7 @@ func Standing(st Store, oid string) []Item {
 	if !ok || id.reg == "" {
 		return nil
 	}
-	if top := winner(st, id.reg); top.OID != oid && top.Of != "" {
+	if top := winner(st, id.reg); top != nil && top.OID != oid && top.Of != "" {
 		return []Item{{Map: top}}
 	}
 	return nil

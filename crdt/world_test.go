@@ -82,6 +82,14 @@ func (r *replica) report(op Op) Held {
 	return held
 }
 
+// trim does what the region does with a session that is too long.
+func (r *replica) trim(keep int) {
+	op := Op{Kind: KindTrim, Stamp: r.clock.Next(r.now, 0), TS: r.now.UnixMilli()}
+	if IssueTrim(r.st, &op, keep) {
+		r.issue(&op)
+	}
+}
+
 // pull takes the next record of another region's feed, if its causes are here.
 func (r *replica) pull(from *replica) bool {
 	have := r.seen[from.id]
@@ -121,10 +129,12 @@ func (w *world) step() {
 	t := w.t
 	r := rapid.SampledFrom(w.regions).Draw(t, "region")
 	r.now = r.now.Add(time.Duration(rapid.IntRange(0, 20).Draw(t, "ms")) * time.Millisecond)
-	switch rapid.IntRange(0, 3).Draw(t, "act") {
+	switch rapid.IntRange(0, 15).Draw(t, "act") {
 	case 0:
+		r.trim(rapid.IntRange(1, 4).Draw(t, "keep"))
+	case 1, 2, 3, 4:
 		_ = r.put(w.clientOp(r), Floor{})
-	case 1:
+	case 5, 6, 7:
 		if op, ok := w.workerOp(r); ok {
 			r.report(op)
 		}
@@ -142,8 +152,10 @@ func (w *world) clientOp(r *replica) Op {
 	n := rapid.IntRange(0, 5).Draw(t, "n")
 	of := fmt.Sprintf("m%d", rapid.IntRange(0, 5).Draw(t, "of"))
 	op := Op{User: "u", Device: r.name, Role: "user", Trace: w.trace()}
-	switch rapid.IntRange(0, 7).Draw(t, "kind") {
-	case 0, 1:
+	switch rapid.IntRange(0, 15).Draw(t, "kind") {
+	case 0:
+		op.Kind, op.OID = KindForget, fmt.Sprintf("f%d", n)
+	case 1, 2, 3, 4:
 		op.Kind, op.OID, op.Text = KindMsg, fmt.Sprintf("m%d", n), fmt.Sprintf("text %d", n)
 		if n%2 == 0 {
 			op.Models = []string{"echo", ""}[:1+n%4/2]
@@ -155,18 +167,18 @@ func (w *world) clientOp(r *replica) Op {
 			op.Text += "!"
 			op.Models = nil
 		}
-	case 2:
+	case 5, 6:
 		op.Kind, op.OID, op.Of, op.Model = KindRun, "r"+of, of, "echo"
-	case 3:
+	case 7:
 		op.Kind, op.OID = KindStop, fmt.Sprintf("s%d", n)
-	case 4:
+	case 8, 9:
 		op.Kind, op.OID, op.Key, op.Value = KindSet, fmt.Sprintf("k%d", n), "title", []byte(fmt.Sprint(n))
-	case 5:
+	case 10, 11:
 		op.Kind, op.OID, op.Of, op.Text = KindEdit, fmt.Sprintf("e%s%d", of, n), of, fmt.Sprintf("edit %d", n)
 		if n%3 == 0 {
 			op.Kind, op.Text = KindDel, ""
 		}
-	case 6:
+	case 12, 13:
 		op.Kind, op.OID, op.Of, op.Key, op.On = KindReact, fmt.Sprintf("x%s%d", of, n), of, "+1", n%2 == 0
 	default:
 		op.Kind, op.OID, op.ReadSeq = KindRead, fmt.Sprintf("q%d", n), uint64(n)

@@ -217,6 +217,13 @@ func (o *outbox) planSession(p *plan, st crdt.Store, session string, t *tracked)
 		}
 		p.add(d, planned{session: session, track: t, job: j, slot: s}, st)
 	}
+	for _, run := range slices.Sorted(maps.Keys(t.jobs)) {
+		if j := t.jobs[run]; j.id != "" {
+			if _, held := crdt.ReadSlot(st, run); !held { // removed: nobody is to take the job
+				p.drops = append(p.drops, entry{j.stream, j.id})
+			}
+		}
+	}
 	return jobs
 }
 

@@ -43,6 +43,7 @@ const (
 func (p *plan) join(o *plan) {
 	p.bytes += o.bytes
 	p.closes, p.adds, p.checks = append(p.closes, o.closes...), append(p.adds, o.adds...), append(p.checks, o.checks...)
+	p.drops = append(p.drops, o.drops...)
 }
 
 // add notes a decision.

@@ -311,6 +311,24 @@ var scenes = map[string]func(s *stage){
 		s.begin()
 		s.answered(runs)
 	},
+	"sessions are forgotten": func(s *stage) {
+		s.hire()
+		runs := s.asked()
+		s.midway()
+		for _, session := range []string{"u/0", "u/1", "u/5"} {
+			s.put(session, crdt.Op{Kind: crdt.KindForget, OID: "f"})
+			delete(runs, session)
+		}
+		s.answered(runs)
+		s.until("the end of all work", func() bool {
+			left := len(s.hands[0].answers)
+			for _, model := range []string{"", "echo", "two"} {
+				jobs, _ := s.mini.Stream("roam:{" + regionName + "}:jobs:" + model) // an error: there never was one
+				left += len(jobs)
+			}
+			return left == 0
+		})
+	},
 	"the region is unavailable now and then": func(s *stage) {
 		s.trouble = func(n int) (before, after error) {
 			if n%3 == 1 {

@@ -26,6 +26,7 @@ const (
 	itemCovered                 // sub's client has nothing any more that the region lacks
 	itemLate                    // sub has waited long enough for that
 	itemClose                   // answer a close of sub
+	itemPage                    // answer a page, frame
 	itemTraced                  // frame is the span of delivering the event before it
 	itemRecheck                 // peers have acknowledged more, or a wait for them is over
 	itemEnd                     // close the connection

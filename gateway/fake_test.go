@@ -66,8 +66,10 @@ func (f *fake) Submit(p *wire.Put) error {
 		}
 		now := time.UnixMilli(1_700_000_000_000)
 		op.Stamp, op.TS = f.clock.Next(now, p.Floor.Stamp), now.UnixMilli()
-		if _, known := crdt.Issue(st, op, p.Floor); !known {
+		if id, known := crdt.Issue(st, op, p.Floor); !known {
 			ev.Changes = append(ev.Changes, f.apply(op, f.self))
+		} else {
+			ev.Gone = ev.Gone || id.Removed
 		}
 		id, _ := crdt.Lookup(st, op.OID)
 		ev.Placed = append(ev.Placed, wire.Placed{OID: op.OID, Place: id.Place, Version: id.Version(),

@@ -82,7 +82,7 @@ func TestFramesAreRefused(t *testing.T) {
 		{put(`{"k":"msg","oid":"a","text":"x","run":{"models":["a b"]}}`), "bad_frame"},
 		{put(`{"k":"msg","oid":"a","text":"x","run":{"busy":"maybe"}}`), "bad_frame"},
 		{put(`{"k":"msg","oid":"a","text":"x"},{"k":"msg","oid":"a","text":"x"}`), "bad_frame"},
-		{put(`{"k":"forget","oid":"a"}`), "bad_frame"},
+		{put(`{"k":"erase","oid":"a"}`), "bad_frame"},
 		{put(`{"k":"set","oid":"a","key":"k\u0001","v":1}`), "bad_frame"},
 		{put(`{"k":"set","oid":"a","key":"k"}`), "bad_frame"},
 		{put(`{"k":"run","oid":"a","of":"nothing"}`), "not_found"},

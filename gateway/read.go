@@ -117,7 +117,7 @@ func (c *Conn) frame(f *wire.ClientFrame) {
 			c.fail(f.ID, f.S, err)
 		}
 	case "page":
-		if err := c.page(f); err != nil {
+		if err := c.askPage(f); err != nil {
 			c.fail(f.ID, f.S, err)
 		}
 	case "sig":
@@ -227,20 +227,11 @@ func (c *Conn) submit(f *wire.ClientFrame, span trace.Span) error {
 	return err
 }
 
-func (c *Conn) page(f *wire.ClientFrame) error {
+func (c *Conn) askPage(f *wire.ClientFrame) error {
 	if err := c.allow(f.S, false); err != nil {
 		return err
 	}
-	page := &wire.PageFrame{T: "page", ID: *f.ID, S: f.S, Log: []any{}}
-	err := c.g.cfg.Backend.View(f.S, func(st crdt.Store) {
-		var log []*crdt.Entry
-		log, page.More = crdt.Page(st, f.Before, tailOf(f.Limit))
-		page.Log = entryFrames(log)
-	})
-	if err != nil {
-		return err
-	}
-	c.send(item{kind: itemFrame, frame: page})
+	c.send(item{kind: itemPage, frame: f})
 	return nil
 }
 

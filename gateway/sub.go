@@ -22,10 +22,14 @@ type sub struct {
 	closed bool
 	behind bool
 	pos    position
-	told   bool        // the client was told of own ops before this was open, maybe of copies that do not stand
+	told   []string    // own ops that the client was told of before this was open, maybe of copies that do not stand
 	before *sub        // the one that it replaces, until it is open
 	base   crdt.Vector // while behind: what the region had when the client came
-	tok    *wire.Tok   // the last frame written, if it is this session's tok: it gets the cur
+	// replaced: while behind, the client was shown the session anew, so it holds what this region has and no more.
+	replaced bool
+	cuts     int       // how often the client was shown the session anew since something was removed
+	stale    bool      // the client asks with a token that may speak of what it does not hold any more
+	tok      *wire.Tok // the last frame written, if it is this session's tok: it gets the cur
 }
 
 const (
@@ -66,7 +70,10 @@ func (s *sub) close() { s.conn.g.hub.remove(s) }
 // comes again to a client that comes back, here or in another region.
 func (s *sub) token() string {
 	pos := s.pos
-	if s.behind {
+	switch {
+	case s.behind && s.replaced:
+		pos.shown = s.came.all()
+	case s.behind:
 		pos.seen, pos.shown = s.came.seen, s.pos.seen.Clone()
 		pos.shown.Merge(s.came.shown)
 	}
@@ -81,6 +88,7 @@ func (s *sub) inherit() {
 			shown := old.pos.seen.Clone()
 			shown.Merge(s.came.shown)
 			s.came.shown = shown
+			s.stale = old.replaced
 		}
 		old.closed = true
 	}
@@ -102,18 +110,19 @@ func (s *sub) take(ch *wire.Change) bool {
 	return true
 }
 
-// load reads what an open answers with: a snap for a client without a usable token, else what it lacks.
+// load reads what an open answers with: a snap for a client without a usable token or that may hold what is gone, else what it
+// lacks.
 func (s *sub) load() (frame any, err error) {
 	err = s.conn.g.cfg.Backend.View(s.session, func(st crdt.Store) {
 		h := crdt.ReadHeader(st)
 		s.pos = position{seen: h.Seen, floor: crdt.Floor{Seq: h.MaxSeq, Stamp: h.MaxStamp}}
-		if s.cur != curGood {
-			frame = s.snap(st)
+		if snap := s.whole(st, h.Cut); snap != nil {
+			snap.ID, frame = s.id, snap
 			return
 		}
 		s.base = h.Seen.Clone()
 		since := crdt.Since
-		if s.came.shown != nil || s.told {
+		if s.came.shown != nil || len(s.told) > 0 {
 			since = crdt.SinceBehind
 		}
 		items := since(st, s.came.seen)
@@ -124,19 +133,41 @@ func (s *sub) load() (frame any, err error) {
 	return frame, err
 }
 
+// whole is what answers a client that is to have all of the session; nil for one that only lacks some.
+func (s *sub) whole(st crdt.Store, cut crdt.Vector) *wire.Snap {
+	switch {
+	case s.cur == curNone:
+		return s.snap(st, "new")
+	case s.cur == curBad:
+		return s.snap(st, "resync")
+	case s.stale || !s.came.seen.Covers(cut) || s.lost(st):
+		return s.atFloor(st)
+	}
+	return nil
+}
+
 // caughtUp is what a client needs once the region has all that it had seen elsewhere: what that changed of what it was
 // shown here in between. It shows the session as it is now, so it brings what still waits in the queue as well.
-func (s *sub) caughtUp() (delta *wire.Delta, err error) {
+func (s *sub) caughtUp() (frame any, err error) {
 	no := false
-	delta = &wire.Delta{T: "delta", S: s.session, Behind: &no}
 	err = s.conn.g.cfg.Backend.View(s.session, func(st crdt.Store) {
-		delta.Ops = itemFrames(crdt.Crossed(st, s.base, s.came.seen, s.pos.seen))
 		h := crdt.ReadHeader(st)
+		shown, since := s.base, func() []crdt.Item { return crdt.Crossed(st, s.base, s.came.seen, s.pos.seen) }
+		if s.replaced { // it holds nothing that it had seen elsewhere
+			shown, since = s.pos.seen, func() []crdt.Item { return crdt.Since(st, s.pos.seen) }
+		}
+		if !shown.Covers(h.Cut) {
+			snap := s.atFloor(st)
+			snap.Behind, frame = &no, snap
+			return
+		}
+		delta := &wire.Delta{T: "delta", S: s.session, Behind: &no, Ops: itemFrames(since())}
 		s.pos.seen.Merge(h.Seen)
 		s.pos.reach(h.MaxSeq, h.MaxStamp)
+		delta.Cur, frame = s.token(), delta
 	})
-	delta.Cur, s.base = s.token(), nil
-	return delta, err
+	s.base, s.replaced = nil, false
+	return frame, err
 }
 
 // sayBehind is nil unless the client has to hear it.
@@ -148,17 +179,13 @@ func (s *sub) sayBehind() *bool {
 	return &b
 }
 
-func (s *sub) snap(st crdt.Store) *wire.Snap {
-	log, more := crdt.Page(st, 0, s.tail)
+func (s *sub) snap(st crdt.Store, why string) *wire.Snap {
+	log, more := crdt.Page(st, 0, max(s.tail, 1))
 	if s.tail == 0 {
-		log, more = nil, len(s.pos.seen) > 0
-	}
-	why := "new"
-	if s.cur == curBad {
-		why = "resync"
+		log, more = nil, len(log) > 0
 	}
 	snap := &wire.Snap{
-		T: "snap", ID: s.id, S: s.session, Cur: s.token(), Map: map[string]wire.MapValue{}, Read: crdt.Read(st),
+		T: "snap", S: s.session, Cur: s.token(), Map: map[string]wire.MapValue{}, Read: crdt.Read(st),
 		Log: entryFrames(log), More: more, Why: why,
 	}
 	for _, m := range crdt.Map(st) {

@@ -79,6 +79,10 @@ func TestTravellersMissNothing(t *testing.T) {
 	for i := range 300 {
 		v := devices[rng.IntN(len(devices))]
 		switch rng.IntN(6) {
+		case 5:
+			if rng.IntN(8) == 0 {
+				v.say(`{"t":"put","id":%d,"s":"alice/a","ops":[{"k":"msg","oid":"g%d","text":"x"},{"k":"forget","oid":"f%d"}]}`, i+10, i, i)
+			}
 		case 0:
 			v.ws.CloseNow()
 			v.queued = nil

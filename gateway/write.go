@@ -36,6 +36,7 @@ type unsafePut struct {
 type heldOk struct {
 	ok      *wire.Ok
 	sub     *sub
+	cuts    int // of sub, when it was held
 	placed  []wire.Placed
 	regions int
 	until   time.Time
@@ -74,15 +75,17 @@ func (c *Conn) do(it *item) error {
 	case itemFrame:
 		c.write(it.frame)
 	case itemEvent:
-		c.event(it)
+		return c.event(it)
 	case itemOutcome:
-		c.outcome(nil, it.event, it.ticket)
+		c.outcome(nil, it.event, it.ticket, "")
 	case itemOpen:
 		return c.answerOpen(it.sub)
 	case itemCovered, itemLate:
 		return c.covered(it.sub, it.kind == itemCovered)
 	case itemClose:
 		it.sub.closed = true
+	case itemPage:
+		return c.page(it.frame.(*wire.ClientFrame))
 	case itemTraced:
 		if it.sub.open && !it.sub.closed {
 			c.out.spans = append(c.out.spans, it.frame.(trace.Span))
@@ -91,7 +94,7 @@ func (c *Conn) do(it *item) error {
 		c.mu.Lock()
 		c.checked = false
 		c.mu.Unlock()
-		c.reach()
+		return c.reach()
 	}
 	return nil
 }
@@ -141,53 +144,65 @@ func (c *Conn) covered(s *sub, all bool) error {
 		return c.show(s)
 	case all:
 		s.behind = false
-		delta, err := s.caughtUp()
+		frame, err := s.caughtUp()
 		if err != nil {
 			return err
 		}
-		c.writeFor(s, delta)
+		c.writeFor(s, frame)
 	}
 	return nil
 }
 
 // event shows what changed in a session that is open here. If it was this connection's put, the ok stands at its
 // place, and only what the client cannot know is sent with it.
-func (c *Conn) event(it *item) {
+func (c *Conn) event(it *item) error {
 	s, e := it.sub, it.event
 	own := it.ticket.conn != nil
 	if s.closed || !s.open {
 		if own {
-			s.told = true
-			c.outcome(nil, e, it.ticket)
+			for _, p := range e.Placed {
+				s.told = append(s.told, p.OID)
+			}
+			c.outcome(s, e, it.ticket, "")
 		}
-		return
+		return nil
 	}
 	before := ""
 	if own {
 		before = s.token() // the runs of a put come before its ok, and must not cover it
 	}
-	var show []crdt.Item
-	for i := range e.Changes {
-		ch := &e.Changes[i]
-		if !s.take(ch) {
-			continue
-		}
-		for _, item := range ch.Items {
-			if item.Again && s.came.shown == nil {
-				continue
-			}
-			if !own || !isOp(item, ch.Op) {
-				show = append(show, item)
-			}
-		}
+	show, cut := c.news(s, e, own)
+	if cut || own && e.Gone {
+		return c.cut(s, it, before)
 	}
 	if own {
 		show = append(show, e.Stands...)
 	}
 	c.showItems(s, show, before)
 	if own {
-		c.outcome(s, e, it.ticket)
+		c.outcome(s, e, it.ticket, s.token())
 	}
+	return nil
+}
+
+// news is what a client lacks of an event, but for its own ops; cut: some of what it holds may be gone.
+func (c *Conn) news(s *sub, e *wire.Event, own bool) (show []crdt.Item, cut bool) {
+	for i := range e.Changes {
+		ch := &e.Changes[i]
+		if !s.take(ch) {
+			continue
+		}
+		for _, item := range ch.Items {
+			switch {
+			case item.Removal != nil:
+				cut = true
+			case item.Again && s.came.shown == nil:
+			case !own || !isOp(item, ch.Op):
+				show = append(show, item)
+			}
+		}
+	}
+	return show, cut
 }
 
 // isOp reports whether an item is only the op itself, as its putter knows it.
@@ -223,8 +238,8 @@ func (c *Conn) tok(s *sub, t *crdt.Tok) {
 	c.write(s.tok)
 }
 
-// outcome writes the answer to a put.
-func (c *Conn) outcome(s *sub, e *wire.Event, t ticket) {
+// outcome writes the answer to a put, with the cur of its session if that is open.
+func (c *Conn) outcome(s *sub, e *wire.Event, t ticket, cur string) {
 	if e.Refused != nil {
 		err := wire.ErrorOf(e.Refused)
 		c.took(t, c.g.metrics.putBad)
@@ -244,10 +259,14 @@ func (c *Conn) outcome(s *sub, e *wire.Event, t ticket) {
 	reach := c.reachOf(e.Placed)
 	if t.regions > reach.Regions {
 		h := &heldOk{ok: ok, sub: s, placed: e.Placed, regions: t.regions, until: c.g.now().Add(regionsWait)}
+		if s != nil {
+			h.cuts = s.cuts
+		}
 		c.held = append(c.held, h)
 		c.g.cfg.Clock.AfterFunc(regionsWait, c.recheck)
 		return
 	}
+	ok.Cur = cur
 	c.writeOk(ok, s, e.Placed, reach)
 }
 
@@ -258,9 +277,6 @@ func (c *Conn) took(t ticket, as prometheus.Observer) {
 
 func (c *Conn) writeOk(ok *wire.Ok, s *sub, placed []wire.Placed, reach wire.Reach) {
 	ok.Regions, ok.Safe = reach.Regions, reach.Safe
-	if s != nil && s.open && !s.closed {
-		ok.Cur = s.token()
-	}
 	c.writeFor(s, ok)
 	if reach.Safe {
 		return
@@ -285,7 +301,7 @@ func (c *Conn) reachOf(placed []wire.Placed) wire.Reach {
 }
 
 // reach tells the client what has become safe, and answers puts that have waited for regions.
-func (c *Conn) reach() {
+func (c *Conn) reach() (err error) {
 	held := c.held[:0]
 	for _, h := range c.held {
 		r := c.reachOf(h.placed)
@@ -293,7 +309,7 @@ func (c *Conn) reach() {
 			held = append(held, h)
 			continue
 		}
-		c.writeOk(h.ok, h.sub, h.placed, r)
+		err = errors.Join(err, c.writeHeld(h, r))
 	}
 	c.held = held
 	kept, safe := c.unsafe[:0], map[string]*wire.Safe{}
@@ -311,6 +327,7 @@ func (c *Conn) reach() {
 		f.OIDs = append(f.OIDs, u.oid)
 	}
 	c.unsafe = kept
+	return err
 }
 
 // flush sends what was written as one message, one frame a line. The last tok of each session gets its cur: all that

@@ -54,6 +54,9 @@ type Config struct {
 	// SnapshotEntries is after how many entries the log is cut, but for the last TrailingEntries, which a node that was
 	// away can still be brought up to date from. 0: 8192 and 10240.
 	SnapshotEntries, TrailingEntries uint64
+	// SessionEntries is about how many entries of a session's log stay: what is older is removed, in every region, once there
+	// are a quarter more. 0: all.
+	SessionEntries int
 }
 
 func (c *Config) check() error {
@@ -330,8 +333,8 @@ func (r *Region) Run(ctx context.Context) (err error) {
 // Ready is closed when the region can serve: its log is replayed and it has an incarnation.
 func (r *Region) Ready() <-chan struct{} { return r.ready }
 
-// lead is the leader's part: a region that must gets a new incarnation before it takes anything in, and nodes are taken
-// into the group.
+// lead is the leader's part: a region that must gets a new incarnation before it takes anything in, nodes are taken into the
+// group, and sessions are kept from becoming too long.
 func (r *Region) lead(ctx context.Context) error {
 	for r.fsm.MustRenew(r.cfg.Expect == 1, r.proven) {
 		why := "first start"
@@ -344,7 +347,12 @@ func (r *Region) lead(ctx context.Context) error {
 	}
 	r.leading.Store(true)
 	defer r.leading.Store(false)
-	return r.tend(ctx)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return r.tend(ctx) })
+	if r.cfg.SessionEntries > 0 {
+		g.Go(func() error { return r.trim(ctx) })
+	}
+	return g.Wait()
 }
 
 // join founds the region if it is this node's turn, and makes the node ready once it has all that was acknowledged.

@@ -201,6 +201,9 @@ func (o *ClientOp) op(service bool) (*crdt.Op, error) {
 		return op, o.target()
 	case "react":
 		return op, o.react(op)
+	case "forget":
+		op.Kind = crdt.KindForget
+		return op, nil
 	case "read":
 		op.Kind = crdt.KindRead
 		if o.Seq == nil || *o.Seq > crdt.MaxSeq {
@@ -209,7 +212,7 @@ func (o *ClientOp) op(service bool) (*crdt.Op, error) {
 		op.ReadSeq = *o.Seq
 		return op, nil
 	}
-	return nil, Errorf(BadFrame, "op kind k %.32q is not served here; known are msg, run, stop, set, edit, del, react, read", o.K)
+	return nil, Errorf(BadFrame, "op kind k %.32q is not served here; known are msg, run, stop, set, edit, del, react, read, forget", o.K)
 }
 
 func (o *ClientOp) target() error {

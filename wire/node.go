@@ -55,6 +55,8 @@ type Event struct {
 	Placed []Placed
 	// Stands is what decides, for map ops of the Put that were known and do not: whoever put them may not know.
 	Stands []crdt.Item
+	// Gone: an op of the Put was known, and was removed since. Whoever put it may still show it.
+	Gone bool
 	// Refused is why the put changed nothing: it wraps one of crdt's reasons.
 	Refused error
 	// Reset is set in an event of its own: the node has taken over another's state, and events that led to it were not

@@ -80,7 +80,7 @@ func FuzzDecodeRecord(f *testing.F) {
 func FuzzDecodeFrame(f *testing.F) {
 	f.Add([]byte(`{"t":"put","id":1,"s":"a/b","ops":[{"k":"msg","oid":"m","text":"x","run":{"models":["echo"]}}]}`))
 	f.Add([]byte(`{"t":"put","id":1,"s":"a/b","ops":[{"k":"set","oid":"m","key":"k","v":{"a":[1,2]}}]}`))
-	f.Add([]byte(`{"t":"put","id":1,"s":"a/b","ops":[{"k":"react","oid":"m","of":"x","v":"+1","on":true},{"k":"read","oid":"r","seq":3}]}`))
+	f.Add([]byte(`{"t":"put","id":1,"s":"a/b","ops":[{"k":"react","oid":"m","of":"x","v":"+1","on":true},{"k":"read","oid":"r","seq":3},{"k":"forget","oid":"f"}]}`))
 	f.Add([]byte(`{"t":"hello","id":1,"token":"x","open":[{"s":"a/b","tail":3}]}`))
 	f.Add([]byte(`{"t":"put","id":1,"s":"a/b","ops":[{"k":"run","oid":"r","of":"m","busy":"interrupt"},{"k":"stop","oid":"s","run":"run-1"}]}`))
 	f.Add([]byte(`{"t":"put","id":1,"s":"a/b","ops":[{"k":"edit","oid":"e","of":"m","text":"x"},{"k":"del","oid":"d","of":"m","ext":{"x":null}}]}`))

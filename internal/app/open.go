@@ -23,7 +23,7 @@ func (n *node) openRegion(KeyRing) (err error) {
 	cfg := region.Config{
 		Region: n.opts.Region, Node: n.opts.Node, Dir: n.opts.Data, Expect: n.opts.BootstrapExpect, Cluster: &n.cluster,
 		Stream: func(id string) raft.StreamLayer { return n.port.Raft(id, n.cluster.resolve) }, Logger: n.log, Metrics: n.reg, Now: n.now,
-		Tracer: n.telemetry.Tracer(),
+		Tracer: n.telemetry.Tracer(), SessionEntries: n.opts.SessionEntries,
 	}
 	if n.on.Region != nil {
 		n.on.Region(&cfg)

@@ -26,6 +26,7 @@ type ServeOptions struct {
 	AdvertiseHost   string   `placeholder:"HOST" help:"Name or IP that other nodes reach this node by, at the ports of --cluster-addr and --peer-addr. Needed where those are 0.0.0.0 or [::]."`
 	Join            []string `placeholder:"H:P,..." help:"Cluster addresses of other members, of any region."`
 	Gateway         bool     `help:"Hold no data: serve clients through the region's nodes that do. Needs --join, and none of --data, --redis, --worker, --peer-addr and --bootstrap-expect."`
+	SessionEntries  int      `default:"0" placeholder:"N" help:"About how many messages and answers of a session stay; once there are a quarter more, the oldest are removed in every region. 0: all."`
 	BootstrapExpect int      `default:"1" placeholder:"1|3|5" help:"Data nodes that found the region, and vote in it: 1, 3 or 5."`
 
 	Redis  string `default:"redis://127.0.0.1:6379" placeholder:"URL" help:"Redis of this region, or 'embedded' for one inside this process (nothing durable is kept in Redis)."`
@@ -63,6 +64,9 @@ func (o *ServeOptions) checkNames() error {
 	}
 	if o.Gateway && o.Worker != "" {
 		errs = append(errs, errors.New("--gateway: a node without data runs no --worker: start roam worker"))
+	}
+	if o.SessionEntries < 0 {
+		errs = append(errs, fmt.Errorf("--session-entries %d: at least 1, or 0 to keep all", o.SessionEntries))
 	}
 	if o.BootstrapExpect > 1 && len(o.Join) == 0 {
 		errs = append(errs, fmt.Errorf("--bootstrap-expect %d: --join must name the region's other nodes", o.BootstrapExpect))

@@ -25,6 +25,7 @@ var commands = []struct{ name, arg, help string }{
 	{"title", "[TEXT]", "the session's title; - for none"},
 	{"stop", "", "end the answers that run"},
 	{"again", "", "ask for the last answer again"},
+	{"forget", "", "delete the session, in every region"},
 	{"help", "", "this"},
 	{"quit", "", "leave"},
 }

@@ -169,7 +169,7 @@ func (l *lines) line(ctx context.Context, text string) (quit bool, err error) {
 		fmt.Fprintln(l.err, reply)
 	}
 	switch c.name {
-	case "model", "system", "title":
+	case "model", "system", "title", "forget":
 		err = l.await(ctx, "/"+c.name, func(client.State) bool { return l.room.unstored() == 0 })
 	case "move":
 		err = l.await(ctx, "/move", func(st client.State) bool { return st.Region == c.arg })

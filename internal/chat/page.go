@@ -152,7 +152,7 @@ func (p *page) items() []item {
 		noted(i + 1)
 	}
 	for _, o := range p.now.Outbox {
-		if o.Kind == client.KindMessage && at[o.OID] == 0 {
+		if o.Kind == client.KindMessage && at[o.OID] == 0 && !forgotten(p.now.State, o.OID) {
 			e := &client.Entry{Kind: client.KindMessage, OID: o.OID, Text: o.Text}
 			all = append(all, item{entry: e, mine: true, mark: p.mark(o.OID, stages)})
 		}

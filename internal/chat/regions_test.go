@@ -125,6 +125,20 @@ func TestLinesOfAScript(t *testing.T) {
 	}
 }
 
+// TestForgottenSession: a session that was deleted shows nothing any more, and nobody waits for answers in it.
+func TestForgottenSession(t *testing.T) {
+	urls := runDev(t)
+	for i, in := range []string{"hello\n/again\n/forget\n", "", "anew\n"} {
+		o, out, errs := optionsFor(t, urls[0]), newTape(), newTape()
+		if err := Run(t.Context(), o, strings.NewReader(in), out, errs); err != nil {
+			t.Errorf("%q: %v\n%s", in, err, errs)
+		}
+		if want := []string{"", "", "echo: anew\n"}[i]; i > 0 && out.String() != want { // of the first a part may be printed
+			t.Errorf("%q: printed %q, want %q", in, out, want)
+		}
+	}
+}
+
 func TestLinesRefuse(t *testing.T) {
 	urls := runDev(t)
 	for want, change := range map[string]func(*Options){

@@ -144,6 +144,9 @@ func (r *room) answered(st client.State) (all bool, failed int) {
 	r.sweep()
 	for of, want := range r.want {
 		answers := st.Answers(of)
+		if forgotten(st, of) {
+			continue
+		}
 		if len(answers) < want || slices.ContainsFunc(answers, func(e *client.Entry) bool { return !e.Closed() }) {
 			return false, 0
 		}
@@ -152,6 +155,12 @@ func (r *room) answered(st client.State) (all bool, failed int) {
 		}
 	}
 	return true, failed
+}
+
+// forgotten reports whether a message that was stored is gone.
+func forgotten(st client.State, oid string) bool {
+	waits := slices.ContainsFunc(st.Outbox, func(o client.OwnOp) bool { return o.OID == oid && o.Stage < client.Stored })
+	return st.Live && st.Why == "floor" && !waits && st.Find(oid) == nil
 }
 
 // do does what a command says and returns what to tell about it, if anything.
@@ -175,6 +184,8 @@ func (r *room) do(ctx context.Context, c command) (string, error) {
 		return "", r.put(r.session.Stop(""))
 	case "again":
 		return "", r.again()
+	case "forget":
+		return "the session is deleted", r.put(r.session.Forget())
 	case "help":
 		yes, _ := r.control.available(ctx, r.client.Regions())
 		return help(yes), nil

@@ -97,6 +97,7 @@ func (v *View) snap(f *Frame) {
 	held, values := v.Entries, v.Values
 	v.Entries, v.Values, v.sets, v.told = map[string]*Entry{}, map[string]Value{}, map[string]map[string]Item{}, map[string]string{}
 	v.whole(f)
+	v.Behind = v.Behind || f.Behind != nil && *f.Behind
 	for _, it := range f.Log {
 		if _, twice := v.Entries[it.OID]; twice {
 			v.fault("a snap has %s twice", it.OID)
@@ -113,12 +114,12 @@ func (v *View) snap(f *Frame) {
 		return
 	}
 	for oid, e := range held {
-		if v.Entries[oid] == nil {
+		if v.Entries[oid] == nil && f.Why != "floor" {
 			v.fault("a snap (%s) lost %s %q", f.Why, oid, e.Shown)
 		}
 	}
 	for k, val := range values {
-		if v.Values[k].HLC < val.HLC {
+		if v.Values[k].HLC < val.HLC && f.Why != "floor" {
 			v.fault("a snap (%s) went back at key %s", f.Why, k)
 		}
 	}
@@ -208,7 +209,7 @@ func same(a, b Item) bool { return a.Seq == b.Seq && a.At == b.At }
 // run adds a slot, or moves the one held on.
 func (v *View) run(held *Entry, it Item) {
 	_, own := v.Own[it.Of]
-	if v.Entries[it.Of] == nil && !own && !v.more {
+	if v.Entries[it.Of] == nil && !own && !v.more && !v.Behind { // who is behind may not know that the question was removed
 		v.fault("the answer %s came before its question %s", it.OID, it.Of)
 	}
 	if held != nil && it.Ep < held.Ep {
@@ -271,7 +272,7 @@ func Digest(text string) string {
 // tok is the next piece of an answer. What a client would repair is a fault here: each byte comes once.
 func (v *View) tok(f *Frame) {
 	e := v.Entries[f.Run]
-	if e == nil && v.more { // of an answer that is older than what is held
+	if e == nil && (v.more || v.Behind) { // of an answer that is older than what is held, or was removed
 		return
 	}
 	if e == nil {

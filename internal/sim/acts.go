@@ -102,6 +102,8 @@ func (d *device) op(a *Act) map[string]any {
 		return op
 	case actSet:
 		return map[string]any{"oid": a.OID, "k": "set", "key": []string{"title", "model"}[a.N%2], "v": a.OID}
+	case actForget:
+		return map[string]any{"oid": a.OID, "k": "forget"}
 	case actStop:
 		if len(running) == 0 {
 			return nil

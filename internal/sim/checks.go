@@ -119,6 +119,12 @@ func (w *world) checkIssue(n *node, index int, ch *wireChange) {
 		w.violate("10 fenced", "%s issues under %s, which has ended", n, ch.Dot.Origin)
 	}
 	if own {
+		switch op.Kind {
+		case crdt.KindForget:
+			w.counts.Forgets++
+		case crdt.KindTrim:
+			w.counts.Trims++
+		}
 		if op.Stamp <= g.issued {
 			w.violate("8 stamps grow", "%s gives %s the stamp %d after %d", n, op.OID, op.Stamp, g.issued)
 		}
@@ -320,6 +326,12 @@ func (n *node) cursorsOf(p uint8) crdt.Vector {
 
 // checkEnd compares everything once all is level.
 func (w *world) checkEnd() {
+	all, err := allRecords(w.groups[0].lead())
+	if err != nil {
+		w.violate("4 feeds have no gaps", "%s: %v", w.groups[0].lead(), err)
+		return
+	}
+	w.checkRemoved(all)
 	w.checkDigests()
 	for _, g := range w.groups {
 		for _, n := range g.nodes {
@@ -333,7 +345,7 @@ func (w *world) checkEnd() {
 		}
 	}
 	w.checkAcked()
-	w.checkOracle()
+	w.checkOracle(all)
 	for _, d := range w.devices {
 		d.checkEnd()
 	}

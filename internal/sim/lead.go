@@ -15,6 +15,7 @@ const (
 	roundEvery = 250 * time.Millisecond
 	readEvery  = time.Second
 	pollEvery  = time.Second
+	trimEvery  = time.Second
 )
 
 // leadership is what a leader does about answers: the product's own steps, each run as a coroutine that is parked while it

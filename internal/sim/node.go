@@ -53,6 +53,7 @@ type node struct {
 	links    map[string]*stream // by region that is followed
 	served   []*stream
 	lead     *leadership
+	growth   *machine.Growth
 	seen     map[feeds.Feed]uint64 // by the checkers
 }
 
@@ -246,6 +247,9 @@ func (n *node) applyTo(index int) (res []machine.Result, err error) {
 // tell is told by the machine of what was applied.
 func (n *node) tell(events []wire.Event) {
 	n.w.checkEvents(n, events)
+	if n.growth != nil {
+		n.growth.Note(events)
+	}
 	for _, wt := range n.watchers {
 		wt.fn(events)
 	}
@@ -331,11 +335,28 @@ func (n *node) assume() {
 	if n.g.redis != nil {
 		n.lead = newLeadership(n)
 	}
+	n.growth = machine.NewGrowth(n.w.plan.Keep)
+	n.trim(n.growth)
+}
+
+// trim keeps sessions from becoming too long, as the product does.
+func (n *node) trim(g *machine.Growth) {
+	if n.growth != g || n.w.plan.Keep == 0 {
+		return
+	}
+	c, err := g.Trim(n.View)
+	if err != nil {
+		n.w.violate("state", "%s: %v", n, err)
+	}
+	if c != nil {
+		n.do(c, func(machine.Result) {})
+	}
+	n.after(trimEvery, func() { n.trim(g) })
 }
 
 // resign ends what only a leader does.
 func (n *node) resign() {
-	n.leading = false
+	n.leading, n.growth = false, nil
 	for _, g := range n.w.groups {
 		if s := n.links[g.name]; s != nil {
 			s.followerGone()

@@ -14,6 +14,7 @@ type Plan struct {
 	Nodes   []int // by region
 	Workers int   // in each region; 0: nobody asks anything, and there is no Redis
 	Devices []DevicePlan
+	Keep    int // entries of a session, about; 0: all
 	Length  time.Duration
 	Acts    []Act
 	Faults  []Fault
@@ -53,6 +54,7 @@ const (
 	actRestart actKind = "restart" // of the device's program: what is not in its outbox is gone
 	actClose   actKind = "close"   // a session, and open it again
 	actOlder   actKind = "older"   // ask for entries before those that are shown
+	actForget  actKind = "forget"  // a session
 )
 
 // Fault is something that breaks, and for how long.
@@ -108,6 +110,7 @@ func NewPlan(seed uint64) *Plan {
 	p.drawDevices(r)
 	p.drawActs(dice(seed, "acts"))
 	p.drawOlder(dice(seed, "older"))
+	p.drawRemovals(dice(seed, "removals"))
 	p.drawFaults(dice(seed, "faults"))
 	return p
 }
@@ -162,6 +165,19 @@ func (p *Plan) drawOlder(r *rand.Rand) {
 		d := r.IntN(len(p.Devices))
 		p.Acts = append(p.Acts, Act{
 			At: between(r, time.Second, p.Length), Device: d, Kind: actOlder, Session: pick(r, p.Devices[d].Sessions), N: r.IntN(1 << 16),
+		})
+	}
+	slices.SortStableFunc(p.Acts, func(a, b Act) int { return int(a.At - b.At) })
+}
+
+// drawRemovals has some runs trim their sessions, and some users forget one now and then.
+func (p *Plan) drawRemovals(r *rand.Rand) {
+	p.Keep = pick(r, []int{0, 0, 5, 12, 30})
+	for i := range pick(r, []int{0, 0, 1, 2, 4}) {
+		d := r.IntN(len(p.Devices))
+		p.Acts = append(p.Acts, Act{
+			At: between(r, time.Second, p.Length).Truncate(time.Millisecond), Device: d, Kind: actForget,
+			Session: pick(r, p.Devices[d].Sessions), OID: fmt.Sprintf("f%d-%d", d, i),
 		})
 	}
 	slices.SortStableFunc(p.Acts, func(a, b Act) int { return int(a.At - b.At) })

@@ -22,7 +22,7 @@ var planted = []struct {
 	{"records are acknowledged before they are applied", "4", []edit{
 		{"replication/feeds/follower.go", "Partition: uint32(feed.Partition), F: cursor}", "Partition: uint32(feed.Partition), F: b.Last()}"}}},
 	{"an op that is put again after a restart is taken for another", "2", []edit{
-		{"region/machine/step.go", "if _, known := crdt.Issue(st, op, c.Floor); !known {", "if id, known := crdt.Issue(st, op, c.Floor); !known || id.At != s.self {"}}},
+		{"region/machine/step.go", "if id, known := crdt.Issue(st, op, c.Floor); !known {", "if id, known := crdt.Issue(st, op, c.Floor); !known || id.At != s.self {"}}},
 	{"stamps follow the machine's clock", "8", []edit{
 		{"crdt/stamp.go", "c.last = max(c.last+1, StampAt(now))", "c.last = StampAt(now)"},
 		{"region/machine/step.go", "op.Stamp = max(op.Stamp, s.stamp+1)", "_ = op.Stamp"}}},
@@ -62,6 +62,12 @@ var planted = []struct {
 		{"gateway/gateway.go", "regionsWait   = 2 * time.Second", "regionsWait   = 5 * time.Second"},
 		{"gateway/write.go", "if t.regions > reach.Regions {", "if reach.Regions < 1 {"},
 		{"gateway/write.go", "if r.Regions < h.regions &&", "if r.Regions < 1 &&"}}},
+	{"a trim of unseen ops", "9|5", []edit{
+		{"crdt/remove.go", "lo, hi := dotKey(id, 1), dotKey(id, op.Seen[id]+1)", "lo, hi := dotKey(id, 1), dotKey(id, op.Seen[id]+1)\n\t\tif op.Kind == KindTrim {\n\t\t\tlo, hi = classRange(classDot)\n\t\t}"}}},
+	{"a removed op comes back when its copy is put again", "9|2|1", []edit{
+		{"crdt/remove.go", "st.Set(identityKey(oid), id.encode())", "st.Delete(identityKey(oid))"}}},
+	{"a state transfer brings back what was removed", "9|5", []edit{
+		{"crdt/merge.go", "gone, stands = gone || old.Removed, id.before(old)", "gone, stands = gone, id.before(old)"}}},
 	{"a region goes on under an incarnation that has ended", "10|12", []edit{
 		{"region/machine/step.go", "\ts.self = c.Next\n", "\ts.self = c.Next\n\tif c.Lost != \"\" {\n\t\ts.self = c.Lost\n\t}\n"}}},
 }

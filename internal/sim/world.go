@@ -29,7 +29,7 @@ type Result struct {
 
 // Counts say what a run had in it.
 type Counts struct {
-	Puts, Acks, Commits, Records, Answers, Moves, Faults, Links int
+	Puts, Acks, Commits, Records, Answers, Moves, Faults, Links, Forgets, Trims int
 }
 
 // world is one run.
@@ -139,6 +139,7 @@ func (w *world) play() {
 	for _, d := range w.devices {
 		d.begin()
 	}
+	w.transfers()
 	for i := range w.plan.Faults {
 		f := &w.plan.Faults[i]
 		w.after(f.At, func() { w.strike(f) })
@@ -225,4 +226,6 @@ func (c *Counts) Add(o Counts) {
 	c.Moves += o.Moves
 	c.Faults += o.Faults
 	c.Links += o.Links
+	c.Forgets += o.Forgets
+	c.Trims += o.Trims
 }

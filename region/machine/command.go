@@ -21,7 +21,7 @@ type Command struct {
 	Kind     Kind
 	Session  string       // put
 	Floor    crdt.Floor   // put
-	Ops      []*crdt.Op   // put, answer
+	Ops      []*crdt.Op   // put, answer; trim: one for each session
 	Tag      uint64       // put: the caller's, in the process that is Entry
 	Entry    string       // put
 	Position string       // answer
@@ -29,6 +29,7 @@ type Command struct {
 	Lost     crdt.Origin  // renew: only if this is the current incarnation
 	Next     crdt.Origin  // renew
 	Peer     string       // peer
+	Keep     uint64       // trim: about how many entries of each session stay
 }
 
 // Kind is what a command does.
@@ -41,6 +42,7 @@ const (
 	KindIngest                 // take in another origin's records
 	KindRenew                  // go on under a new incarnation
 	KindPeer                   // remember that another region was met
+	KindTrim                   // take the oldest entries out of sessions that are too long
 )
 
 // Size estimates what a command adds to an entry.
@@ -102,6 +104,8 @@ func (c *Command) Encode() []byte {
 		b = appendBytes(b, 14, []byte(c.Next))
 	case KindPeer:
 		b = appendBytes(b, 15, []byte(c.Peer))
+	case KindTrim:
+		b = appendUint(b, 17, c.Keep)
 	}
 	for _, op := range c.Ops {
 		b = appendBytes(b, 16, op.Encode())
@@ -155,6 +159,8 @@ func (c *Command) setUint(num protowire.Number, v uint64) error {
 		c.Records.Partition = uint8(v)
 	case 10:
 		c.Records.From = v
+	case 17:
+		c.Keep = v
 	default:
 		return fmt.Errorf("%w: unknown field %d", errEntry, num)
 	}

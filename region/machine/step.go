@@ -151,6 +151,9 @@ func (s *step) apply(st *sessionStore, p uint8, op *crdt.Op, dot crdt.Dot) wire.
 	s.fail(st.err)
 	s.stamp = max(s.stamp, op.Stamp)
 	for _, it := range items {
+		if it.Removal != nil {
+			s.dropOpen(p, op.Session, it.Removal.Runs)
+		}
 		if it.Entry == nil || it.Entry.Run == nil {
 			continue
 		}
@@ -162,6 +165,13 @@ func (s *step) apply(st *sessionStore, p uint8, op *crdt.Op, dot crdt.Dot) wire.
 		}
 	}
 	return wire.Change{Dot: dot, Op: op, Items: items}
+}
+
+// dropOpen takes answers that were removed from those that a leader has to bring.
+func (s *step) dropOpen(p uint8, session string, runs []string) {
+	for _, run := range runs {
+		s.fail(s.b.Delete(openKey(p, session, run)))
+	}
 }
 
 // run applies one command.
@@ -178,6 +188,8 @@ func (s *step) run(c *Command) {
 		s.renew(c)
 	case KindPeer:
 		s.set(MetaKey(metaPeer+c.Peer), nil)
+	case KindTrim:
+		s.trim(c)
 	default:
 		s.fail(fmt.Errorf("%w: command %d", errEntry, c.Kind))
 	}
@@ -199,10 +211,11 @@ func (s *step) put(c *Command) {
 		if ev.Refused != nil {
 			break
 		}
-		if _, known := crdt.Issue(st, op, c.Floor); !known {
+		if id, known := crdt.Issue(st, op, c.Floor); !known {
 			ev.Changes = append(ev.Changes, s.issue(st, p, op))
 		} else if ev.Tag != 0 {
 			ev.Stands = append(ev.Stands, crdt.Standing(st, op.OID)...)
+			ev.Gone = ev.Gone || id.Removed
 		}
 		if ev.Tag != 0 {
 			ev.Placed = append(ev.Placed, s.placed(st, p, op.OID))

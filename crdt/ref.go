@@ -1,0 +1,46 @@
+package crdt
+
+import (
+	"bytes"
+	"strings"
+)
+
+// A ref is what the index of dots says of an op: what it touched, and where it was put.
+type ref struct {
+	op   string   // oid; "" for an op of an answer
+	seq  uint64   // of this copy, which may not be the one that stands; 0: it takes no place
+	runs []string // answer slots: those that the op asked for, or the one whose answer it is of
+}
+
+// opRef says what a client's op touched: itself, and the answer slots it asked for.
+func opRef(op *Op) []byte {
+	var b []byte
+	if op.lastSeq() > 0 {
+		b = append([]byte{classEntry}, be64(op.Seq)...)
+	} else {
+		b = []byte{classIdentity}
+	}
+	b = append(b, op.OID...)
+	for _, seed := range op.slots() {
+		b = append(append(b, 0), seed.oid...)
+	}
+	return b
+}
+
+func slotRef(run string) []byte { return append([]byte{classSlot}, run...) }
+
+func decodeRef(b []byte) (r ref) {
+	rest := b[1:]
+	switch b[0] {
+	case classSlot:
+		return ref{runs: []string{string(rest)}}
+	case classEntry:
+		r.seq, rest = be64dec(rest), rest[8:]
+	}
+	op, runs, more := bytes.Cut(rest, zero)
+	r.op = string(op)
+	if more {
+		r.runs = strings.Split(string(runs), "\x00")
+	}
+	return r
+}

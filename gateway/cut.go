@@ -1,0 +1,82 @@
+package gateway
+
+import (
+	"slices"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/wire"
+)
+
+// What is here is for sessions of which some was removed: whoever has one open is shown it anew.
+
+// cut shows the session anew, since the client may hold what is gone. The ok of its own put goes before: it would place ops
+// that are gone, and so it bears the cur from before the put.
+func (c *Conn) cut(s *sub, it *item, before string) error {
+	if it.ticket.conn != nil {
+		c.outcome(s, it.event, it.ticket, before)
+	}
+	return c.showAnew(s)
+}
+
+func (c *Conn) showAnew(s *sub) error {
+	snap, err := s.anew()
+	if err != nil {
+		return err
+	}
+	c.writeFor(s, snap)
+	return nil
+}
+
+// writeHeld writes an ok that has waited. If the session was cut meanwhile it may place what is gone.
+func (c *Conn) writeHeld(h *heldOk, r wire.Reach) error {
+	shown := h.sub != nil && h.sub.open && !h.sub.closed
+	if shown {
+		h.ok.Cur = h.sub.token()
+	}
+	c.writeOk(h.ok, h.sub, h.placed, r)
+	if shown && h.sub.cuts != h.cuts {
+		return c.showAnew(h.sub)
+	}
+	return nil
+}
+
+// page is read when its turn comes: one that was read before something was removed must not be written after the snap that tells of it.
+func (c *Conn) page(f *wire.ClientFrame) error {
+	page := &wire.PageFrame{T: "page", ID: *f.ID, S: f.S}
+	err := c.g.cfg.Backend.View(f.S, func(st crdt.Store) {
+		var log []*crdt.Entry
+		log, page.More = crdt.Page(st, f.Before, tailOf(f.Limit))
+		page.Log = entryFrames(log)
+	})
+	if err == nil {
+		c.write(page)
+	}
+	return err
+}
+
+// lost reports whether some of what the client was told of before its open is answered is gone.
+func (s *sub) lost(st crdt.Store) bool {
+	return slices.ContainsFunc(s.told, func(oid string) bool {
+		id, _ := crdt.Lookup(st, oid)
+		return id.Removed
+	})
+}
+
+// anew reads the session as it is, for a client that may hold what is gone.
+func (s *sub) anew() (snap *wire.Snap, err error) {
+	err = s.conn.g.cfg.Backend.View(s.session, func(st crdt.Store) { snap = s.atFloor(st) })
+	return snap, err
+}
+
+// atFloor replaces what the client holds. While the region is behind, that takes from it what it had seen elsewhere, until that
+// arrives here: its token says so.
+func (s *sub) atFloor(st crdt.Store) *wire.Snap {
+	h := crdt.ReadHeader(st)
+	s.pos.seen, s.replaced = h.Seen, s.behind
+	s.cuts++
+	s.pos.reach(h.MaxSeq, h.MaxStamp)
+	s.pos.reach(s.came.floor.Seq, s.came.floor.Stamp)
+	snap := s.snap(st, "floor")
+	snap.Behind = s.sayBehind()
+	return snap
+}

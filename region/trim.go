@@ -1,0 +1,39 @@
+package region
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/roamsync/roam/region/machine"
+)
+
+// trimEvery is how often the leader looks for sessions that have become too long.
+const trimEvery = time.Second
+
+// trim keeps sessions at about Config.SessionEntries entries, until ctx ends. A trim that is not committed is tried again when its
+// session grows.
+func (r *Region) trim(ctx context.Context) error {
+	g := machine.NewGrowth(r.cfg.SessionEntries)
+	defer r.Watch(g.Note)()
+	look := time.NewTicker(trimEvery)
+	defer look.Stop()
+	for {
+		c, err := g.Trim(r.View)
+		if err != nil {
+			return fmt.Errorf("look for sessions to trim: %w", err)
+		}
+		if c != nil {
+			_, err = r.do(ctx, c)
+		}
+		if c != nil && err == nil {
+			r.metrics.trims.Add(float64(len(c.Ops)))
+			continue // there may be more
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-look.C:
+		}
+	}
+}
