@@ -190,7 +190,7 @@ func (d *device) stored(session string, op check.Item, at check.Place) {
 	d.w.mu.Lock()
 	d.w.acked = append(d.w.acked, a)
 	d.w.mu.Unlock()
-	if took > prompt && d.w.region(d.region).trouble.Before(since) {
+	if took > prompt && d.w.region(d.region).trouble.Load() < since.UnixNano() {
 		d.w.violate("13 local: %s waited %s for the ok of %s, and nothing was wrong in %s", d.name, took, at.OID, d.region)
 	}
 }

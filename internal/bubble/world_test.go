@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -49,7 +50,7 @@ type site struct {
 	number  int
 	nodes   []*node
 	redis   *redis
-	trouble time.Time // until when something is wrong in it
+	trouble atomic.Int64 // until when something is wrong in it, in ns since 1970; devices read it
 }
 
 // ack is an op that a client was told is stored.
@@ -161,9 +162,7 @@ func (w *world) cutBoth(a, b string, c memnet.Cut) {
 
 // ill notes that something is wrong in a region, until some time after it has ended.
 func (s *site) ill(d time.Duration) {
-	if until := time.Now().Add(d); until.After(s.trouble) {
-		s.trouble = until
-	}
+	s.trouble.Store(max(s.trouble.Load(), time.Now().Add(d).UnixNano()))
 }
 
 // violate notes a broken promise.
