@@ -64,10 +64,10 @@ func print(at time.Duration, line string) { fmt.Printf("%14s  %s\n", at, line) }
 
 // story makes a failing seed's plan short, and tells what happens in it.
 func story(o *options, r *sim.Result) {
-	fmt.Printf("seed %d breaks a promise: %s\n", r.Plan.Seed, r.Violation)
 	if o.quiet {
 		return
 	}
+	fmt.Printf("seed %d: %s\n", r.Plan.Seed, r.Violation)
 	p := sim.Shrink(r.Plan, r.Violation.Invariant, o.shrink, func(p *sim.Plan) *sim.Violation { return sim.Run(p, nil).Violation })
 	fmt.Printf("the same with %d acts of %d and %d faults of %d:\n", len(p.Acts), len(r.Plan.Acts), len(p.Faults), len(r.Plan.Faults))
 	sim.Run(p, func(at time.Duration, line string) {
@@ -126,12 +126,8 @@ func many(o *options) int {
 		fmt.Fprintln(os.Stderr)
 	}
 	t.report()
-	for i, r := range t.failed {
-		if i == 0 {
-			story(o, r)
-		} else {
-			fmt.Printf("seed %d breaks a promise: %.300s\n", r.Plan.Seed, r.Violation)
-		}
+	if len(t.failed) > 0 {
+		story(o, t.failed[0])
 	}
 	return min(len(t.failed), 1)
 }
@@ -144,6 +140,7 @@ func (t *total) take(r *sim.Result) {
 	t.counts.Add(r.Counts)
 	if r.Violation != nil {
 		t.failed = append(t.failed, r)
+		fmt.Printf("seed %d breaks a promise: %.300s\n", r.Plan.Seed, r.Violation)
 	}
 }
 
