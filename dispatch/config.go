@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,7 +17,7 @@ import (
 	"github.com/roamsync/roam/wire"
 )
 
-// Commits is the region as dispatch sees it; *region.Region is one. Its methods may be called concurrently.
+// Commits is a Raft group of the region as dispatch sees it; region.Commits is one. Its methods may be called concurrently.
 type Commits interface {
 	// Answer commits workers' reports in order, with the position in the results stream that they end at; position ""
 	// leaves it as it is, and no ops with a position move only that. It returns what each came to. An error that
@@ -34,8 +35,10 @@ type Commits interface {
 type Config struct {
 	// Region is this region's name. Required.
 	Region string
-	// Commits is the region. Required.
+	// Commits is the region, or one Raft group of it. Required.
 	Commits Commits
+	// Group is which group that is. Each has its own stream of results.
+	Group uint32
 	// Redis is a URL, redis:// or rediss://. Required.
 	Redis string
 	// Logger gets what an operator should know; nil discards it.
@@ -122,6 +125,17 @@ func (c *Config) backoff(first, most time.Duration) *stream.Backoff {
 	return &stream.Backoff{Min: first, Max: most, Draw: c.Draw, Sleep: c.Wait}
 }
 
+// label is the group as a label of gauges.
+func (c *Config) label() string { return strconv.FormatUint(uint64(c.Group), 10) }
+
+// ForGroup returns a Dispatch for another group of the same region, which counts in the same metrics.
+func (d *Dispatch) ForGroup(group uint32, commits Commits) *Dispatch {
+	cfg := d.cfg
+	cfg.Group, cfg.Commits = group, commits
+	d.met.none(cfg.label())
+	return &Dispatch{cfg: cfg, met: d.met}
+}
+
 // Dispatch joins a region to its Redis. Make it with New.
 type Dispatch struct {
 	cfg Config
@@ -138,5 +152,6 @@ func New(cfg Config) (*Dispatch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dispatch: %w", err)
 	}
+	met.none(cfg.label())
 	return &Dispatch{cfg: cfg, met: met}, nil
 }

@@ -84,7 +84,7 @@ func TestRedisLosesReports(t *testing.T) {
 // awaitDone waits until a worker has reported that its answer is complete.
 func (r *rig) awaitDone() {
 	r.t.Helper()
-	pos, key := "0-0", stream.KeysOf(regionName).Results()
+	pos, key := "0-0", stream.KeysOf(regionName).Results(0)
 	for {
 		got, err := stream.Read(context.Background(), r.redis.Client(), key, pos, 1, awaitLimit)
 		if err != nil || len(got) != 1 {
@@ -237,7 +237,7 @@ func TestResultsComeTwice(t *testing.T) {
 
 func (r *rig) repeatResults() {
 	r.t.Helper()
-	ctx, key := context.Background(), stream.KeysOf(regionName).Results()
+	ctx, key := context.Background(), stream.KeysOf(regionName).Results(0)
 	all, err := r.redis.Client().XRange(ctx, key, "-", "+").Result()
 	if err != nil || len(all) == 0 {
 		r.t.Fatalf("results: %d, %v", len(all), err)
@@ -249,7 +249,7 @@ func (r *rig) repeatResults() {
 
 func (r *rig) addResult(values map[string]any) string {
 	r.t.Helper()
-	id, err := r.redis.Client().XAdd(context.Background(), &redis.XAddArgs{Stream: stream.KeysOf(regionName).Results(), Values: values}).Result()
+	id, err := r.redis.Client().XAdd(context.Background(), &redis.XAddArgs{Stream: stream.KeysOf(regionName).Results(0), Values: values}).Result()
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -321,7 +321,7 @@ func TestResultsAreTrimmedBelowThePosition(t *testing.T) {
 			r.awaitClosed(fmt.Sprintf("u/s%d", i), crdt.RunID("m", "echo", "0"))
 		}
 		stop()
-		n, err := r.redis.Client().XLen(context.Background(), stream.KeysOf(regionName).Results()).Result()
+		n, err := r.redis.Client().XLen(context.Background(), stream.KeysOf(regionName).Results(0)).Result()
 		if err != nil || n > 700 {
 			t.Errorf("%d results are left of 900 or more: %v", n, err)
 		}

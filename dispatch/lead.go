@@ -59,11 +59,11 @@ func (d *Dispatch) join(l *Lead, pos stream.ID) {
 	health := &stream.Health{Log: d.cfg.Logger, Now: d.cfg.Now}
 	ctl := &control{redis: l.cmd, key: keys.Control()}
 	l.outbox = &outbox{
-		cfg: &d.cfg, met: d.met, limits: limits{region: d.cfg.Region, unserved: d.cfg.UnservedAfter},
+		cfg: &d.cfg, met: d.met, limits: limits{region: d.cfg.Region, unserved: d.cfg.UnservedAfter}, group: d.cfg.label(),
 		jobs: jobs{redis: l.cmd, keys: keys}, control: ctl, health: health, inbox: l.inbox, sessions: map[string]*tracked{},
 	}
 	l.results = &results{
-		cfg: &d.cfg, met: d.met, reader: l.reader, redis: l.cmd, key: keys.Results(), control: ctl, health: health, pos: pos,
+		cfg: &d.cfg, met: d.met, reader: l.reader, redis: l.cmd, key: keys.Results(d.cfg.Group), control: ctl, health: health, pos: pos,
 	}
 	l.roster = &roster{redis: l.cmd, keys: keys, jobs: l.outbox.jobs, inbox: l.inbox, health: health, met: d.met}
 }
@@ -92,7 +92,7 @@ func (l *Lead) Sweep(ctx context.Context) { l.roster.sweep(ctx) }
 func (l *Lead) Close() {
 	l.unwatch()
 	l.hangUp()
-	l.outbox.met.none()
+	l.outbox.met.none(l.outbox.group)
 }
 
 // hangUp ends what waits for Redis.

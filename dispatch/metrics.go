@@ -8,9 +8,9 @@ import (
 
 // metrics count what dispatch does; their label values are the constants below.
 type metrics struct {
-	tracked   prometheus.Gauge       // sessions with open answers that are watched
-	open      prometheus.Gauge       // answers to bring
-	oldest    prometheus.Gauge       // age of the oldest of them
+	tracked   *prometheus.GaugeVec   // group: sessions with open answers that are watched
+	open      *prometheus.GaugeVec   // group: answers to bring
+	oldest    *prometheus.GaugeVec   // group: age of the oldest of them
 	jobs      *prometheus.CounterVec // reason: why a job was added
 	closed    *prometheus.CounterVec // reason: why the leader closed an answer
 	reports   *prometheus.CounterVec // verdict
@@ -38,13 +38,13 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "roam_dispatch_" + name, Help: help}, labels)
 	}
+	gauge := func(name, help string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "roam_dispatch_" + name, Help: help}, []string{"group"})
+	}
 	m := &metrics{
-		tracked: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "roam_dispatch_tracked_sessions", Help: "Sessions with open answers that this leader brings."}),
-		open: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "roam_dispatch_open_answers", Help: "Answers that this leader brings and that are not closed."}),
-		oldest: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "roam_dispatch_oldest_answer_seconds", Help: "Time since the oldest of the open answers was asked for."}),
+		tracked:  gauge("tracked_sessions", "Sessions with open answers that this leader brings, by Raft group."),
+		open:     gauge("open_answers", "Answers that this leader brings and that are not closed, by Raft group."),
+		oldest:   gauge("oldest_answer_seconds", "Time since the oldest of the open answers was asked for, by Raft group."),
 		jobs:     counter("jobs_total", "Jobs added to Redis, by why.", "reason"),
 		closed:   counter("closed_total", "Answers that the leader closed itself, by why.", "reason"),
 		reports:  counter("reports_total", "Workers' reports, by verdict.", "verdict"),
@@ -62,9 +62,9 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	return m, errors.Join(errs...)
 }
 
-// none is for a node that no longer leads: others bring its answers.
-func (m *metrics) none() {
-	for _, g := range []prometheus.Gauge{m.tracked, m.open, m.oldest} {
-		g.Set(0)
+// none is for a node that no longer leads a group: others bring its answers.
+func (m *metrics) none(group string) {
+	for _, g := range []*prometheus.GaugeVec{m.tracked, m.open, m.oldest} {
+		g.WithLabelValues(group).Set(0)
 	}
 }

@@ -43,6 +43,7 @@ func (t *tracked) by(at time.Time) {
 type outbox struct {
 	cfg     *Config
 	met     *metrics
+	group   string // label of its gauges
 	limits  limits
 	jobs    jobs
 	control *control
@@ -87,7 +88,7 @@ func (o *outbox) round(ctx context.Context, all bool) error {
 	if err := o.perform(ctx, o.plan(look)); err != nil {
 		return err
 	}
-	o.met.tracked.Set(float64(len(o.sessions)))
+	o.met.tracked.WithLabelValues(o.group).Set(float64(len(o.sessions)))
 	return nil
 }
 
@@ -100,12 +101,12 @@ func (o *outbox) measure() {
 			oldest = t.oldest
 		}
 	}
-	o.met.open.Set(float64(open))
+	o.met.open.WithLabelValues(o.group).Set(float64(open))
 	age := time.Duration(0)
 	if oldest > 0 {
 		age = max(0, o.cfg.Now().Sub(time.UnixMilli(oldest.Wall())))
 	}
-	o.met.oldest.Set(age.Seconds())
+	o.met.oldest.WithLabelValues(o.group).Set(age.Seconds())
 }
 
 // absorb takes what is new, and returns the sessions to look at now: those that changed, or all that are due.
@@ -174,13 +175,13 @@ func (o *outbox) due(now time.Time) []string {
 
 // plan decides about the answers of some sessions. Those that no longer have any are forgotten.
 func (o *outbox) plan(look []string) *plan {
-	p := &plan{now: o.cfg.Now()}
+	p := &plan{now: o.cfg.Now(), group: o.cfg.Group}
 	for _, session := range look {
 		t := o.sessions[session]
 		if t == nil || p.bytes > maxRoundBytes {
 			continue // it stays due
 		}
-		part := &plan{now: p.now}
+		part := &plan{now: p.now, group: p.group}
 		var jobs map[string]*job
 		err := o.cfg.Commits.View(session, func(st crdt.Store) { jobs = o.planSession(part, st, session, t) })
 		if err != nil { // what was read is not to be trusted

@@ -27,7 +27,8 @@ type planned struct {
 // plan is what one round does.
 type plan struct {
 	now   time.Time
-	bytes int // about the size of adds
+	group uint32 // whose leader it is of
+	bytes int    // about the size of adds
 
 	closes, adds, checks []planned
 	drops                []entry
@@ -53,6 +54,7 @@ func (p *plan) add(d decision, a planned, st crdt.Store) {
 		a.track.by(d.at)
 	case enqueue:
 		a.msg = jobMessage(st, a.session, a.slot)
+		a.msg.Group = p.group
 		p.bytes += proto.Size(a.msg)
 		p.adds = append(p.adds, a)
 	case check:

@@ -62,7 +62,7 @@ func TestOldestAnswer(t *testing.T) {
 	if n, age := testutil.ToFloat64(met.open), testutil.ToFloat64(met.oldest); n != 3 || age != 60 {
 		t.Errorf("%v open, the oldest for %v s; want 3, 60", n, age)
 	}
-	met.none()
+	met.none("")
 	if n, age := testutil.ToFloat64(met.open), testutil.ToFloat64(met.oldest); n != 0 || age != 0 {
 		t.Errorf("%v open, the oldest for %v s; want none", n, age)
 	}

@@ -22,7 +22,7 @@ func TestReadsUntilClose(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := r.Open(); err != nil {
+	if _, _, err := r.Commits(0).Open(); err != nil {
 		t.Error(err)
 	}
 	if err := r.View("alice/trip", func(crdt.Store) {}); err != nil {
@@ -43,7 +43,7 @@ func TestLeadEndsWithTheRegion(t *testing.T) {
 	ran, led, leads := make(chan error, 1), make(chan error, 1), make(chan struct{})
 	go func() { ran <- r.Run(ctx) }()
 	go func() {
-		led <- r.Lead(context.Background(), func(ctx context.Context) error {
+		led <- r.Lead(context.Background(), 0, func(ctx context.Context) error {
 			close(leads)
 			<-ctx.Done()
 			return nil
@@ -54,7 +54,7 @@ func TestLeadEndsWithTheRegion(t *testing.T) {
 	if err := errors.Join(<-ran, <-led, r.Close()); err != nil {
 		t.Error(err)
 	}
-	if err := r.Lead(context.Background(), nil); err != nil {
+	if err := r.Lead(context.Background(), 0, nil); err != nil {
 		t.Error(err)
 	}
 }

@@ -27,7 +27,7 @@ type Cluster interface {
 }
 
 const (
-	// tendEvery is how often the leader looks for nodes to take in, and a new node for others to found the region with.
+	// tendEvery is how often a leader looks for nodes to take in, and a new node for others to found the region with.
 	tendEvery = 200 * time.Millisecond
 	// helloTimeout bounds one question to another node, changeTimeout one change of the group.
 	helloTimeout  = time.Second
@@ -58,72 +58,12 @@ func founders(ids []string) raft.Configuration {
 }
 
 // servers is the Raft group, as far as this node knows.
-func (r *Region) servers() []raft.Server {
-	f := r.raft.GetConfiguration()
+func (g *group) servers() []raft.Server {
+	f := g.raft.GetConfiguration()
 	if f.Error() != nil {
 		return nil
 	}
 	return f.Configuration().Servers
-}
-
-// found waits until this node belongs to a Raft group: it is taken into the one that there is, or the first by name of
-// the nodes that are expected founds one with all of them.
-func (r *Region) found(ctx context.Context) error {
-	if r.cfg.Expect == 1 {
-		return nil
-	}
-	look := time.NewTicker(tendEvery)
-	defer look.Stop()
-	said := ""
-	for len(r.servers()) == 0 {
-		ids, why := r.whyNotFound(ctx)
-		if why == "" {
-			r.cfg.Logger.Info("founding the region", "nodes", ids)
-			if err := r.raft.BootstrapCluster(founders(ids)).Error(); err != nil {
-				return fmt.Errorf("found the region: %w", err)
-			}
-			continue
-		}
-		if why != said {
-			r.cfg.Logger.Info("not part of the region yet", "why", why)
-			said = why
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-look.C:
-		}
-	}
-	return nil
-}
-
-// whyNotFound returns with whom this node is to found the region, or why it is not to.
-func (r *Region) whyNotFound(ctx context.Context) (ids []string, why string) {
-	members := r.alive()
-	switch {
-	case len(members) < r.cfg.Expect:
-		return nil, fmt.Sprintf("%d of %d nodes are up", len(members), r.cfg.Expect)
-	case len(members) > r.cfg.Expect:
-		return nil, fmt.Sprintf("%d nodes are up, and %d are to found the region: stop the others until it is founded",
-			len(members), r.cfg.Expect)
-	case members[0].ID != r.id:
-		return nil, "waiting for node " + members[0].Node + " to found it"
-	}
-	for _, m := range members {
-		if ids = append(ids, m.ID); m.ID == r.id {
-			continue
-		}
-		hello, err := r.hello(ctx, m)
-		switch {
-		case err != nil:
-			return nil, fmt.Sprintf("node %s does not answer: %v", m.Node, err)
-		case hello.Founded:
-			return nil, "node " + m.Node + " belongs to it already: waiting to be taken in"
-		case int(hello.Expect) != r.cfg.Expect:
-			return nil, fmt.Sprintf("node %s has --bootstrap-expect %d, this one %d", m.Node, hello.Expect, r.cfg.Expect)
-		}
-	}
-	return ids, ""
 }
 
 // alive are the live nodes of the region, by name.
@@ -155,20 +95,50 @@ func (r *Region) Hello(_ context.Context, req *peerpb.HelloRequest) (*peerpb.Hel
 	if req.Region != r.cfg.Region {
 		return nil, status.Errorf(codes.FailedPrecondition, "this node is of region %s, not %s", r.cfg.Region, req.Region)
 	}
-	return &peerpb.HelloReply{
-		Id: r.id, Expect: uint32(r.cfg.Expect), Founded: len(r.servers()) > 0, Leads: r.leading.Load(),
-		Applied: r.fsm.Applied(), Level: machine.FeatureLevel,
-	}, nil
+	all := r.all()
+	reply := &peerpb.HelloReply{
+		Id: r.id, Expect: uint32(r.cfg.Expect), Level: machine.FeatureLevel, Groups: uint32(len(all)), Wish: uint32(r.cfg.Groups),
+		Undecided: len(all) == 0, Draining: r.draining.Load(),
+	}
+	for _, g := range all {
+		s := &peerpb.GroupState{Founded: len(g.servers()) > 0, Leads: g.leading.Load(), Applied: g.fsm.Applied()}
+		reply.States = append(reply.States, s)
+		reply.Founded, reply.Leads = reply.Founded || s.Founded, reply.Leads || s.Leads
+	}
+	if len(all) > 0 {
+		reply.Applied = reply.States[0].Applied
+	}
+	return reply, nil
+}
+
+// groupsOf is how many groups a node says that there are, 0 if it does not know.
+func groupsOf(h *peerpb.HelloReply) int {
+	if h.Groups == 0 && !h.Undecided {
+		return 1 // a version that knows no other number
+	}
+	return int(h.Groups)
+}
+
+// stateOf is what a node is to a group.
+func stateOf(h *peerpb.HelloReply, group int) *peerpb.GroupState {
+	switch {
+	case group < len(h.States):
+		return h.States[group]
+	case group == 0 && len(h.States) == 0:
+		return &peerpb.GroupState{Founded: h.Founded, Leads: h.Leads, Applied: h.Applied}
+	}
+	return &peerpb.GroupState{}
 }
 
 // tend takes live nodes into the group, one change at a time, while this node leads.
-func (r *Region) tend(ctx context.Context) error {
+func (g *group) tend(ctx context.Context) error {
 	look := time.NewTicker(tendEvery)
 	defer look.Stop()
 	for {
-		if err := r.change(ctx); err != nil && ctx.Err() == nil {
-			r.cfg.Logger.Warn("change of the region's nodes", "err", err)
+		if err := g.change(ctx); err != nil && ctx.Err() == nil {
+			g.r.cfg.Logger.Warn("change of the region's nodes", "group", g.n, "err", err)
 		}
+		g.spread(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -179,61 +149,66 @@ func (r *Region) tend(ctx context.Context) error {
 
 // change makes at most one change: a node that has lost its directory replaces the one that it was, a new one follows
 // without a vote, and gets one when it has caught up, if one is free.
-func (r *Region) change(ctx context.Context) error {
-	servers := r.servers()
+func (g *group) change(ctx context.Context) error {
+	servers := g.servers()
 	voters := 0
 	for _, s := range servers {
 		if s.Suffrage == raft.Voter {
 			voters++
 		}
 	}
-	for _, m := range r.alive() {
+	for _, m := range g.r.alive() {
 		i := slices.IndexFunc(servers, func(s raft.Server) bool { return string(s.ID) == m.ID })
 		switch {
 		case i < 0:
-			return r.take(ctx, servers, m)
-		case servers[i].Suffrage != raft.Voter && voters < r.cfg.Expect && r.caughtUp(ctx, m):
-			r.cfg.Logger.Info("node gets its vote", "id", m.ID)
-			return r.raft.AddVoter(raft.ServerID(m.ID), raft.ServerAddress(m.ID), 0, changeTimeout).Error()
+			return g.take(ctx, servers, m)
+		case servers[i].Suffrage != raft.Voter && voters < g.r.cfg.Expect && g.caughtUp(ctx, m):
+			g.r.cfg.Logger.Info("node gets its vote", "group", g.n, "id", m.ID)
+			return g.raft.AddVoter(raft.ServerID(m.ID), raft.ServerAddress(m.ID), 0, changeTimeout).Error()
 		}
 	}
 	return nil
 }
 
-func (r *Region) take(ctx context.Context, servers []raft.Server, m wire.Member) error {
-	hello, err := r.hello(ctx, m)
+func (g *group) take(ctx context.Context, servers []raft.Server, m wire.Member) error {
+	hello, err := g.r.hello(ctx, m)
 	if err != nil {
 		return fmt.Errorf("node %s: %w", m.Node, err)
 	}
-	if hello.Founded {
-		return fmt.Errorf("node %s belongs to another group that calls itself %s: stop it, empty its --data, and start it again", m.Node, r.cfg.Region)
+	switch n := groupsOf(hello); {
+	case n == 0:
+		return nil // it is about to hear how many groups there are
+	case n != g.r.count:
+		return fmt.Errorf("node %s has %d Raft groups, this region %d: stop it, empty its --data, and start it again", m.Node, n, g.r.count)
+	case stateOf(hello, g.n).Founded:
+		return fmt.Errorf("node %s belongs to another group that calls itself %s: stop it, empty its --data, and start it again", m.Node, g.r.cfg.Region)
 	}
 	for _, s := range servers {
 		if nodeOf(s.ID) == m.Node {
-			r.cfg.Logger.Warn("node came back without its directory: what it was leaves the region", "was", s.ID, "is", m.ID)
-			return r.raft.RemoveServer(s.ID, 0, changeTimeout).Error()
+			g.r.cfg.Logger.Warn("node came back without its directory: what it was leaves the region", "group", g.n, "was", s.ID, "is", m.ID)
+			return g.raft.RemoveServer(s.ID, 0, changeTimeout).Error()
 		}
 	}
-	r.cfg.Logger.Info("node follows", "id", m.ID)
-	return r.raft.AddNonvoter(raft.ServerID(m.ID), raft.ServerAddress(m.ID), 0, changeTimeout).Error()
+	g.r.cfg.Logger.Info("node follows", "group", g.n, "id", m.ID)
+	return g.raft.AddNonvoter(raft.ServerID(m.ID), raft.ServerAddress(m.ID), 0, changeTimeout).Error()
 }
 
-func (r *Region) caughtUp(ctx context.Context, m wire.Member) bool {
-	hello, err := r.hello(ctx, m)
-	return err == nil && hello.Applied+closeEnough > r.fsm.Applied()
+func (g *group) caughtUp(ctx context.Context, m wire.Member) bool {
+	hello, err := g.r.hello(ctx, m)
+	return err == nil && stateOf(hello, g.n).Applied+closeEnough > g.fsm.Applied()
 }
 
 // catchUp waits until this node has applied all that was acknowledged before it came, and reports whether it has.
-func (r *Region) catchUp(ctx context.Context) bool {
+func (g *group) catchUp(ctx context.Context) bool {
 	look := time.NewTicker(catchUpLook)
 	defer look.Stop()
 	for frontier := uint64(0); ; {
 		switch {
-		case r.leading.Load() && r.Self() != "":
+		case g.leading.Load() && g.fsm.Self() != "":
 			return true
 		case frontier == 0:
-			frontier = r.frontier(ctx)
-		case r.fsm.Applied() >= frontier && r.Self() != "":
+			frontier = g.frontier(ctx)
+		case g.fsm.Applied() >= frontier && g.fsm.Self() != "":
 			return true
 		}
 		select {
@@ -245,47 +220,17 @@ func (r *Region) catchUp(ctx context.Context) bool {
 }
 
 // frontier asks the leader; 0 means that there was no answer.
-func (r *Region) frontier(ctx context.Context) uint64 {
-	id, _ := r.leader.now()
-	client, err := r.node(id)
+func (g *group) frontier(ctx context.Context) uint64 {
+	id, _ := g.leader.now()
+	client, err := g.r.node(id)
 	if err != nil {
 		return 0
 	}
 	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
 	defer cancel()
-	reply, err := client.Frontier(ctx, &peerpb.FrontierRequest{To: id})
+	reply, err := client.Frontier(ctx, &peerpb.FrontierRequest{To: id, Group: uint32(g.n)})
 	if err != nil {
 		return 0
 	}
 	return reply.Applied
-}
-
-// StepDown hands the lead to another node, if there is one and this node has it.
-func (r *Region) StepDown() error {
-	if !r.leading.Load() || len(r.servers()) == 1 {
-		return nil
-	}
-	_, done, ok := r.askRaft(context.Background())
-	if !ok {
-		return nil
-	}
-	defer done()
-	return r.raft.LeadershipTransfer().Error()
-}
-
-// Leads reports whether this node leads the region and has applied all that was committed before it did.
-func (r *Region) Leads() bool { return r.leading.Load() }
-
-// Leader is the peer address of the other node that leads the region, "" if there is none or it is not known.
-func (r *Region) Leader() string {
-	id, _ := r.leader.now()
-	if r.cfg.Cluster == nil || id == r.id {
-		return ""
-	}
-	for _, m := range r.cfg.Cluster.Members() {
-		if m.ID == id {
-			return m.Addr
-		}
-	}
-	return ""
 }

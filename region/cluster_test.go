@@ -22,7 +22,7 @@ import (
 
 // cluster is a region of several nodes on loopback, each of which can be stopped without a word and started again.
 type cluster struct {
-	t      *testing.T
+	t      testing.TB
 	config func(*Config)
 
 	mu    sync.Mutex
@@ -39,7 +39,7 @@ type clusterNode struct {
 	halt     func()
 }
 
-func newCluster(t *testing.T, n int, config func(*Config)) *cluster {
+func newCluster(t testing.TB, n int, config func(*Config)) *cluster {
 	c := &cluster{t: t, config: config, nodes: map[string]*clusterNode{}, conns: map[string]*grpc.ClientConn{}}
 	t.Cleanup(func() {
 		for _, conn := range c.conns {
@@ -216,7 +216,7 @@ func (c *cluster) leader() (name string) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		for n, node := range c.nodes {
-			if node.member.Alive && node.leading.Load() {
+			if node.member.Alive && node.Led() != 0 {
 				name = n
 				return true
 			}
@@ -333,7 +333,7 @@ func TestLostDirectory(t *testing.T) {
 	}
 	for name := range c.nodes {
 		if n := c.node(name); n.member.Alive {
-			if err := n.raft.Snapshot().Error(); err != nil {
+			if err := n.all()[0].raft.Snapshot().Error(); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -350,7 +350,7 @@ func TestLostDirectory(t *testing.T) {
 	}
 	c.until("the new node votes, and the old one is gone", func() bool {
 		votes := 0
-		for _, s := range c.node(lead).servers() {
+		for _, s := range c.node(lead).all()[0].servers() {
 			if string(s.ID) == old.id {
 				return false
 			}
@@ -393,7 +393,7 @@ func TestTornDirectory(t *testing.T) {
 		c.node(lead).put(t, "alice/trip", msg(fmt.Sprint(i), "text"))
 	}
 	c.equal()
-	if err := c.node(torn).raft.Snapshot().Error(); err != nil {
+	if err := c.node(torn).all()[0].raft.Snapshot().Error(); err != nil {
 		t.Fatal(err)
 	}
 	c.node(torn).halt()

@@ -2,13 +2,11 @@ package region
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
-	raftwal "github.com/hashicorp/raft-wal"
-	"github.com/hashicorp/raft-wal/metadb"
-	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 )
 
@@ -79,22 +77,13 @@ func syncDir(fs vfs.FS, dir string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// openLog opens the Raft log and finds the snapshots.
-func (r *Region) openLog() (raft.SnapshotStore, error) {
-	dir := filepath.Join(r.cfg.Dir, "raft")
-	logger := raftLog(r.cfg.Logger)
-	d := r.cfg.Disk
-	if d == nil {
-		r.meta = &metadb.BoltMetaDB{} // raft-wal does not close the one that it opens itself
-		wal, err := raftwal.Open(dir, raftwal.WithMetaStore(r.meta), raftwal.WithLogger(logger))
-		if err != nil {
-			return nil, err
-		}
-		r.wal = wal
-		return raft.NewFileSnapshotStoreWithLogger(dir, snapshotsKept, logger)
+// openSnapshots finds the group's snapshots.
+func (g *group) openSnapshots() (raft.SnapshotStore, error) {
+	if d := g.r.cfg.Disk; d != nil {
+		return d.Snapshots, nil
 	}
-	wal, err := raftwal.Open(dir, raftwal.WithMetaStore(d.Meta), raftwal.WithLogger(logger),
-		raftwal.WithSegmentFiler(segment.NewFiler(dir, d.Log)))
-	r.wal = wal
-	return d.Snapshots, err
+	if err := os.MkdirAll(g.dir("raft"), 0o755); err != nil {
+		return nil, err
+	}
+	return raft.NewFileSnapshotStoreWithLogger(g.dir("raft"), snapshotsKept, raftLog(g.r.cfg.Logger))
 }

@@ -44,7 +44,7 @@ func (s *started) pull(t *testing.T, from *started, maxBytes int) (moved bool) {
 // recomputed sums a partition's digest from scratch.
 func (s *started) recomputed(t *testing.T, p uint8) uint64 {
 	t.Helper()
-	sum, err := s.fsm.Recompute(p)
+	sum, err := s.of(p).fsm.Recompute(p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -304,7 +304,7 @@ func TestStateOlderThanTheLog(t *testing.T) {
 	dir := t.TempDir()
 	s := start(t, "beijing", dir)
 	s.put(t, "alice/trip", msg("m1", "one"))
-	if err := s.raft.Snapshot().Error(); err != nil {
+	if err := s.all()[0].raft.Snapshot().Error(); err != nil {
 		t.Fatal(err)
 	}
 	s.stop()

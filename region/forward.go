@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/region/machine"
 	"github.com/roamsync/roam/wire"
 	"github.com/roamsync/roam/wire/peerpb"
@@ -21,9 +22,9 @@ var (
 
 // forward has the leader commit a batch. Its puts become events here when they are applied here. Everything else is
 // the business of a leader, and of nobody who has ceased to be one.
-func (r *Region) forward(ctx context.Context, batch []*proposal) ([]machine.Result, error) {
+func (g *group) forward(ctx context.Context, batch []*proposal) ([]machine.Result, error) {
 	results := make([]machine.Result, len(batch))
-	req := &peerpb.ProposeRequest{}
+	req := &peerpb.ProposeRequest{Group: uint32(g.n)}
 	for i, p := range batch {
 		if p.cmd.Kind == machine.KindPut {
 			req.Commands = append(req.Commands, p.cmd.Encode())
@@ -34,13 +35,13 @@ func (r *Region) forward(ctx context.Context, batch []*proposal) ([]machine.Resu
 	if len(req.Commands) == 0 {
 		return results, nil
 	}
-	id, changed := r.leader.now()
-	client, err := r.node(id)
+	id, changed := g.leader.now()
+	client, err := g.r.node(id)
 	if err != nil {
 		return nil, err
 	}
 	req.To = id
-	ctx, cancel := context.WithTimeout(ctx, r.cfg.CommitDeadline)
+	ctx, cancel := context.WithTimeout(ctx, g.r.cfg.CommitDeadline)
 	defer cancel()
 	go func() { // a leader that hangs is not waited for once there is another; ends with this call
 		select {
@@ -50,10 +51,10 @@ func (r *Region) forward(ctx context.Context, batch []*proposal) ([]machine.Resu
 		}
 	}()
 	if _, err := client.Propose(ctx, req); err != nil {
-		r.metrics.forwardErrors.Inc()
+		g.r.metrics.forwardErrors.Inc()
 		return nil, fmt.Errorf("forward to %s: %w", id, err)
 	}
-	r.metrics.forwarded.Add(float64(len(req.Commands)))
+	g.r.metrics.forwarded.Add(float64(len(req.Commands)))
 	return results, nil
 }
 
@@ -72,10 +73,11 @@ func (r *Region) node(id string) (peerpb.NodeClient, error) {
 
 // Propose implements peerpb.NodeServer: it commits what entered by another node.
 func (r *Region) Propose(ctx context.Context, req *peerpb.ProposeRequest) (*peerpb.ProposeReply, error) {
-	if err := r.meant(req.To); err != nil {
+	g, err := r.meant(req.To, req.Group)
+	if err != nil {
 		return nil, err
 	}
-	if !r.leading.Load() {
+	if !g.leading.Load() {
 		return nil, status.Error(codes.Unavailable, "this node does not lead its region")
 	}
 	if len(req.Commands) > batchOps {
@@ -84,11 +86,11 @@ func (r *Region) Propose(ctx context.Context, req *peerpb.ProposeRequest) (*peer
 	done := make(chan machine.Result, len(req.Commands))
 	for _, b := range req.Commands {
 		c, err := machine.DecodeCommand(b)
-		if err != nil || c.Kind != machine.KindPut {
-			return nil, status.Errorf(codes.InvalidArgument, "not a put: %v", err)
+		if err != nil || c.Kind != machine.KindPut || r.of(crdt.PartitionOf(c.Session)) != g {
+			return nil, status.Errorf(codes.InvalidArgument, "not a put of group %d: %v", g.n, err)
 		}
 		select {
-		case r.queue <- &proposal{cmd: c, since: time.Now(), done: done}:
+		case g.queue <- &proposal{cmd: c, since: time.Now(), done: done}:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -108,17 +110,21 @@ func (r *Region) Propose(ctx context.Context, req *peerpb.ProposeRequest) (*peer
 	return &peerpb.ProposeReply{}, nil
 }
 
-// meant refuses what was meant for whoever had this node's name or address before.
-func (r *Region) meant(to string) error {
+// meant refuses what was meant for whoever had this node's name or address before, and returns the group that is meant.
+func (r *Region) meant(to string, group uint32) (*group, error) {
 	if to != r.id {
-		return status.Errorf(codes.FailedPrecondition, "this is node %s, not %s", r.id, to)
+		return nil, status.Errorf(codes.FailedPrecondition, "this is node %s, not %s", r.id, to)
 	}
-	return nil
+	if all := r.all(); int(group) < len(all) {
+		return all[group], nil
+	}
+	return nil, status.Errorf(codes.Unavailable, "this node does not know of group %d", group)
 }
 
 // Frontier implements peerpb.NodeServer.
 func (r *Region) Frontier(_ context.Context, req *peerpb.FrontierRequest) (*peerpb.FrontierReply, error) {
-	if err := r.meant(req.To); err != nil {
+	g, err := r.meant(req.To, req.Group)
+	if err != nil {
 		return nil, err
 	}
 	_, done, ok := r.askRaft(context.Background())
@@ -126,8 +132,8 @@ func (r *Region) Frontier(_ context.Context, req *peerpb.FrontierRequest) (*peer
 		return nil, status.Error(codes.Unavailable, "this node is stopping")
 	}
 	defer done()
-	if !r.leading.Load() || r.raft.VerifyLeader().Error() != nil || r.Self() == "" {
+	if !g.leading.Load() || g.raft.VerifyLeader().Error() != nil || g.fsm.Self() == "" {
 		return nil, status.Error(codes.Unavailable, "this node does not lead its region")
 	}
-	return &peerpb.FrontierReply{Applied: r.fsm.Applied()}, nil
+	return &peerpb.FrontierReply{Applied: g.fsm.Applied()}, nil
 }

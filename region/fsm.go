@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -19,8 +20,8 @@ import (
 type fsm struct {
 	*machine.Machine
 	db    *pebble.DB
-	watch *watchers
-	fatal func(error) // the disk failed: stop the process rather than guess
+	tell  func([]wire.Event) // those who watch
+	fatal func(error)        // the disk failed: stop the process rather than guess
 	// fetch replaces the state by that of another node, which has applied at least that index.
 	fetch func(index uint64) error
 	held  uint64 // the last entry in the log when the node started: up to it, entries are replayed
@@ -81,7 +82,7 @@ func (m *fsm) Restore(r io.ReadCloser) error {
 		m.fatal(err)
 		return err
 	}
-	m.watch.tell([]wire.Event{{Reset: true}})
+	m.tell([]wire.Event{{Reset: true}})
 	return nil
 }
 
@@ -93,42 +94,48 @@ func readReference(r io.Reader) (index uint64, err error) {
 	return binary.BigEndian.Uint64(b[:]), nil
 }
 
-// watchers are told of every event, in apply order.
+// everyGroup watches the events of all groups.
+const everyGroup = -1
+
+// watchers are told of every event of their group, in apply order.
 type watchers struct {
 	mu   sync.Mutex
-	list atomic.Pointer[[]*func([]wire.Event)]
+	list atomic.Pointer[[]*watcher]
+}
+
+type watcher struct {
+	group int
+	fn    func([]wire.Event)
 }
 
 func newWatchers() *watchers {
 	w := &watchers{}
-	w.list.Store(&[]*func([]wire.Event){})
+	w.list.Store(&[]*watcher{})
 	return w
 }
 
-func (w *watchers) add(fn func([]wire.Event)) (stop func()) {
-	w.change(func(l []*func([]wire.Event)) []*func([]wire.Event) { return append(l, &fn) })
+func (w *watchers) add(group int, fn func([]wire.Event)) (stop func()) {
+	one := &watcher{group, fn}
+	w.change(func(l []*watcher) []*watcher { return append(l, one) })
 	return func() {
-		w.change(func(l []*func([]wire.Event)) []*func([]wire.Event) {
-			kept := l[:0]
-			for _, f := range l {
-				if f != &fn {
-					kept = append(kept, f)
-				}
-			}
-			return kept
+		w.change(func(l []*watcher) []*watcher {
+			return slices.DeleteFunc(l, func(o *watcher) bool { return o == one })
 		})
 	}
 }
 
-func (w *watchers) change(edit func([]*func([]wire.Event)) []*func([]wire.Event)) {
+func (w *watchers) change(edit func([]*watcher) []*watcher) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	l := edit(append([]*func([]wire.Event){}, *w.list.Load()...))
+	l := edit(slices.Clone(*w.list.Load()))
 	w.list.Store(&l)
 }
 
-func (w *watchers) tell(events []wire.Event) {
-	for _, fn := range *w.list.Load() {
-		(*fn)(events)
+// tell tells who watches of what the group has applied.
+func (g *group) tell(events []wire.Event) {
+	for _, w := range *g.r.watch.list.Load() {
+		if w.group == everyGroup || w.group == g.n {
+			w.fn(events)
+		}
 	}
 }

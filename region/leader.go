@@ -9,7 +9,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// leader is who leads the region, as this node knows it.
+// leader is who leads a group, as this node knows it.
 type leader struct {
 	mu      sync.Mutex
 	id      string
@@ -59,11 +59,9 @@ func (l *leader) follow(ctx context.Context, r *raft.Raft) error {
 	}
 }
 
-// Lead runs fn while this node leads its region and has applied all that was committed before. fn's context ends
-// with the leadership; Lead waits for fn, and runs it again in the next term. Lead returns when ctx ends, or with
-// fn's error if fn fails while it leads.
-func (r *Region) Lead(ctx context.Context, fn func(context.Context) error) error {
-	ctx, done, ok := r.askRaft(ctx)
+// Lead is Region.Lead, for one group.
+func (g *group) Lead(ctx context.Context, fn func(context.Context) error) error {
+	ctx, done, ok := g.r.askRaft(ctx)
 	if !ok {
 		return nil
 	}
@@ -73,13 +71,13 @@ func (r *Region) Lead(ctx context.Context, fn func(context.Context) error) error
 		_, ok := o.Data.(raft.RaftState)
 		return ok
 	})
-	r.raft.RegisterObserver(obs)
-	defer r.raft.DeregisterObserver(obs)
+	g.raft.RegisterObserver(obs)
+	defer g.raft.DeregisterObserver(obs)
 	poll := time.NewTicker(heartbeat)
 	defer poll.Stop()
 	for {
-		if r.raft.State() == raft.Leader && r.raft.Barrier(r.cfg.CommitDeadline).Error() == nil {
-			if err := r.leadOnce(ctx, changes, fn); err != nil && ctx.Err() == nil {
+		if g.raft.State() == raft.Leader && g.raft.Barrier(g.r.cfg.CommitDeadline).Error() == nil {
+			if err := g.leadOnce(ctx, changes, fn); err != nil && ctx.Err() == nil {
 				return err
 			}
 		}
@@ -92,7 +90,7 @@ func (r *Region) Lead(ctx context.Context, fn func(context.Context) error) error
 	}
 }
 
-func (r *Region) leadOnce(ctx context.Context, changes <-chan raft.Observation, fn func(context.Context) error) error {
+func (g *group) leadOnce(ctx context.Context, changes <-chan raft.Observation, fn func(context.Context) error) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	done := make(chan error, 1)
@@ -102,7 +100,7 @@ func (r *Region) leadOnce(ctx context.Context, changes <-chan raft.Observation, 
 	for {
 		select {
 		case err := <-done:
-			if ctx.Err() != nil || r.raft.State() != raft.Leader {
+			if ctx.Err() != nil || g.raft.State() != raft.Leader {
 				return nil
 			}
 			if err == nil {
@@ -112,7 +110,7 @@ func (r *Region) leadOnce(ctx context.Context, changes <-chan raft.Observation, 
 		case <-changes:
 		case <-poll.C:
 		}
-		if r.raft.State() != raft.Leader {
+		if g.raft.State() != raft.Leader {
 			stop()
 		}
 	}

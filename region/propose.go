@@ -45,12 +45,16 @@ func (p *proposal) end(res machine.Result) {
 // Submit takes a put for its turn: the order of Submit is the order of the log. The put's Event, or its Fail, tells
 // what became of it. Submit does not wait: a full queue is wire.ErrUnavailable.
 func (r *Region) Submit(p *wire.Put) error {
+	g := r.of(crdt.PartitionOf(p.Session))
+	if g == nil {
+		return errUnknown
+	}
 	c := &machine.Command{
 		Kind: machine.KindPut, Session: p.Session, Floor: p.Floor, Ops: p.Ops, Tag: p.Tag, Entry: r.entry,
 	}
 	next := &proposal{cmd: c, since: time.Now(), fail: p.Fail, spans: r.proposing(p.Ops)}
 	select {
-	case r.queue <- next:
+	case g.queue <- next:
 		return nil
 	default:
 		next.spans.end(wire.ErrUnavailable)
@@ -59,66 +63,92 @@ func (r *Region) Submit(p *wire.Put) error {
 	}
 }
 
-// Answer commits workers' reports, and with them the position in the results stream up to which they were read.
-func (r *Region) Answer(ctx context.Context, ops []*crdt.Op, position string) ([]crdt.Held, error) {
-	res, err := r.do(ctx, &machine.Command{Kind: machine.KindAnswer, Ops: ops, Position: position})
-	return res.Held, err
+// answer is Commits.Answer. Of sessions of other groups this one knows nothing.
+func (g *group) answer(ctx context.Context, ops []*crdt.Op, position string) ([]crdt.Held, error) {
+	held := make([]crdt.Held, len(ops))
+	var own []*crdt.Op
+	var at []int
+	for i, op := range ops {
+		if g.mask&(1<<crdt.PartitionOf(op.Session)) == 0 {
+			held[i].Verdict = crdt.Unknown
+			continue
+		}
+		own, at = append(own, op), append(at, i)
+	}
+	res, err := g.do(ctx, &machine.Command{Kind: machine.KindAnswer, Ops: own, Position: position})
+	for i, h := range res.Held {
+		held[at[i]] = h
+	}
+	return held, err
 }
 
 // Ingest commits records of another origin's feed and returns its cursor then. Fewer than all may have been taken,
 // without an error: those whose causes are not here are to come again.
 func (r *Region) Ingest(ctx context.Context, rs wire.Records) (uint64, error) {
-	res, err := r.do(ctx, &machine.Command{Kind: machine.KindIngest, Records: rs})
+	g := r.of(rs.Partition)
+	if g == nil {
+		return 0, errUnknown
+	}
+	res, err := g.do(ctx, &machine.Command{Kind: machine.KindIngest, Records: rs})
 	return res.Cursor, err
 }
 
-// AddPeer commits that another region was met.
+// AddPeer commits that another region was met, in the first group.
 func (r *Region) AddPeer(ctx context.Context, name string) error {
-	_, err := r.do(ctx, &machine.Command{Kind: machine.KindPeer, Peer: name})
+	g := r.of(0)
+	if g == nil {
+		return errUnknown
+	}
+	_, err := g.do(ctx, &machine.Command{Kind: machine.KindPeer, Peer: name})
 	return err
 }
 
-// Renew goes on under a new incarnation, unless that has happened already: lost names the one that has failed.
+// Renew has the group that issues as lost, which has failed, go on under a new incarnation, unless that has happened
+// already.
 func (r *Region) Renew(ctx context.Context, lost crdt.Origin, why string) error {
-	if lost == "" || r.Self() != lost {
-		return nil
+	for _, g := range r.all() {
+		if lost == "" || g.fsm.Self() != lost {
+			continue
+		}
+		r.cfg.Logger.Error("this region has lost ops that others hold, and goes on under a new incarnation", "lost", lost,
+			"group", g.n, "why", why)
+		r.metrics.renewed.Inc()
+		return g.renew(ctx, lost, why)
 	}
-	r.cfg.Logger.Error("this region has lost ops that others hold, and goes on under a new incarnation", "lost", lost, "why", why)
-	r.metrics.renewed.Inc()
-	return r.renew(ctx, lost, why)
+	return nil
 }
 
-func (r *Region) renew(ctx context.Context, lost crdt.Origin, why string) error {
-	c, err := r.renewal(lost)
+func (g *group) renew(ctx context.Context, lost crdt.Origin, why string) error {
+	c, err := g.renewal(lost)
 	if err == nil {
-		_, err = r.do(ctx, c)
+		_, err = g.do(ctx, c)
 	}
 	if err == nil {
-		r.cfg.Logger.Info("new incarnation", "origin", r.Self(), "why", why)
+		g.r.cfg.Logger.Info("new incarnation", "group", g.n, "origin", g.fsm.Self(), "why", why)
 	}
 	return err
 }
 
 // renewal is the command for a new incarnation.
-func (r *Region) renewal(lost crdt.Origin) (*machine.Command, error) {
+func (g *group) renewal(lost crdt.Origin) (*machine.Command, error) {
 	var b [4]byte
 	if _, err := rand.Read(b[:]); err != nil {
 		return nil, fmt.Errorf("read randomness: %w", err)
 	}
 	// Seconds and randomness, so that neither a bad clock nor a bad source alone repeats a name.
-	inc := uint64(r.cfg.Now().Unix())<<32 | uint64(binary.BigEndian.Uint32(b[:]))
-	return &machine.Command{Kind: machine.KindRenew, Lost: lost, Next: crdt.NewOrigin(r.cfg.Region, inc)}, nil
+	inc := uint64(g.r.cfg.Now().Unix())<<32 | uint64(binary.BigEndian.Uint32(b[:]))
+	return &machine.Command{Kind: machine.KindRenew, Lost: lost, Next: crdt.NewOrigin(g.r.cfg.Region, inc)}, nil
 }
 
 // renewFirst commits a new incarnation past the queue: nothing that waits there may be numbered under the old one.
-func (r *Region) renewFirst(ctx context.Context, why string) error {
-	c, err := r.renewal(r.Self())
+func (g *group) renewFirst(ctx context.Context, why string) error {
+	c, err := g.renewal(g.fsm.Self())
 	if err != nil {
 		return err
 	}
-	if err := r.raft.Apply(machine.EncodeEntry([][]byte{c.Encode()}), r.cfg.CommitDeadline).Error(); err == nil {
-		r.proven = true
-		r.cfg.Logger.Info("new incarnation", "origin", r.Self(), "why", why)
+	if err := g.raft.Apply(machine.EncodeEntry([][]byte{c.Encode()}), g.r.cfg.CommitDeadline).Error(); err == nil {
+		g.proven = true
+		g.r.cfg.Logger.Info("new incarnation", "group", g.n, "origin", g.fsm.Self(), "why", why)
 		return nil
 	}
 	select { // the leadership may be over, which ends ctx
@@ -130,14 +160,14 @@ func (r *Region) renewFirst(ctx context.Context, why string) error {
 }
 
 // do proposes a command and waits for its result.
-func (r *Region) do(ctx context.Context, c *machine.Command) (machine.Result, error) {
-	if !r.leading.Load() {
+func (g *group) do(ctx context.Context, c *machine.Command) (machine.Result, error) {
+	if !g.leading.Load() {
 		return machine.Result{}, errNotLeader
 	}
 	done := make(chan machine.Result, 1)
-	next := &proposal{cmd: c, since: time.Now(), done: done, spans: r.proposing(c.Ops)}
+	next := &proposal{cmd: c, since: time.Now(), done: done, spans: g.r.proposing(c.Ops)}
 	select {
-	case r.queue <- next:
+	case g.queue <- next:
 	case <-ctx.Done():
 		next.spans.end(ctx.Err())
 		return machine.Result{}, ctx.Err()
@@ -152,23 +182,23 @@ func (r *Region) do(ctx context.Context, c *machine.Command) (machine.Result, er
 
 // propose is group commit: while one entry is being committed the next one fills. It alone stamps, so that stamps
 // grow in the order of the log.
-func (r *Region) propose(ctx context.Context) error {
+func (g *group) propose(ctx context.Context) error {
 	var clock crdt.Clock
 	for {
-		batch := r.fill(ctx)
+		batch := g.fill(ctx)
 		if batch == nil {
-			r.refuseRest()
+			g.refuseRest()
 			return nil
 		}
-		r.commit(ctx, &clock, batch)
+		g.commit(ctx, &clock, batch)
 	}
 }
 
 // fill waits for a proposal and takes what else is there.
-func (r *Region) fill(ctx context.Context) []*proposal {
+func (g *group) fill(ctx context.Context) []*proposal {
 	var batch []*proposal
 	select {
-	case p := <-r.queue:
+	case p := <-g.queue:
 		batch = append(batch, p)
 	case <-ctx.Done():
 		return nil
@@ -176,7 +206,7 @@ func (r *Region) fill(ctx context.Context) []*proposal {
 	ops, bytes := batch[0].cmd.Size()
 	for ops < batchOps && bytes < batchBytes {
 		select {
-		case p := <-r.queue:
+		case p := <-g.queue:
 			o, b := p.cmd.Size()
 			batch, ops, bytes = append(batch, p), ops+o, bytes+b
 		default:
@@ -188,24 +218,24 @@ func (r *Region) fill(ctx context.Context) []*proposal {
 
 // commit tries a batch until it is applied or its time is over. Trying again is safe: puts are known by their oids,
 // records by their numbers, reports by their offsets.
-func (r *Region) commit(ctx context.Context, clock *crdt.Clock, batch []*proposal) {
-	r.observe(batch)
+func (g *group) commit(ctx context.Context, clock *crdt.Clock, batch []*proposal) {
+	g.observe(batch)
 	start := time.Now()
 	for {
-		res, err := r.try(ctx, clock, batch)
+		res, err := g.try(ctx, clock, batch)
 		if err == nil {
-			r.metrics.commit.Observe(time.Since(start).Seconds())
+			g.r.metrics.commit.Observe(time.Since(start).Seconds())
 			for i, p := range batch {
 				p.end(res[i])
 			}
-			r.nudge()
+			g.nudge()
 			return
 		}
-		if ctx.Err() != nil || time.Since(batch[0].since) > r.cfg.CommitDeadline || errors.Is(err, errBroken) {
+		if ctx.Err() != nil || time.Since(batch[0].since) > g.r.cfg.CommitDeadline || errors.Is(err, errBroken) {
 			for _, p := range batch {
 				p.end(machine.Result{Err: fmt.Errorf("%w: %w", wire.ErrUnavailable, err)})
 			}
-			r.metrics.refused.WithLabelValues("deadline").Add(float64(len(batch)))
+			g.r.metrics.refused.WithLabelValues("deadline").Add(float64(len(batch)))
 			return
 		}
 		select {
@@ -217,26 +247,26 @@ func (r *Region) commit(ctx context.Context, clock *crdt.Clock, batch []*proposa
 
 // nudge tells the other nodes at once that the last entry is committed. Raft says so with the next entry, or else after
 // commitTimeout: if nothing waits to be the next one, an empty one is.
-func (r *Region) nudge() {
-	if r.cfg.Expect > 1 && r.leading.Load() && len(r.queue) == 0 {
-		r.raft.Apply(nil, r.cfg.CommitDeadline)
+func (g *group) nudge() {
+	if g.r.cfg.Expect > 1 && g.leading.Load() && len(g.queue) == 0 {
+		g.raft.Apply(nil, g.r.cfg.CommitDeadline)
 	}
 }
 
 var errBroken = errors.New("the node has stopped applying")
 
 // try takes a batch through Raft once, here or at the leader.
-func (r *Region) try(ctx context.Context, clock *crdt.Clock, batch []*proposal) ([]machine.Result, error) {
-	if !r.leading.Load() {
-		return r.forward(ctx, batch)
+func (g *group) try(ctx context.Context, clock *crdt.Clock, batch []*proposal) ([]machine.Result, error) {
+	if !g.leading.Load() {
+		return g.forward(ctx, batch)
 	}
-	clock.Observe(r.fsm.Stamp())
+	clock.Observe(g.fsm.Stamp())
 	cmds := make([][]byte, len(batch))
 	for i, p := range batch {
-		p.cmd.Stamp(clock, r.cfg.Now())
+		p.cmd.Stamp(clock, g.r.cfg.Now())
 		cmds[i] = p.cmd.Encode()
 	}
-	f := r.raft.Apply(machine.EncodeEntry(cmds), r.cfg.CommitDeadline)
+	f := g.raft.Apply(machine.EncodeEntry(cmds), g.r.cfg.CommitDeadline)
 	if err := f.Error(); err != nil {
 		return nil, err
 	}
@@ -250,10 +280,10 @@ func (r *Region) try(ctx context.Context, clock *crdt.Clock, batch []*proposal) 
 }
 
 // refuseRest ends what still waits when the node stops.
-func (r *Region) refuseRest() {
+func (g *group) refuseRest() {
 	for {
 		select {
-		case p := <-r.queue:
+		case p := <-g.queue:
 			p.end(machine.Result{Err: fmt.Errorf("the node is stopping: %w", wire.ErrUnavailable)})
 		default:
 			return

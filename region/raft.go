@@ -1,20 +1,17 @@
 package region
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/hashicorp/raft"
-
-	"github.com/roamsync/roam/region/machine"
 )
 
 const (
 	heartbeat = 250 * time.Millisecond
 	// commitTimeout is when the others learn of a commit that neither an entry nor a nudge has told them of. It also is
-	// how often an idle leader sends to each of them.
+	// how often an idle leader sends to each of them: with more groups it is more seldom, up to four times.
 	commitTimeout = 25 * time.Millisecond
 	// snapshotLook is how often Raft looks whether the log is to be cut.
 	snapshotLook = 10 * time.Second
@@ -25,71 +22,71 @@ const (
 	raftTimeout = 2 * time.Second
 )
 
-func (r *Region) openRaft() error {
-	snaps, err := r.openLog()
-	if err != nil {
-		return fmt.Errorf("raft log: %w", err)
+// openRaft begins to take part in the group.
+func (g *group) openRaft() error {
+	switch {
+	case g.r.lanes != nil:
+		g.transport = network(g.r, g.r.lanes.of(g.n))
+	case g.r.cfg.Stream != nil:
+		g.transport = network(g.r, g.r.cfg.Stream(g.r.id))
+	default:
+		_, g.transport = raft.NewInmemTransport(raft.ServerAddress(g.r.id))
 	}
-	r.log = &stallWatch{LogStore: r.wal, limit: r.cfg.StallLimit, fail: r.fail, metrics: r.metrics}
-	if err := errors.Join(r.checkSnapshot(snaps), r.checkLog()); err != nil {
-		return err
-	}
-	if r.cfg.Stream != nil {
-		r.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-			Stream: r.cfg.Stream(r.id), MaxPool: maxPool, Timeout: raftTimeout, Logger: raftLog(r.cfg.Logger),
-		})
-	} else {
-		_, r.transport = raft.NewInmemTransport(raft.ServerAddress(r.id))
-	}
-	cfg := r.raftConfig()
-	known, err := raft.HasExistingState(r.log, r.wal, snaps)
+	cfg := g.raftConfig()
+	known, err := raft.HasExistingState(g.log, g.stable, g.snaps)
 	if err != nil {
 		return fmt.Errorf("raft state: %w", err)
 	}
-	if !known && r.cfg.Expect == 1 {
-		if err := raft.BootstrapCluster(cfg, r.log, r.wal, snaps, r.transport, founders([]string{r.id})); err != nil {
+	if !known && g.r.cfg.Expect == 1 {
+		if err := raft.BootstrapCluster(cfg, g.log, g.stable, g.snaps, g.transport, founders([]string{g.r.id})); err != nil {
 			return fmt.Errorf("found the region: %w", err)
 		}
 	}
-	if r.fsm.held, err = r.log.LastIndex(); err != nil {
+	if g.fsm.held, err = g.log.LastIndex(); err != nil {
 		return fmt.Errorf("raft log: %w", err)
 	}
-	r.raft, err = r.newRaft(cfg, snaps)
+	g.raft, err = g.newRaft(cfg)
 	return err
 }
 
+func network(r *Region, stream raft.StreamLayer) raft.Transport {
+	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: stream, MaxPool: maxPool, Timeout: raftTimeout, Logger: raftLog(r.cfg.Logger),
+	})
+}
+
 // newRaft reads the log, at which Raft panics if it cannot be read.
-func (r *Region) newRaft(cfg *raft.Config, snaps raft.SnapshotStore) (_ *raft.Raft, err error) {
+func (g *group) newRaft(cfg *raft.Config) (_ *raft.Raft, err error) {
 	defer func() {
 		if why := recover(); why != nil {
 			err = fmt.Errorf("the Raft log cannot be read: %v: restore the directory, or empty it, and the node gets what it "+
 				"held from the others", why)
 		}
 	}()
-	return raft.NewRaft(cfg, r.fsm, r.log, r.wal, snaps, r.transport)
+	return raft.NewRaft(cfg, g.fsm, g.log, g.stable, g.snaps, g.transport)
 }
 
-func (r *Region) raftConfig() *raft.Config {
+func (g *group) raftConfig() *raft.Config {
 	c := raft.DefaultConfig()
-	c.LocalID = raft.ServerID(r.id)
+	c.LocalID = raft.ServerID(g.r.id)
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = heartbeat, heartbeat, heartbeat
-	c.CommitTimeout = commitTimeout
+	c.CommitTimeout = commitTimeout * time.Duration(min(g.r.count, 4))
 	c.NoSnapshotRestoreOnStart = true
-	c.SnapshotThreshold, c.TrailingLogs, c.SnapshotInterval = r.cfg.SnapshotEntries, r.cfg.TrailingEntries, snapshotLook
-	c.Logger = raftLog(r.cfg.Logger)
+	c.SnapshotThreshold, c.TrailingLogs, c.SnapshotInterval = g.r.cfg.SnapshotEntries, g.r.cfg.TrailingEntries, snapshotLook
+	c.Logger = raftLog(g.r.cfg.Logger)
 	return c
 }
 
 // checkSnapshot refuses a state that is older than what the log was cut to: a directory put together from parts.
-func (r *Region) checkSnapshot(snaps raft.SnapshotStore) error {
-	metas, err := snaps.List()
+func (g *group) checkSnapshot() error {
+	metas, err := g.snaps.List()
 	if err != nil {
 		return fmt.Errorf("raft snapshots: %w", err)
 	}
 	if len(metas) == 0 {
 		return nil
 	}
-	_, body, err := snaps.Open(metas[0].ID)
+	_, body, err := g.snaps.Open(metas[0].ID)
 	if err != nil {
 		return fmt.Errorf("raft snapshot: %w", err)
 	}
@@ -98,7 +95,7 @@ func (r *Region) checkSnapshot(snaps raft.SnapshotStore) error {
 	if err != nil {
 		return err
 	}
-	if have := r.fsm.Applied(); have < want {
+	if have := g.fsm.Applied(); have < want {
 		return fmt.Errorf("%w: the state is at entry %d but the log begins after %d: empty the directory, and the node gets "+
 			"what it held from the others", errTorn, have, want)
 	}
@@ -106,21 +103,17 @@ func (r *Region) checkSnapshot(snaps raft.SnapshotStore) error {
 }
 
 // checkLog refuses a log that ends before the state does: entries that this node has acknowledged are gone from it, since
-// raft-wal takes a block that does not read back for the end. A state that was taken from another node may be ahead.
-func (r *Region) checkLog() error {
-	last, err := r.log.LastIndex()
+// raft-wal, like Pebble, takes a block that does not read back for the end. A state that was taken from another node may be ahead.
+func (g *group) checkLog() error {
+	last, err := g.log.LastIndex()
 	if err != nil {
 		return fmt.Errorf("raft log: %w", err)
 	}
-	v, err := r.store.Get(machine.NodeKey(nodeTaken))
+	taken, err := g.taken()
 	if err != nil {
 		return err
 	}
-	have, taken := r.fsm.Applied(), uint64(0)
-	if v != nil {
-		taken = binary.BigEndian.Uint64(v)
-	}
-	if last < have && have > taken {
+	if have := g.fsm.Applied(); last < have && have > taken {
 		return fmt.Errorf("%w: the log ends at entry %d, but %d was applied: the disk of --data has lost or damaged part of it. "+
 			"Restore the directory, or empty it, and the node gets what it held from the others", errTorn, last, have)
 	}

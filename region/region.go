@@ -14,15 +14,12 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/hashicorp/raft"
-	raftwal "github.com/hashicorp/raft-wal"
-	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/region/machine"
-	"github.com/roamsync/roam/wire"
 	"github.com/roamsync/roam/wire/peerpb"
 )
 
@@ -31,14 +28,17 @@ type Config struct {
 	Region string
 	Node   string // unique in the region
 	Dir    string // made if absent
-	Disk   *Disk  // where Dir is; nil: on the machine's disk
+	Disk   *Disk  // where Dir is, for a region of one group; nil: on the machine's disk
 	// Stream makes what carries Raft between nodes, given this node's raft id; its addresses are raft ids. Nil: in
 	// memory, for a node alone.
 	Stream func(id string) raft.StreamLayer
 	// Cluster is the other nodes of the region. Nil: there are none.
 	Cluster Cluster
 	// Expect is how many nodes found the region, and how many of them vote. 0: 1.
-	Expect  int
+	Expect int
+	// Groups is how many Raft groups share the region's partitions: 1, 2, 4, 8 or 16, fixed when the region is founded. A
+	// node with another number is refused. 0: as many as the region has, and one if this node founds it.
+	Groups  int
 	Logger  *slog.Logger          // nil discards
 	Metrics prometheus.Registerer // nil keeps them private
 	Now     func() time.Time      // nil is time.Now
@@ -51,12 +51,14 @@ type Config struct {
 	CacheBytes int64
 	// MemtableBytes is what may be unflushed, and so replayed at a start. 0: 32 MiB.
 	MemtableBytes uint64
-	// SnapshotEntries is after how many entries the log is cut, but for the last TrailingEntries, which a node that was
+	// SnapshotEntries is after how many entries a group's log is cut, but for the last TrailingEntries, which a node that was
 	// away can still be brought up to date from. 0: 8192 and 10240.
 	SnapshotEntries, TrailingEntries uint64
 	// SessionEntries is about how many entries of a session's log stay: what is older is removed, in every region, once there
 	// are a quarter more. 0: all.
 	SessionEntries int
+
+	engine string // of the log, for measurements: engineWAL or enginePebble. "": what fits the number of groups
 }
 
 func (c *Config) check() error {
@@ -75,6 +77,12 @@ func (c *Config) check() error {
 	def(&c.Expect, 1)
 	if c.Expect != 1 && c.Expect != 3 && c.Expect != 5 {
 		return fmt.Errorf("%d nodes cannot found a region: 1, 3 or 5 do", c.Expect)
+	}
+	if !validGroups(c.Groups) && c.Groups != 0 {
+		return fmt.Errorf("%d Raft groups: 1, 2, 4, 8 or 16 share the partitions of a region", c.Groups)
+	}
+	if c.Disk != nil && c.Groups > 1 {
+		return errors.New("a Disk is for a region of one group")
 	}
 	if c.Expect > 1 && (c.Cluster == nil || c.Stream == nil) {
 		return errors.New("a region of several nodes needs a Cluster and a Stream")
@@ -101,29 +109,26 @@ func def[T comparable](v *T, d T) {
 // Region is this node's part in its region. See New.
 type Region struct {
 	peerpb.UnimplementedNodeServer
-	cfg       Config
-	id        string // raft id: the node's name, and what was drawn for its directory
-	entry     string // drawn for this process: what marks the puts that entered here
-	proven    bool   // nothing was numbered that this process does not know of, as far as a node alone can tell
-	ordered   bool   // this one is ending in order
-	db        *pebble.DB
-	log       *stallWatch
-	wal       *raftwal.WAL
-	meta      *metadb.BoltMetaDB
-	raft      *raft.Raft
-	store     store
-	fsm       *fsm
-	transport raft.Transport
-	watch     *watchers
-	queue     chan *proposal
-	ready     chan struct{}
-	leading   atomic.Bool // and all that was committed before is applied
-	leader    *leader
-	asking    asking
-	stopping  context.Context // ends what Raft waits for when the node stops
-	stop      context.CancelFunc
-	broken    chan error
-	metrics   *metrics
+	cfg      Config
+	id       string // raft id: the node's name, and what was drawn for its directory
+	entry    string // drawn for this process: what marks the puts that entered here
+	proven   bool   // nothing was numbered that this process does not know of, as far as a node alone can tell
+	ordered  bool   // this one is ending in order
+	count    int    // of groups; 0: not known yet
+	db       *pebble.DB
+	logs     logs
+	lanes    *lanes   // of the groups' connections; nil: there is one group, or no network
+	held     []*group // opened, or on the way; owned by New, then by Run
+	groups   atomic.Pointer[[]*group]
+	known    chan struct{} // closed when groups is there
+	watch    *watchers
+	ready    chan struct{}
+	draining atomic.Bool // the node is about to end: it does not want to lead
+	asking   asking
+	stopping context.Context // ends what Raft waits for when the node stops
+	stop     context.CancelFunc
+	broken   chan error
+	metrics  *metrics
 }
 
 // New opens a node's copy and starts nothing that outlives a failure. Whoever has a Region calls Run, or not, and in the end
@@ -133,26 +138,30 @@ func New(cfg Config) (*Region, error) {
 		return nil, err
 	}
 	r := &Region{
-		cfg: cfg, watch: newWatchers(), queue: make(chan *proposal, queueLength),
-		ready: make(chan struct{}), broken: make(chan error, 1), metrics: newMetrics(cfg.Metrics), leader: newLeader(),
-		entry: rand.Text()[:entryLength],
+		cfg: cfg, watch: newWatchers(), ready: make(chan struct{}), known: make(chan struct{}), broken: make(chan error, 1),
+		metrics: newMetrics(cfg.Metrics), entry: rand.Text()[:entryLength],
 	}
 	r.stopping, r.stop = context.WithCancel(context.Background())
 	if err := r.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.Dir, err), r.release())
 	}
-	r.showGauges()
+	cfg.Metrics.MustRegister(gauges{r})
 	return r, nil
 }
 
 func (r *Region) open() error {
-	if err := r.makeDirs(); err != nil {
-		return err
-	}
 	if err := r.openState(); err != nil {
 		return err
 	}
-	err := r.openRaft()
+	if r.count == 0 && r.cfg.Expect > 1 {
+		return nil // Run asks the others
+	}
+	if r.count == 0 {
+		if err := r.decide(max(r.cfg.Groups, 1)); err != nil {
+			return err
+		}
+	}
+	err := r.openGroups()
 	if errors.Is(err, errTorn) && r.cfg.Expect > 1 {
 		return r.discard(err)
 	}
@@ -168,7 +177,8 @@ func (r *Region) discard(why error) error {
 	}
 	r.stopping, r.stop = context.WithCancel(context.Background())
 	r.asking.ended = false
-	r.raft, r.transport, r.wal, r.meta, r.db = nil, nil, nil, nil, nil
+	count := r.count
+	r.held, r.logs, r.lanes, r.db = nil, nil, nil, nil
 	for _, sub := range subdirs {
 		if err := r.cfg.files().RemoveAll(filepath.Join(r.cfg.Dir, sub)); err != nil {
 			return err
@@ -179,10 +189,16 @@ func (r *Region) discard(why error) error {
 			return err
 		}
 	}
-	return errors.Join(r.makeDirs(), r.openState(), r.openRaft())
+	if err := r.openState(); err != nil {
+		return err
+	}
+	return errors.Join(r.decide(count), r.openGroups())
 }
 
 func (r *Region) openState() (err error) {
+	if err := r.makeDirs(); err != nil {
+		return err
+	}
 	cache := pebble.NewCache(r.cfg.CacheBytes)
 	defer cache.Unref()
 	opts := &pebble.Options{
@@ -198,25 +214,14 @@ func (r *Region) openState() (err error) {
 	if r.db, err = pebble.Open(filepath.Join(r.cfg.Dir, "state"), opts); err != nil {
 		return fmt.Errorf("state (is another process using it?): %w", err)
 	}
-	r.store = newStore(r.db)
-	if err := r.checkIdentity(); err != nil {
-		return err
-	}
-	if err := r.dirty(); err != nil {
-		return err
-	}
-	m, err := machine.New(machine.Config{
-		Region: r.cfg.Region, Entry: r.entry, Store: r.store, Watch: r.watch.tell, Tracer: r.cfg.Tracer,
-	})
-	r.fsm = &fsm{Machine: m, db: r.db, watch: r.watch, fatal: r.fail, fetch: r.fetch}
-	return err
+	return errors.Join(r.checkIdentity(), r.checkGroups(), r.dirty())
 }
 
 // checkIdentity refuses a directory that another node filled, and draws the raft id of a new one. A directory that
 // was lost gets another id: who comes back without what it has acknowledged is not who it was.
 func (r *Region) checkIdentity() error {
 	want := r.cfg.Region + "/" + r.cfg.Node
-	v, err := r.store.Get(machine.NodeKey(nodeIdentity))
+	v, err := r.own().Get(machine.NodeKey(nodeIdentity))
 	if err != nil {
 		return err
 	}
@@ -225,12 +230,13 @@ func (r *Region) checkIdentity() error {
 			return err
 		}
 		return errors.Join(r.db.Set(machine.NodeKey(nodeIdentity), []byte(want), pebble.NoSync),
+			r.db.Set(machine.NodeKey(nodeGroups), []byte{0}, pebble.NoSync),
 			r.db.Set(machine.NodeKey(nodeID), []byte(r.id), pebble.NoSync), r.db.Flush())
 	}
 	if string(v) != want {
 		return fmt.Errorf("it belongs to node %s, not %s: give this node a directory of its own", v, want)
 	}
-	id, err := r.store.Get(machine.NodeKey(nodeID))
+	id, err := r.own().Get(machine.NodeKey(nodeID))
 	r.id = string(id)
 	return err
 }
@@ -238,7 +244,7 @@ func (r *Region) checkIdentity() error {
 // formerID draws the raft id of a new directory. In one that a version before 0.3 made it is the node's name.
 func (r *Region) formerID() (string, error) {
 	const identity = "identity"
-	v, err := r.store.Get(machine.MetaKey(identity))
+	v, err := r.own().Get(machine.MetaKey(identity))
 	if v == nil {
 		return r.cfg.Node + "." + strings.ToLower(rand.Text()[:entryLength]), err
 	}
@@ -249,7 +255,8 @@ const (
 	nodeIdentity = "identity" // region/node
 	nodeID       = "id"       // raft id
 	nodeClean    = "clean"    // there while no process runs, if the last one ended in order
-	nodeTaken    = "taken"    // Raft index of the state that was last taken from another node, 8 bytes
+	nodeTaken    = "taken"    // Raft index of the state that was last taken from another node, 8 bytes; of groups: /group follows
+	nodeGroups   = "groups"   // how many groups the region has, 1 byte; 0: not known yet. Not there: one, as before 0.4
 )
 
 // entryLength is how many characters of 5 random bits tell processes and directories apart.
@@ -257,7 +264,7 @@ const entryLength = 10
 
 // dirty notes how the process before ended, and that this one has not ended yet.
 func (r *Region) dirty() error {
-	v, err := r.store.Get(machine.NodeKey(nodeClean))
+	v, err := r.own().Get(machine.NodeKey(nodeClean))
 	if r.proven = v != nil; !r.proven || err != nil {
 		return err
 	}
@@ -277,22 +284,19 @@ func (r *Region) halt() error {
 	r.stop()
 	r.lastAnswers()
 	var errs []error
-	if r.raft != nil {
-		errs = append(errs, r.raft.Shutdown().Error())
+	for _, g := range r.held {
+		errs = append(errs, g.halt())
 	}
-	if c, ok := r.transport.(raft.WithClose); ok {
-		errs = append(errs, c.Close())
+	if r.lanes != nil {
+		errs = append(errs, r.lanes.close())
 	}
 	return errors.Join(errs...)
 }
 
 func (r *Region) release() error {
 	errs := []error{r.halt()}
-	if r.wal != nil {
-		errs = append(errs, r.wal.Close())
-	}
-	if r.meta != nil {
-		errs = append(errs, r.meta.Close())
+	if r.logs != nil {
+		errs = append(errs, r.logs.close())
 	}
 	if r.db != nil {
 		if r.ordered && errors.Join(errs...) == nil {
@@ -323,87 +327,39 @@ func (r *Region) Run(ctx context.Context) (err error) {
 			return nil
 		}
 	})
-	g.Go(func() error { return r.propose(ctx) })
-	g.Go(func() error { return r.leader.follow(ctx, r.raft) })
-	g.Go(func() error { return r.Lead(ctx, r.lead) })
+	g.Go(func() error { return r.work(ctx) })
+	return g.Wait()
+}
+
+// work finds out how many groups the region has, if that is not known, and then takes part in them.
+func (r *Region) work(ctx context.Context) error {
+	if err := r.settle(ctx); err != nil || r.count == 0 {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, grp := range r.all() {
+		g.Go(func() error { return grp.propose(ctx) })
+		g.Go(func() error { return grp.leader.follow(ctx, grp.raft) })
+		g.Go(func() error { return grp.Lead(ctx, grp.lead) })
+	}
 	g.Go(func() error { return r.join(ctx) })
 	return g.Wait()
 }
 
-// Ready is closed when the region can serve: its log is replayed and it has an incarnation.
+// Ready is closed when the region can serve: its logs are replayed and all groups have an incarnation.
 func (r *Region) Ready() <-chan struct{} { return r.ready }
-
-// lead is the leader's part: a region that must gets a new incarnation before it takes anything in, nodes are taken into the
-// group, and sessions are kept from becoming too long.
-func (r *Region) lead(ctx context.Context) error {
-	for r.fsm.MustRenew(r.cfg.Expect == 1, r.proven) {
-		why := "first start"
-		if r.Self() != "" {
-			why = "the last process did not end in order, and the disk of a node that is alone may have gone back"
-		}
-		if err := r.renewFirst(ctx, why); err != nil {
-			return err
-		}
-	}
-	r.leading.Store(true)
-	defer r.leading.Store(false)
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return r.tend(ctx) })
-	if r.cfg.SessionEntries > 0 {
-		g.Go(func() error { return r.trim(ctx) })
-	}
-	return g.Wait()
-}
 
 // join founds the region if it is this node's turn, and makes the node ready once it has all that was acknowledged.
 func (r *Region) join(ctx context.Context) error {
 	if err := r.found(ctx); err != nil {
 		return err
 	}
-	if r.catchUp(ctx) {
-		close(r.ready)
+	for _, g := range r.all() {
+		if !g.catchUp(ctx) {
+			return nil
+		}
 	}
+	close(r.ready)
 	<-ctx.Done()
 	return nil
 }
-
-// Watch has fn told of every event from now on, in apply order, on the apply goroutine: fn must not block.
-func (r *Region) Watch(fn func([]wire.Event)) (stop func()) { return r.watch.add(fn) }
-
-// View lets read look at one session as it is at this moment. The store is read only, and ends with read.
-func (r *Region) View(session string, read func(crdt.Store)) error { return r.fsm.View(session, read) }
-
-// Cursors returns how far each origin's feed of a partition is applied here, the own one included. It is not to be
-// changed.
-func (r *Region) Cursors(partition uint8) crdt.Vector { return r.fsm.Cursors(partition) }
-
-// Self returns the current incarnation, "" before the first.
-func (r *Region) Self() crdt.Origin { return r.fsm.Self() }
-
-// Origins returns all origins known here.
-func (r *Region) Origins() []crdt.Origin { return r.fsm.Origins() }
-
-// Feed returns records of a feed from one position on: at least one if there is one, up to maxBytes.
-func (r *Region) Feed(origin crdt.Origin, partition uint8, from uint64, maxBytes int) (wire.Records, error) {
-	return r.fsm.Feed(origin, partition, from, maxBytes)
-}
-
-// Position returns the running hash of a feed at f, if that is held here.
-func (r *Region) Position(origin crdt.Origin, partition uint8, f uint64) (wire.Position, bool) {
-	return r.fsm.Position(origin, partition, f)
-}
-
-// Open returns the answers that are not closed, and the position up to which results were read.
-func (r *Region) Open() (runs []wire.OpenRun, position string, err error) { return r.fsm.Open() }
-
-// Peers returns the other regions ever met.
-func (r *Region) Peers() []string {
-	all, err := r.fsm.Peers()
-	if err != nil {
-		r.fail(fmt.Errorf("read peers: %w", err))
-	}
-	return all
-}
-
-// Digest returns the sum of a partition's state: regions with equal cursors have equal digests.
-func (r *Region) Digest(partition uint8) (uint64, error) { return r.fsm.Digest(partition) }

@@ -3,7 +3,6 @@ package region
 import (
 	"context"
 	"errors"
-	"fmt"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -105,44 +104,13 @@ func TestPutIsKeptOverARestart(t *testing.T) {
 	}
 }
 
-func BenchmarkPut(b *testing.B) {
-	s := start(b, "beijing", b.TempDir())
-	done := make(chan struct{}, b.N)
-	s.Watch(func(evs []wire.Event) {
-		for range evs {
-			done <- struct{}{}
-		}
-	})
-	quiet := make(chan struct{})
-	drained := make(chan struct{})
-	go func() {
-		defer close(drained)
-		for {
-			select {
-			case <-s.events:
-			case <-quiet:
-				return
-			}
-		}
-	}()
-	defer func() { close(quiet); <-drained }()
-	const waiting = 1024
-	text := string(make([]byte, 256))
-	b.ReportAllocs()
-	b.ResetTimer()
-	sent := 0
-	send := func() {
-		op := msg(fmt.Sprintf("01J%020d", sent), text)
-		op.Session = fmt.Sprintf("alice/%d", sent%1000)
-		if err := s.Submit(&wire.Put{Session: op.Session, Ops: []*crdt.Op{op}, Tag: 1}); err != nil {
-			b.Fatal(err)
-		}
-		sent++
-	}
-	for got := 0; got < b.N; got++ {
-		for sent < b.N && sent-got < waiting {
-			send()
-		}
-		<-done
-	}
+// Self is what the first group issues as.
+func (s *started) Self() crdt.Origin { return s.Region.Self(0) }
+
+// Answer commits in the first group.
+func (s *started) Answer(ctx context.Context, ops []*crdt.Op, position string) ([]crdt.Held, error) {
+	return s.Commits(0).Answer(ctx, ops, position)
 }
+
+// Open is of the first group.
+func (s *started) Open() ([]wire.OpenRun, string, error) { return s.Commits(0).Open() }

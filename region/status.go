@@ -2,6 +2,7 @@ package region
 
 import (
 	"context"
+	"math/bits"
 	"slices"
 	"strings"
 	"sync"
@@ -12,17 +13,31 @@ import (
 	"github.com/roamsync/roam/wire"
 )
 
-// Status is a region as one of its nodes sees it. Indexes are Raft's.
+// Status is a region as one of its nodes sees it. Indexes are Raft's; those outside of Groups are of the first group.
 type Status struct {
-	ID       string       `json:"id"`     // raft id of this node
-	Leader   string       `json:"leader"` // raft id, "" for none
-	Leads    bool         `json:"leads"`  // this node does
-	Term     uint64       `json:"term"`
-	Applied  uint64       `json:"applied"`
-	FirstLog uint64       `json:"first_log"` // what is below can only be had as a whole state
-	LastLog  uint64       `json:"last_log"`
-	Level    uint32       `json:"level"` // newest format of a Raft entry that this node applies
-	Nodes    []NodeStatus `json:"nodes"`
+	ID       string        `json:"id"`     // raft id of this node
+	Leader   string        `json:"leader"` // raft id, "" for none
+	Leads    bool          `json:"leads"`  // this node does
+	Term     uint64        `json:"term"`
+	Applied  uint64        `json:"applied"`
+	FirstLog uint64        `json:"first_log"` // what is below can only be had as a whole state
+	LastLog  uint64        `json:"last_log"`
+	Level    uint32        `json:"level"` // newest format of a Raft entry that this node applies
+	Groups   []GroupStatus `json:"groups"`
+	Nodes    []NodeStatus  `json:"nodes"`
+}
+
+// GroupStatus is one Raft group as this node sees it.
+type GroupStatus struct {
+	Group      int    `json:"group"`
+	Partitions [2]int `json:"partitions"` // first and last
+	Leader     string `json:"leader"`
+	Leads      bool   `json:"leads"`
+	Origin     string `json:"origin"` // under which it issues, "" before the first
+	Term       uint64 `json:"term"`
+	Applied    uint64 `json:"applied"`
+	FirstLog   uint64 `json:"first_log"`
+	LastLog    uint64 `json:"last_log"`
 }
 
 // NodeStatus is what is known of one node of the region.
@@ -32,19 +47,19 @@ type NodeStatus struct {
 	Addr    string `json:"addr"` // "" if membership does not know it
 	Role    string `json:"role"` // "leader", "voter", "follower without a vote" or "not in the group"
 	Alive   bool   `json:"alive"`
-	Applied uint64 `json:"applied"`
+	Applied uint64 `json:"applied"` // in all groups together
+	Leads   []int  `json:"leads"`   // groups
 	Level   uint32 `json:"level"`
 	Error   string `json:"error,omitempty"` // why it did not answer
 }
 
 // Status asks all nodes of the region, each for at most a second.
 func (r *Region) Status(ctx context.Context) Status {
-	leader, _ := r.leader.now()
-	s := Status{
-		ID: r.id, Leader: leader, Leads: r.leading.Load(), Term: r.raft.CurrentTerm(), Applied: r.fsm.Applied(),
-		LastLog: r.raft.LastIndex(), Level: machine.FeatureLevel,
+	s := Status{ID: r.id, Level: machine.FeatureLevel, Groups: r.groupStatus()}
+	if len(s.Groups) > 0 {
+		g := s.Groups[0]
+		s.Leader, s.Leads, s.Term, s.Applied, s.FirstLog, s.LastLog = g.Leader, g.Leads, g.Term, g.Applied, g.FirstLog, g.LastLog
 	}
-	s.FirstLog, _ = r.log.FirstIndex() // 0 if it cannot be read: the process ends then anyway
 	members := []wire.Member{{Node: r.cfg.Node, ID: r.id, Alive: true}}
 	if r.cfg.Cluster != nil {
 		members = r.cfg.Cluster.Members()
@@ -52,13 +67,10 @@ func (r *Region) Status(ctx context.Context) Status {
 	for _, m := range members {
 		s.Nodes = append(s.Nodes, NodeStatus{Node: m.Node, ID: m.ID, Addr: m.Addr, Alive: m.Alive, Role: "not in the group"})
 	}
-	for _, srv := range r.servers() {
-		i := slices.IndexFunc(s.Nodes, func(n NodeStatus) bool { return n.ID == string(srv.ID) })
-		if i < 0 {
-			s.Nodes = append(s.Nodes, NodeStatus{Node: nodeOf(srv.ID), ID: string(srv.ID)})
-			i = len(s.Nodes) - 1
+	for n, g := range r.all()[:len(s.Groups)] {
+		for _, srv := range g.servers() {
+			s.serves(srv, n)
 		}
-		s.Nodes[i].Role = role(srv, leader)
 	}
 	var asking sync.WaitGroup
 	for i := range s.Nodes {
@@ -69,20 +81,47 @@ func (r *Region) Status(ctx context.Context) Status {
 	return s
 }
 
-func role(s raft.Server, leader string) string {
-	switch {
-	case string(s.ID) == leader:
-		return "leader"
-	case s.Suffrage == raft.Voter:
-		return "voter"
+func (r *Region) groupStatus() []GroupStatus {
+	all := []GroupStatus{}
+	for _, g := range r.all() {
+		leader, _ := g.leader.now()
+		s := GroupStatus{
+			Group: g.n, Partitions: [2]int{bits.TrailingZeros64(g.mask), bits.Len64(g.mask) - 1}, Leader: leader, Leads: g.leading.Load(),
+			Origin: string(g.fsm.Self()), Term: g.raft.CurrentTerm(), Applied: g.fsm.Applied(), LastLog: g.raft.LastIndex(),
+		}
+		s.FirstLog, _ = g.log.FirstIndex() // 0 if it cannot be read: the process ends then anyway
+		all = append(all, s)
 	}
-	return "follower without a vote"
+	return all
 }
+
+// serves notes what a node is to a group: the most that it is to any is its role.
+func (s *Status) serves(srv raft.Server, group int) {
+	i := slices.IndexFunc(s.Nodes, func(n NodeStatus) bool { return n.ID == string(srv.ID) })
+	if i < 0 {
+		s.Nodes = append(s.Nodes, NodeStatus{Node: nodeOf(srv.ID), ID: string(srv.ID)})
+		i = len(s.Nodes) - 1
+	}
+	n := &s.Nodes[i]
+	switch {
+	case n.ID == s.Groups[group].Leader:
+		n.Role, n.Leads = roleLeader, append(n.Leads, group)
+	case srv.Suffrage == raft.Voter && n.Role != roleLeader:
+		n.Role = "voter"
+	case n.Role != roleLeader && n.Role != "voter":
+		n.Role = "follower without a vote"
+	}
+}
+
+const roleLeader = "leader"
 
 func (r *Region) ask(ctx context.Context, n *NodeStatus) {
 	switch {
 	case n.ID == r.id:
-		n.Applied, n.Level = r.fsm.Applied(), machine.FeatureLevel
+		for _, g := range r.all() {
+			n.Applied += g.fsm.Applied()
+		}
+		n.Level = machine.FeatureLevel
 	case n.Addr == "":
 		n.Error = "membership does not know it"
 	default:
@@ -91,6 +130,9 @@ func (r *Region) ask(ctx context.Context, n *NodeStatus) {
 			n.Error = err.Error()
 			return
 		}
-		n.Applied, n.Level = hello.Applied, hello.Level
+		for g := range r.all() {
+			n.Applied += stateOf(hello, g).Applied
+		}
+		n.Level = hello.Level
 	}
 }

@@ -8,24 +8,26 @@ import (
 	"github.com/roamsync/roam/region/machine"
 )
 
-// store keeps a machine's state in Pebble.
+// store keeps a machine's state in Pebble, where all its keys bear a prefix.
 type store struct {
 	reader
 	db *pebble.DB
 }
 
-func newStore(db *pebble.DB) store { return store{reader{db}, db} }
+func newStore(db *pebble.DB, prefix []byte) store { return store{reader{db, prefix}, db} }
+
+// own is what is kept of the node alone.
+func (r *Region) own() store { return newStore(r.db, nil) }
 
 // Snapshot implements machine.Store.
 func (s store) Snapshot() machine.Snapshot {
 	snap := s.db.NewSnapshot()
-	return snapshot{reader{snap}, snap}
+	return snapshot{reader{snap, s.prefix}, snap}
 }
 
 // Batch implements machine.Store.
 func (s store) Batch() machine.Batch {
-	b := s.db.NewIndexedBatch()
-	return batch{reader{b}, b}
+	return &batch{b: s.db.NewBatch(), prefix: s.prefix}
 }
 
 type snapshot struct {
@@ -38,28 +40,48 @@ func (s snapshot) Close() error { return s.snap.Close() }
 
 // batch is durable with the entry that it comes from: the log brings back what a crash takes.
 type batch struct {
-	reader
-	b *pebble.Batch
+	b      *pebble.Batch
+	prefix []byte
 }
 
 // Set implements machine.Batch.
-func (b batch) Set(k, v []byte) error { return b.b.Set(k, v, nil) }
+func (b *batch) Set(k, v []byte) error {
+	op := b.b.SetDeferred(len(b.prefix)+len(k), len(v))
+	copy(op.Key[copy(op.Key, b.prefix):], k)
+	copy(op.Value, v)
+	return op.Finish()
+}
 
 // Delete implements machine.Batch.
-func (b batch) Delete(k []byte) error { return b.b.Delete(k, nil) }
+func (b *batch) Delete(k []byte) error {
+	op := b.b.DeleteDeferred(len(b.prefix) + len(k))
+	copy(op.Key[copy(op.Key, b.prefix):], k)
+	return op.Finish()
+}
 
 // Commit implements machine.Batch.
-func (b batch) Commit() error { return b.b.Commit(pebble.NoSync) }
+func (b *batch) Commit() error { return b.b.Commit(pebble.NoSync) }
 
 // Close implements machine.Batch.
-func (b batch) Close() error { return b.b.Close() }
+func (b *batch) Close() error { return b.b.Close() }
 
-// reader reads from a database, a snapshot of it, or a batch with what it has changed so far.
-type reader struct{ r pebble.Reader }
+// reader reads from a database or a snapshot of it.
+type reader struct {
+	r      pebble.Reader
+	prefix []byte
+}
+
+// key is where Pebble has a key.
+func (r reader) key(k []byte) []byte {
+	if len(r.prefix) == 0 {
+		return k
+	}
+	return append(append(make([]byte, 0, len(r.prefix)+len(k)), r.prefix...), k...)
+}
 
 // Get implements machine.Reader.
 func (r reader) Get(k []byte) ([]byte, error) {
-	v, closer, err := r.r.Get(k)
+	v, closer, err := r.r.Get(r.key(k))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, nil
 	}
@@ -72,7 +94,7 @@ func (r reader) Get(k []byte) ([]byte, error) {
 
 // Scan implements machine.Reader.
 func (r reader) Scan(lo, hi []byte, reverse bool, visit func(k, v []byte) bool) error {
-	it, err := r.r.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
+	it, err := r.r.NewIter(&pebble.IterOptions{LowerBound: r.key(lo), UpperBound: r.key(hi)})
 	if err != nil {
 		return err
 	}
@@ -80,7 +102,7 @@ func (r reader) Scan(lo, hi []byte, reverse bool, visit func(k, v []byte) bool) 
 	if reverse {
 		next, ok = it.Prev, it.Last
 	}
-	for more := ok(); more && visit(it.Key(), it.Value()); more = next() {
+	for more := ok(); more && visit(it.Key()[len(r.prefix):], it.Value()); more = next() {
 	}
 	return errors.Join(it.Error(), it.Close())
 }

@@ -51,16 +51,17 @@ func (c *checksum) add(k, v []byte) {
 
 // State implements peerpb.NodeServer. It reads from a snapshot of the database: writes go on.
 func (r *Region) State(req *peerpb.StateRequest, stream grpc.ServerStreamingServer[peerpb.StatePart]) error {
-	if err := r.meant(req.To); err != nil {
+	g, err := r.meant(req.To, req.Group)
+	if err != nil {
 		return err
 	}
-	snap := r.store.Snapshot()
+	snap := g.store.Snapshot()
 	defer snap.Close()
 	applied, err := machine.AppliedIn(snap)
 	if err != nil || applied < req.AtLeast {
 		return status.Errorf(codes.Unavailable, "entry %d is not applied here: %v", req.AtLeast, err)
 	}
-	r.cfg.Logger.Info("a node takes the state", "entry", applied)
+	r.cfg.Logger.Info("a node takes the state", "group", g.n, "entry", applied)
 	sum, size, part := newChecksum(), 0, &peerpb.StatePart{Applied: applied}
 	var cut error
 	lo, hi := machine.Shared()
@@ -86,30 +87,30 @@ func (r *Region) State(req *peerpb.StateRequest, stream grpc.ServerStreamingServ
 
 // fetch replaces this node's state by another's that has applied at least index. It tries until that is done or the
 // node stops, and runs on Raft's apply goroutine.
-func (r *Region) fetch(index uint64) error {
+func (g *group) fetch(index uint64) error {
 	for {
-		for _, m := range r.sources() {
+		for _, m := range g.sources() {
 			start := time.Now()
-			count, err := r.pull(r.stopping, m, index)
+			count, err := g.pull(g.r.stopping, m, index)
 			if err == nil {
-				r.metrics.transfers.Inc()
-				r.cfg.Logger.Info("took the state of another node", "from", m.ID, "keys", count, "took", time.Since(start))
+				g.r.metrics.transfers.Inc()
+				g.r.cfg.Logger.Info("took the state of another node", "group", g.n, "from", m.ID, "keys", count, "took", time.Since(start))
 				return nil
 			}
-			r.cfg.Logger.Warn("state of another node", "from", m.ID, "err", err)
+			g.r.cfg.Logger.Warn("state of another node", "group", g.n, "from", m.ID, "err", err)
 		}
 		select {
-		case <-r.stopping.Done():
-			return r.stopping.Err()
+		case <-g.r.stopping.Done():
+			return g.r.stopping.Err()
 		case <-time.After(fetchPause):
 		}
 	}
 }
 
 // sources are the other nodes, the leader first.
-func (r *Region) sources() []wire.Member {
-	lead, _ := r.leader.now()
-	all := slices.DeleteFunc(r.alive(), func(m wire.Member) bool { return m.ID == r.id })
+func (g *group) sources() []wire.Member {
+	lead, _ := g.leader.now()
+	all := slices.DeleteFunc(g.r.alive(), func(m wire.Member) bool { return m.ID == g.r.id })
 	slices.SortStableFunc(all, func(a, b wire.Member) int {
 		switch lead {
 		case a.ID:
@@ -124,18 +125,18 @@ func (r *Region) sources() []wire.Member {
 
 // pull stages a node's state in tables beside the database, and then swaps them in, all at once: with the state its
 // applied index, cursors and digests.
-func (r *Region) pull(ctx context.Context, from wire.Member, index uint64) (count uint64, err error) {
-	client, err := r.cfg.Cluster.Node(from.Addr)
+func (g *group) pull(ctx context.Context, from wire.Member, index uint64) (count uint64, err error) {
+	client, err := g.r.cfg.Cluster.Node(from.Addr)
 	if err != nil {
 		return 0, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := client.State(ctx, &peerpb.StateRequest{To: from.ID, AtLeast: index})
+	stream, err := client.State(ctx, &peerpb.StateRequest{To: from.ID, AtLeast: index, Group: uint32(g.n)})
 	if err != nil {
 		return 0, err
 	}
-	st := &staging{fs: r.cfg.files(), dir: filepath.Join(r.cfg.Dir, "staging"), db: r.db, sum: newChecksum()}
+	st := &staging{fs: g.r.cfg.files(), dir: g.dir("staging"), prefix: g.store.prefix, db: g.r.db, sum: newChecksum()}
 	if err := st.clear(); err != nil {
 		return 0, err
 	}
@@ -148,14 +149,14 @@ func (r *Region) pull(ctx context.Context, from wire.Member, index uint64) (coun
 		if err := st.add(part); err != nil {
 			return 0, err
 		}
-		r.metrics.transferred.Set(float64(st.sum.count))
+		g.r.metrics.transferred.Set(float64(st.sum.count))
 	}
 	taken := binary.BigEndian.AppendUint64(nil, st.applied)
-	if err := errors.Join(r.db.Set(machine.NodeKey(nodeTaken), taken, pebble.NoSync), r.db.Flush()); err != nil {
+	if err := errors.Join(g.r.db.Set(machine.NodeKey(g.named(nodeTaken)), taken, pebble.NoSync), g.r.db.Flush()); err != nil {
 		return 0, err
 	}
 	lo, hi := machine.Shared()
-	_, err = r.db.IngestAndExcise(ctx, st.tables, nil, nil, pebble.KeyRange{Start: lo, End: hi})
+	_, err = g.r.db.IngestAndExcise(ctx, st.tables, nil, nil, pebble.KeyRange{Start: g.store.key(lo), End: g.store.key(hi)})
 	return st.sum.count, err
 }
 
@@ -163,6 +164,7 @@ func (r *Region) pull(ctx context.Context, from wire.Member, index uint64) (coun
 type staging struct {
 	fs       vfs.FS
 	dir      string
+	prefix   []byte // of the keys in the database
 	db       *pebble.DB
 	sum      *checksum
 	last     []byte // key
@@ -222,10 +224,11 @@ func (s *staging) set(k, v []byte) error {
 		s.tables, s.size = append(s.tables, path), 0
 		s.writer = sstable.NewWriter(objstorageprovider.NewFileWritable(f), sstable.WriterOptions{TableFormat: s.db.TableFormat()})
 	}
+	at := append(slices.Clone(s.prefix), k...)
 	if s.size += len(k) + len(v); s.size > tableBytes {
-		return errors.Join(s.writer.Set(k, v), s.finish())
+		return errors.Join(s.writer.Set(at, v), s.finish())
 	}
-	return s.writer.Set(k, v)
+	return s.writer.Set(at, v)
 }
 
 func (s *staging) finish() error {

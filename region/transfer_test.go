@@ -90,7 +90,7 @@ func TestTransferIsTakenWholeOrNotAtAll(t *testing.T) {
 	}
 	for name := range c.nodes {
 		if n := c.node(name); n.member.Alive {
-			if err := n.raft.Snapshot().Error(); err != nil {
+			if err := n.all()[0].raft.Snapshot().Error(); err != nil {
 				t.Fatal(err)
 			}
 		}

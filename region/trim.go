@@ -11,23 +11,23 @@ import (
 // trimEvery is how often the leader looks for sessions that have become too long.
 const trimEvery = time.Second
 
-// trim keeps sessions at about Config.SessionEntries entries, until ctx ends. A trim that is not committed is tried again when its
+// trim keeps the group's sessions at about Config.SessionEntries entries, until ctx ends. A trim that is not committed is tried again when its
 // session grows.
-func (r *Region) trim(ctx context.Context) error {
-	g := machine.NewGrowth(r.cfg.SessionEntries)
-	defer r.Watch(g.Note)()
+func (g *group) trim(ctx context.Context) error {
+	growth := machine.NewGrowth(g.r.cfg.SessionEntries)
+	defer g.r.watch.add(g.n, growth.Note)()
 	look := time.NewTicker(trimEvery)
 	defer look.Stop()
 	for {
-		c, err := g.Trim(r.View)
+		c, err := growth.Trim(g.fsm.View)
 		if err != nil {
 			return fmt.Errorf("look for sessions to trim: %w", err)
 		}
 		if c != nil {
-			_, err = r.do(ctx, c)
+			_, err = g.do(ctx, c)
 		}
 		if c != nil && err == nil {
-			r.metrics.trims.Add(float64(len(c.Ops)))
+			g.r.metrics.trims.Add(float64(len(c.Ops)))
 			continue // there may be more
 		}
 		select {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -156,18 +157,22 @@ func (l *Links) admit(ctx context.Context) error {
 	return errSecret
 }
 
-// notLeader is what a stream that only the leader serves ends with on any other node: the trailer says who leads.
-func (l *Links) notLeader(stream grpc.ServerStream) error {
-	if addr := l.cfg.Leader(); addr != "" {
-		stream.SetTrailer(metadata.Pairs(leaderLabel, addr))
+// notLeader is what a stream that only the leader serves ends with on any other node: the trailer says who leads the first
+// of the partitions, and how many groups share all of them.
+func (l *Links) notLeader(stream grpc.ServerStream, partitions uint64) error {
+	hints := metadata.Pairs(groupsLabel, strconv.Itoa(l.cfg.Lead.Groups()))
+	if addr := l.cfg.Lead.Leader(partitions); addr != "" {
+		hints.Append(leaderLabel, addr)
 	}
+	stream.SetTrailer(hints)
 	return status.Error(codes.Unavailable, "this node does not lead its region")
 }
 
-// moved is the end of a stream whose server does not lead, and who does.
+// moved is the end of a stream whose server does not lead, who does, and among how many groups.
 type moved struct {
 	error
 	leader string
+	groups int // 0: it does not say
 }
 
 // Unwrap returns the stream's error.
@@ -175,10 +180,20 @@ func (m moved) Unwrap() error { return m.error }
 
 // withHint adds what the trailer of a stream that has ended says of the leader.
 func withHint(err error, stream grpc.ClientStream) error {
-	if leader := first(stream.Trailer(), leaderLabel); leader != "" {
-		return moved{err, leader}
+	leader := first(stream.Trailer(), leaderLabel)
+	groups, bad := strconv.Atoi(first(stream.Trailer(), groupsLabel))
+	if leader == "" && bad != nil {
+		return err
 	}
-	return err
+	return moved{err, leader, groups}
+}
+
+func groupsHint(err error) int {
+	var m moved
+	if errors.As(err, &m) {
+		return m.groups
+	}
+	return 0
 }
 
 func leaderHint(err error) string {

@@ -17,8 +17,8 @@ import (
 
 // link is a stream from one other region, while it lives: the shell of a feeds.Follower.
 type link struct {
-	l      *Links
-	region string
+	l *Links
+	lane
 	stream peerpb.Peer_FeedsClient
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -36,7 +36,7 @@ type link struct {
 var errSilent = errors.New("no heads were heard in time")
 
 // follow runs one stream until it ends.
-func (l *Links) follow(ctx context.Context, region, addr string) error {
+func (l *Links) follow(ctx context.Context, n lane, addr string) error {
 	if addr == "" {
 		return errors.New("no address is known")
 	}
@@ -48,18 +48,17 @@ func (l *Links) follow(ctx context.Context, region, addr string) error {
 	}
 	silent := time.AfterFunc(2*silentAfter, func() { cancel(errSilent) })
 	defer silent.Stop()
-	stream, err := peerpb.NewPeerClient(conn).Feeds(ctx)
+	stream, err := peerpb.NewPeerClient(conn).Feeds(n.asking(ctx))
 	if err != nil {
 		return err
 	}
 	k := &link{
-		l: l, region: region, stream: stream, ctx: ctx, cancel: cancel, kick: make(chan struct{}, 1),
-		follower: feeds.NewFollower(region, l.local, l.forksOf(region)),
+		l: l, lane: n, stream: stream, ctx: ctx, cancel: cancel, kick: make(chan struct{}, 1),
+		follower: feeds.NewFollower(n.region, l.local, l.forksOf(n), n.partitions),
 	}
 	defer k.running.Wait()
 	defer cancel(nil)
 	defer l.cfg.Source.Watch(k.watch)()
-	defer l.metrics.up.WithLabelValues(region).Set(0)
 	defer l.unlink(k)
 	k.running.Go(k.work)
 	for {
@@ -74,24 +73,6 @@ func (l *Links) follow(ctx context.Context, region, addr string) error {
 			}
 			return withHint(err, stream)
 		}
-	}
-}
-
-// forksOf returns what was found of a region's feeds, by the links to it before.
-func (l *Links) forksOf(region string) feeds.Forks {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.forks[region] == nil {
-		l.forks[region] = feeds.Forks{}
-	}
-	return l.forks[region]
-}
-
-func (l *Links) unlink(k *link) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.links[k.region] == k {
-		delete(l.links, k.region)
 	}
 }
 
@@ -114,9 +95,9 @@ func (k *link) signal() {
 	}
 }
 
-// watch runs on the region's apply goroutine.
+// watch runs on the region's apply goroutines.
 func (k *link) watch(events []wire.Event) {
-	k.applied.Or(partitionsOf(events))
+	k.applied.Or(partitionsOf(events) & k.partitions)
 	if k.waiting.Load() {
 		k.signal()
 	}
@@ -175,24 +156,14 @@ func (k *link) take(have *peerpb.Have) error {
 
 // takeHeads learns how far the peer is. The first heads make the link one that is up.
 func (k *link) takeHeads(h *peerpb.Heads) error {
-	k.l.mu.Lock()
-	if k.l.links[k.region] != k {
-		k.l.links[k.region] = k
-		k.l.cfg.Logger.Info("link up", "peer", k.region)
-		k.l.metrics.up.WithLabelValues(k.region).Set(1)
-	}
-	up := map[string]bool{}
-	for r := range k.l.links {
-		up[r] = true
-	}
-	k.l.mu.Unlock()
+	up := k.l.linked(k)
 	if err := k.do(func(f *feeds.Follower, now time.Time) error { return f.Heads(h, up, now) }); err != nil {
 		return err
 	}
 	for _, head := range h.Heads {
 		k.l.cfg.Pool.matrix.heads(k.region, crdt.Origin(head.Origin).ID(), head.F)
 	}
-	k.l.lag.heard(k.region, time.Now())
+	k.l.lag.heard(k.lane, time.Now())
 	return nil
 }
 

@@ -9,32 +9,33 @@ import (
 	"github.com/roamsync/roam/crdt"
 )
 
-// lag is how far this region is behind each other one, and they behind it, as their heads and acknowledgements say. It
-// is worked out when it is asked for. Regions are as many as membership admits.
+// lag is how far this region is behind each other one, and they behind it, in the partitions that this node follows, as
+// their heads and acknowledgements say. It is worked out when it is asked for. Lanes are as many as regions that
+// membership admits, times groups.
 type lag struct {
 	local  Local
 	matrix *matrix
 
-	mu      sync.Mutex // guards what follows
-	regions map[string]*pace
+	mu    sync.Mutex // guards what follows
+	lanes map[lane]*pace
 }
 
-// pace is when a region was heard last, and when it last had nothing that we lacked.
+// pace is when a lane was heard last, and when it last had nothing that we lacked.
 type pace struct{ heard, even time.Time }
 
 func newLag(local Local, m *matrix) *lag {
-	return &lag{local: local, matrix: m, regions: map[string]*pace{}}
+	return &lag{local: local, matrix: m, lanes: map[lane]*pace{}}
 }
 
-// heard is called when a region's heads have come.
-func (l *lag) heard(region string, now time.Time) {
-	even := l.behind(region) == 0
+// heard is called when heads have come.
+func (l *lag) heard(n lane, now time.Time) {
+	even := l.behind(n) == 0
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := l.regions[region]
+	p := l.lanes[n]
 	if p == nil {
 		p = &pace{even: now}
-		l.regions[region] = p
+		l.lanes[n] = p
 	}
 	p.heard = now
 	if even {
@@ -42,16 +43,19 @@ func (l *lag) heard(region string, now time.Time) {
 	}
 }
 
-// forget is for a node that no longer follows: another does.
-func (l *lag) forget() {
+// forget is for what this node no longer follows: another does.
+func (l *lag) forget(n lane) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	clear(l.regions)
+	delete(l.lanes, n)
 }
 
 // behind counts the ops that a region is known to hold and that are not applied here.
-func (l *lag) behind(region string) (n uint64) {
-	l.matrix.each(region, func(id crdt.OriginID, p uint8, f uint64) {
+func (l *lag) behind(of lane) (n uint64) {
+	l.matrix.each(of.region, func(id crdt.OriginID, p uint8, f uint64) {
+		if of.partitions&(1<<p) == 0 {
+			return
+		}
 		if have := l.local.Cursors(p)[id]; f > have {
 			n += f - have
 		}
@@ -60,14 +64,17 @@ func (l *lag) behind(region string) (n uint64) {
 }
 
 // ahead counts the ops of our own that a region is not known to hold.
-func (l *lag) ahead(region string) (n uint64) {
-	self := l.local.Self().ID()
+func (l *lag) ahead(of lane) (n uint64) {
+	var selfs [crdt.Partitions]crdt.OriginID
 	for p := range uint8(crdt.Partitions) {
-		n += l.local.Cursors(p)[self]
+		if of.partitions&(1<<p) != 0 {
+			selfs[p] = l.local.Self(p).ID()
+			n += l.local.Cursors(p)[selfs[p]]
+		}
 	}
-	l.matrix.each(region, func(id crdt.OriginID, p uint8, f uint64) {
-		if id == self {
-			n -= min(f, l.local.Cursors(p)[self], n)
+	l.matrix.each(of.region, func(id crdt.OriginID, p uint8, f uint64) {
+		if of.partitions&(1<<p) != 0 && id == selfs[p] {
+			n -= min(f, l.local.Cursors(p)[id], n)
 		}
 	})
 	return n
@@ -99,24 +106,30 @@ func (l *lag) Describe(to chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector.
+// Collect implements prometheus.Collector. Of a region that is followed over several links, ops are added up, and the
+// worst time counts.
 func (l *lag) Collect(to chan<- prometheus.Metric) {
-	now, all := time.Now(), map[string]pace{}
+	now, lanes, all := time.Now(), map[lane]pace{}, map[string]map[*prometheus.Desc]float64{}
 	l.mu.Lock()
-	for region, p := range l.regions {
-		all[region] = *p
+	for n, p := range l.lanes {
+		lanes[n] = *p
 	}
 	l.mu.Unlock()
-	for region, p := range all {
-		behind := l.behind(region)
-		for _, v := range []struct {
-			d *prometheus.Desc
-			v float64
-		}{
-			{behindOps, float64(behind)}, {behindSeconds, p.seconds(now, behind)},
-			{aheadOps, float64(l.ahead(region))}, {heardSeconds, now.Sub(p.heard).Seconds()},
-		} {
-			to <- prometheus.MustNewConstMetric(v.d, prometheus.GaugeValue, v.v, region)
+	for n, p := range lanes {
+		v := all[n.region]
+		if v == nil {
+			v = map[*prometheus.Desc]float64{}
+			all[n.region] = v
+		}
+		behind := l.behind(n)
+		v[behindOps] += float64(behind)
+		v[aheadOps] += float64(l.ahead(n))
+		v[behindSeconds] = max(v[behindSeconds], p.seconds(now, behind))
+		v[heardSeconds] = max(v[heardSeconds], now.Sub(p.heard).Seconds())
+	}
+	for region, values := range all {
+		for d, v := range values {
+			to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, region)
 		}
 	}
 }

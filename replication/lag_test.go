@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/replication/feeds"
 	"github.com/roamsync/roam/wire"
 )
 
@@ -18,7 +19,7 @@ type held struct {
 	cursors [crdt.Partitions]crdt.Vector
 }
 
-func (h *held) Self() crdt.Origin                                    { return h.self }
+func (h *held) Self(uint8) crdt.Origin                               { return h.self }
 func (h *held) Cursors(p uint8) crdt.Vector                          { return h.cursors[p] }
 func (h *held) Ingest(context.Context, wire.Records) (uint64, error) { return 0, nil }
 func (h *held) Renew(context.Context, crdt.Origin, string) error     { return nil }
@@ -29,20 +30,23 @@ func TestLag(t *testing.T) {
 	h.cursors[3] = crdt.Vector{ours.ID(): 10, theirs.ID(): 5}
 	m := newMatrix()
 	l := newLag(h, m)
-	now := time.Now()
+	now, n := time.Now(), lane{"shanghai", feeds.All}
 	m.ack("shanghai", ours.ID(), 3, 7)
 	m.ack("shanghai", theirs.ID(), 3, 5)
-	l.heard("shanghai", now)
-	if b, a := l.behind("shanghai"), l.ahead("shanghai"); b != 0 || a != 3 {
+	l.heard(n, now)
+	if b, a := l.behind(n), l.ahead(n); b != 0 || a != 3 {
 		t.Errorf("behind %d, ahead %d; want 0, 3", b, a)
 	}
 	m.ack("shanghai", theirs.ID(), 3, 9)
 	m.ack("shanghai", theirs.ID(), 4, 1)
-	l.heard("shanghai", now.Add(time.Second))
-	if b := l.behind("shanghai"); b != 5 {
+	l.heard(n, now.Add(time.Second))
+	if b := l.behind(n); b != 5 {
 		t.Errorf("behind %d, want 5", b)
 	}
-	p := *l.regions["shanghai"]
+	if b, a := l.behind(lane{"shanghai", 1 << 4}), l.ahead(lane{"shanghai", 1 << 4}); b != 1 || a != 0 {
+		t.Errorf("in partition 4 behind %d, ahead %d; want 1, 0", b, a)
+	}
+	p := *l.lanes[n]
 	if s := p.seconds(now.Add(time.Second), 5); s != 1 {
 		t.Errorf("behind for %v s, want 1", s)
 	}

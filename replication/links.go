@@ -31,10 +31,24 @@ type Source interface {
 
 // Local is what feeds are taken into.
 type Local interface {
-	Self() crdt.Origin
+	// Self is what the region issues as in a partition.
+	Self(partition uint8) crdt.Origin
 	Cursors(partition uint8) crdt.Vector
 	Ingest(ctx context.Context, rs wire.Records) (cursor uint64, err error)
 	Renew(ctx context.Context, lost crdt.Origin, why string) error
+}
+
+// Lead is who leads the region's groups. Partitions are a bit each.
+type Lead interface {
+	// Led is the partitions that this node leads, and knows the heads of: only their feeds are served here.
+	Led() (partitions uint64)
+	// Leader is the peer address of the node that leads the group of the first of some partitions, "" if that is this one or
+	// not known.
+	Leader(partitions uint64) string
+	// Leaders are the peer addresses of the other nodes that lead a group.
+	Leaders() []string
+	// Groups is how many groups there are.
+	Groups() int
 }
 
 // LinksConfig says between what links run.
@@ -43,16 +57,13 @@ type LinksConfig struct {
 	Source       Source
 	Local        Local
 	Pool         *Pool
-	// Leads reports whether this node leads its region and knows its heads: only then feeds are served.
-	Leads func() bool
-	// Leader is the peer address of the node that leads the region, "" if that is this one or not known.
-	Leader   func() string
-	Keys     [][]byte // credentials between nodes: the first is shown, all are accepted
-	Dial     func(ctx context.Context, addr string) (net.Conn, error)
-	Instance uint64
-	Logger   *slog.Logger
-	Metrics  prometheus.Registerer
-	Tracer   trace.Tracer // nil: no spans
+	Lead         Lead
+	Keys         [][]byte // credentials between nodes: the first is shown, all are accepted
+	Dial         func(ctx context.Context, addr string) (net.Conn, error)
+	Instance     uint64
+	Logger       *slog.Logger
+	Metrics      prometheus.Registerer
+	Tracer       trace.Tracer // nil: no spans
 }
 
 const (
@@ -67,6 +78,8 @@ const (
 	regionLabel  = "roam-region"
 	nodeLabel    = "roam-node"
 	leaderLabel  = "roam-leader"
+	groupsLabel  = "roam-groups"
+	partsLabel   = "roam-partitions"
 	peersRefresh = time.Second
 )
 
@@ -82,8 +95,8 @@ type Links struct {
 
 	// guarded by mu
 	mu    sync.Mutex
-	links map[string]*link       // other regions that answer
-	forks map[string]feeds.Forks // by region that is followed
+	links map[lane]*link       // that are wanted; nil: there is none now
+	forks map[lane]feeds.Forks // what was found, by the links before
 }
 
 type linkMetrics struct {
@@ -94,8 +107,8 @@ type linkMetrics struct {
 
 // NewLinks prepares links and starts nothing.
 func NewLinks(cfg LinksConfig) (*Links, error) {
-	if cfg.Source == nil || cfg.Local == nil || cfg.Pool == nil || len(cfg.Keys) == 0 || cfg.Leads == nil || cfg.Leader == nil {
-		return nil, errors.New("links: Source, Local, Pool, Keys, Leads and Leader are needed")
+	if cfg.Source == nil || cfg.Local == nil || cfg.Pool == nil || len(cfg.Keys) == 0 || cfg.Lead == nil {
+		return nil, errors.New("links: Source, Local, Pool, Keys and Lead are needed")
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -111,14 +124,14 @@ func NewLinks(cfg LinksConfig) (*Links, error) {
 			Name: "roam_replication_refused_total", Help: "Peers and records refused, by reason.",
 		}, []string{"reason"}),
 		up: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "roam_replication_link_up", Help: "1 while a region's feeds are followed.",
+			Name: "roam_replication_link_up", Help: "1 while a region's feeds are followed: those of all partitions that this node follows.",
 		}, []string{"region"}),
 	}
 	lag := newLag(cfg.Local, cfg.Pool.matrix)
 	cfg.Metrics.MustRegister(m.records, m.refused, m.up, lag)
 	return &Links{
-		cfg: cfg, metrics: m, lag: lag, done: make(chan struct{}), conns: NewConns(ConnsConfig{cfg.Region, cfg.Node, cfg.Keys, cfg.Dial}), links: map[string]*link{},
-		local: local{cfg.Source, cfg.Local}, forks: map[string]feeds.Forks{},
+		cfg: cfg, metrics: m, lag: lag, done: make(chan struct{}), links: map[lane]*link{}, forks: map[lane]feeds.Forks{},
+		conns: NewConns(ConnsConfig{cfg.Region, cfg.Node, cfg.Keys, cfg.Dial}), local: local{cfg.Source, cfg.Local},
 	}, nil
 }
 
@@ -149,9 +162,9 @@ func (l *Links) Identify(context.Context, *peerpb.IdentifyRequest) (*peerpb.Iden
 	return &peerpb.IdentifyReply{Region: l.cfg.Region, Node: l.cfg.Node, Instance: l.cfg.Instance}, nil
 }
 
-// Run follows the feeds of all other regions until ctx ends. It runs on the node that leads its region.
-func (l *Links) Run(ctx context.Context) error {
-	defer l.lag.forget()
+// Run follows the feeds of some partitions, a bit each, of all other regions until ctx ends. It runs on the node that leads
+// the group that they belong to.
+func (l *Links) Run(ctx context.Context, partitions uint64) error {
 	var running sync.WaitGroup
 	defer running.Wait()
 	followed := map[string]bool{}
@@ -161,7 +174,7 @@ func (l *Links) Run(ctx context.Context) error {
 		for _, m := range l.cfg.Pool.others() {
 			if !followed[m.Region] {
 				followed[m.Region] = true
-				running.Go(func() { l.keep(ctx, m.Region) })
+				running.Go(func() { l.keep(ctx, lane{m.Region, partitions}) })
 			}
 		}
 		select {
@@ -172,18 +185,24 @@ func (l *Links) Run(ctx context.Context) error {
 	}
 }
 
-// keep follows one region for ever: a link that ends is dialed again, at the node that leads there if that is known, else
+// keep follows one lane for ever: a link that ends is dialed again, at the node that leads there if that is known, else
 // on one of the region's nodes after the other, at addresses that membership may have forgotten.
-func (l *Links) keep(ctx context.Context, region string) {
+func (l *Links) keep(ctx context.Context, n lane) {
+	l.want(n)
 	pause, said, hint, down := redialMin, false, "", time.Now()
 	for try := 0; ctx.Err() == nil; try++ {
-		addr, hinted := l.address(region, try), hint != ""
+		addr, hinted := l.address(n.region, try), hint != ""
 		if hinted {
 			addr = hint
 		}
 		start := time.Now()
-		err := l.follow(ctx, region, addr)
+		err := l.follow(ctx, n, addr)
 		if ctx.Err() != nil {
+			break
+		}
+		if parts := n.split(groupsHint(err)); len(parts) > 1 {
+			l.unwant(n)
+			l.keepAll(ctx, parts)
 			return
 		}
 		hint = leaderHint(err)
@@ -194,7 +213,7 @@ func (l *Links) keep(ctx context.Context, region string) {
 			continue
 		}
 		if !said && time.Since(down) > quietFor {
-			l.cfg.Logger.Warn("link down; it is dialed again for ever", "peer", region, "addr", addr, "err", err)
+			l.cfg.Logger.Warn("link down; it is dialed again for ever", "peer", n.region, "partitions", n.name(), "addr", addr, "err", err)
 			said = true
 		}
 		if status.Code(err) == codes.Unauthenticated {
@@ -206,6 +225,15 @@ func (l *Links) keep(ctx context.Context, region string) {
 		}
 		pause = min(2*pause, redialMax)
 	}
+	l.unwant(n)
+}
+
+func (l *Links) keepAll(ctx context.Context, all []lane) {
+	var running sync.WaitGroup
+	for _, n := range all {
+		running.Go(func() { l.keep(ctx, n) })
+	}
+	running.Wait()
 }
 
 func (l *Links) address(region string, try int) string {

@@ -77,8 +77,10 @@ type Status struct {
 func (l *Links) Status() Status {
 	s := Status{Regions: l.cfg.Pool.Regions(), Links: []string{}, Elsewhere: map[string]map[string]feeds.Row{}}
 	l.mu.Lock()
-	for r := range l.links {
-		s.Links = append(s.Links, r)
+	for n := range l.links {
+		if l.up(n.region, 0) && !slices.Contains(s.Links, n.region) {
+			s.Links = append(s.Links, n.region)
+		}
 	}
 	l.mu.Unlock()
 	slices.Sort(s.Links)

@@ -2,6 +2,7 @@ package replication
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -14,7 +15,7 @@ import (
 // reachEvery is how often at most the matrix goes to the other nodes of the region.
 const reachEvery = 20 * time.Millisecond
 
-// Reach implements peerpb.PeerServer: the leader, whom other regions acknowledge to, tells the rest of its region.
+// Reach implements peerpb.PeerServer: a leader, whom other regions acknowledge to, tells the rest of its region.
 func (l *Links) Reach(_ *peerpb.ReachRequest, stream grpc.ServerStreamingServer[peerpb.Rows]) error {
 	wake := make(chan struct{}, 1)
 	defer l.cfg.Pool.matrix.watch(func() {
@@ -27,8 +28,8 @@ func (l *Links) Reach(_ *peerpb.ReachRequest, stream grpc.ServerStreamingServer[
 	beat := time.NewTicker(headsEvery)
 	defer beat.Stop()
 	for {
-		if !l.cfg.Leads() {
-			return l.notLeader(stream)
+		if l.cfg.Lead.Led() == 0 {
+			return l.notLeader(stream, feeds.All)
 		}
 		if grown := l.cfg.Pool.matrix.since(sent); len(grown.Rows) > 0 {
 			if err := stream.Send(grown); err != nil {
@@ -71,19 +72,48 @@ func (m *matrix) since(sent map[rowOf]feeds.Row) *peerpb.Rows {
 	return grown
 }
 
-// Mirror keeps this node's matrix like the leader's while another node leads, until ctx ends.
+// Mirror keeps this node's matrix like those of the other nodes that lead a group, until ctx ends.
 func (l *Links) Mirror(ctx context.Context) error {
+	var running sync.WaitGroup
+	defer running.Wait()
+	ended, mirrored := make(chan string), map[string]bool{}
+	look := time.NewTicker(headsEvery)
+	defer look.Stop()
 	for {
-		if addr := l.cfg.Leader(); addr != "" {
-			if err := l.mirror(ctx, addr); err != nil && ctx.Err() == nil {
-				l.cfg.Logger.Debug("matrix of the leader", "addr", addr, "err", err)
+		for _, addr := range l.cfg.Lead.Leaders() {
+			if mirrored[addr] {
+				continue
 			}
+			mirrored[addr] = true
+			running.Go(func() {
+				if err := l.mirror(ctx, addr); err != nil && ctx.Err() == nil {
+					l.cfg.Logger.Debug("matrix of a leader", "addr", addr, "err", err)
+				}
+				select {
+				case ended <- addr:
+				case <-ctx.Done():
+				}
+			})
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(headsEvery):
+		case addr := <-ended:
+			delete(mirrored, addr)
+			if !wait(ctx, headsEvery) {
+				return nil
+			}
+		case <-look.C:
 		}
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
 	}
 }
 

@@ -24,6 +24,7 @@ type server struct {
 	l       *Links
 	stream  peerpb.Peer_FeedsServer
 	region  string // of the peer
+	parts   uint64 // partitions that it asks for, a bit each
 	wake    chan struct{}
 	touched atomic.Uint64 // partitions with commits that the sender was not told of, a bit each
 
@@ -39,20 +40,29 @@ func (l *Links) Feeds(stream peerpb.Peer_FeedsServer) error {
 	if !crdt.ValidRegion(region) || region == l.cfg.Region {
 		return status.Errorf(codes.InvalidArgument, "region %q does not follow region %q", region, l.cfg.Region)
 	}
-	if !l.cfg.Leads() {
-		return l.notLeader(stream)
+	parts, err := asked(md)
+	if err != nil {
+		return status.Errorf(codes.InvalidArgument, "%s: %v", partsLabel, err)
 	}
-	s := &server{l: l, stream: stream, region: region, wake: make(chan struct{}, 1), sender: feeds.NewSender(region, l.local)}
+	if !l.leads(parts) {
+		return l.notLeader(stream, parts)
+	}
+	s := &server{
+		l: l, stream: stream, region: region, parts: parts, wake: make(chan struct{}, 1),
+		sender: feeds.NewSender(region, l.local, parts),
+	}
 	defer l.cfg.Source.Watch(s.committed)()
 	gone := make(chan error, 1)
 	go func() { gone <- s.receive(ctx) }()
 	return s.send(ctx, gone)
 }
 
-// committed runs on the region's apply goroutine.
+// committed runs on the region's apply goroutines.
 func (s *server) committed(events []wire.Event) {
-	s.touched.Or(partitionsOf(events))
-	s.signal()
+	if touched := partitionsOf(events) & s.parts; touched != 0 {
+		s.touched.Or(touched)
+		s.signal()
+	}
 }
 
 func (s *server) signal() {
@@ -91,7 +101,7 @@ func (s *server) receive(ctx context.Context) error {
 func (s *server) send(ctx context.Context, gone <-chan error) error {
 	beat := time.NewTicker(headsEvery)
 	defer beat.Stop()
-	if err := s.stream.Send(&peerpb.Have{Heads: s.l.heads()}); err != nil {
+	if err := s.stream.Send(&peerpb.Have{Heads: s.heads()}); err != nil {
 		return err
 	}
 	for {
@@ -106,10 +116,10 @@ func (s *server) send(ctx context.Context, gone <-chan error) error {
 		case <-s.l.done:
 			return status.Error(codes.Unavailable, "the node is going away")
 		case <-beat.C:
-			if !s.l.cfg.Leads() {
-				return s.l.notLeader(s.stream)
+			if !s.l.leads(s.parts) {
+				return s.l.notLeader(s.stream, s.parts)
 			}
-			if err := s.stream.Send(&peerpb.Have{Heads: s.l.heads()}); err != nil {
+			if err := s.stream.Send(&peerpb.Have{Heads: s.heads()}); err != nil {
 				return err
 			}
 		case <-s.wake:
@@ -120,8 +130,13 @@ func (s *server) send(ctx context.Context, gone <-chan error) error {
 	}
 }
 
-// heads is how far every feed is applied here.
-func (l *Links) heads() *peerpb.Heads { return feeds.Heads(l.local, l.cfg.Source.Origins()) }
+// heads is how far the feeds are applied here.
+func (s *server) heads() *peerpb.Heads {
+	return feeds.Heads(s.l.local, s.l.cfg.Source.Origins(), s.parts)
+}
+
+// leads reports whether this node leads the groups of all these partitions.
+func (l *Links) leads(partitions uint64) bool { return partitions&^l.cfg.Lead.Led() == 0 }
 
 // sendAll sends what there is, as far as the peer keeps up.
 func (s *server) sendAll() error {

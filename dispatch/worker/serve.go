@@ -146,7 +146,7 @@ func (w *work) listen(ctx context.Context, now time.Time) (started bool, outcome
 func (w *work) send(ctx context.Context, r *workpb.Report) error {
 	r.Session, r.Run, r.Nonce = w.job.Session, w.job.Run, w.nonce
 	w.trace.mark(r)
-	args, err := stream.Entry(w.s.keys.Results(), r)
+	args, err := stream.Entry(w.s.keys.Results(w.job.Group), r)
 	if err == nil {
 		err = w.s.redis.XAdd(ctx, args).Err()
 	}

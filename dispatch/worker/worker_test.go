@@ -94,7 +94,7 @@ func (b *bench) ask(model, prompt string) {
 // next returns the next report.
 func (b *bench) next() *workpb.Report {
 	b.t.Helper()
-	got, err := stream.Read(context.Background(), b.redis.Client(), b.keys.Results(), b.pos, 1, limit)
+	got, err := stream.Read(context.Background(), b.redis.Client(), b.keys.Results(0), b.pos, 1, limit)
 	if err != nil || len(got) != 1 || time.Now().After(b.end) {
 		b.t.Fatalf("not the report that was waited for, within %v: %v, %v", limit, got, err)
 	}

@@ -59,7 +59,7 @@ type status struct {
 
 func (n *node) status(ctx context.Context) status {
 	s := status{
-		Region: n.opts.Region, Node: n.opts.Node, Ready: n.serving.Load(), Raft: n.region.Status(ctx), Origin: n.region.Self(),
+		Region: n.opts.Region, Node: n.opts.Node, Ready: n.serving.Load(), Raft: n.region.Status(ctx), Origin: n.region.Self(0),
 		Origins: map[string]string{}, Peers: n.region.Peers(), Replication: n.links.Status(),
 	}
 	for _, o := range n.region.Origins() {

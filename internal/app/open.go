@@ -21,7 +21,7 @@ import (
 
 func (n *node) openRegion(KeyRing) (err error) {
 	cfg := region.Config{
-		Region: n.opts.Region, Node: n.opts.Node, Dir: n.opts.Data, Expect: n.opts.BootstrapExpect, Cluster: &n.cluster,
+		Region: n.opts.Region, Node: n.opts.Node, Dir: n.opts.Data, Expect: n.opts.BootstrapExpect, Groups: n.opts.Groups, Cluster: &n.cluster,
 		Stream: func(id string) raft.StreamLayer { return n.port.Raft(id, n.cluster.resolve) }, Logger: n.log, Metrics: n.reg, Now: n.now,
 		Tracer: n.telemetry.Tracer(), SessionEntries: n.opts.SessionEntries,
 	}
@@ -54,7 +54,7 @@ func (n *node) openReplication(ring KeyRing) (err error) {
 	}
 	n.opts.ClusterAddr = n.pool.Addr()
 	n.links, err = replication.NewLinks(replication.LinksConfig{
-		Region: n.opts.Region, Node: n.opts.Node, Source: n.region, Local: n.region, Pool: n.pool, Leads: n.region.Leads, Leader: n.region.Leader,
+		Region: n.opts.Region, Node: n.opts.Node, Source: n.region, Local: n.region, Pool: n.pool, Lead: n.region,
 		Keys: ring.derive("link"), Dial: n.on.Dial, Instance: instance, Logger: n.log, Metrics: n.reg, Tracer: n.telemetry.Tracer(),
 	})
 	n.cluster.pool.Store(n.pool)
@@ -110,7 +110,7 @@ func (n *node) openDispatch(KeyRing) (err error) {
 		}
 	}
 	n.dispatch, err = dispatch.New(dispatch.Config{
-		Region: n.opts.Region, Commits: n.region, Redis: n.opts.Redis, Logger: n.log, Registerer: n.reg, Now: n.now,
+		Region: n.opts.Region, Commits: n.region.Commits(0), Redis: n.opts.Redis, Logger: n.log, Registerer: n.reg, Now: n.now,
 		Tracer: n.telemetry.Tracer(), Dial: n.on.Redis,
 	})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,8 @@ type ServeOptions struct {
 	Gateway         bool     `help:"Hold no data: serve clients through the region's nodes that do. Needs --join, and none of --data, --redis, --worker, --peer-addr and --bootstrap-expect."`
 	SessionEntries  int      `default:"0" placeholder:"N" help:"About how many messages and answers of a session stay; once there are a quarter more, the oldest are removed in every region. 0: all."`
 	BootstrapExpect int      `default:"1" placeholder:"1|3|5" help:"Data nodes that found the region, and vote in it: 1, 3 or 5."`
+
+	Groups int `default:"0" placeholder:"1|2|4|8|16" help:"Raft groups that share the region's sessions: 1, 2, 4, 8 or 16, for good from when the region is founded. Default: as many as the region has, 1 when it is founded."`
 
 	Redis  string `default:"redis://127.0.0.1:6379" placeholder:"URL" help:"Redis of this region, or 'embedded' for one inside this process (nothing durable is kept in Redis)."`
 	Worker string `enum:",echo,openai" default:"" placeholder:"KIND" help:"Run a worker inside this process: echo or openai."`
@@ -67,6 +70,9 @@ func (o *ServeOptions) checkNames() error {
 	}
 	if o.SessionEntries < 0 {
 		errs = append(errs, fmt.Errorf("--session-entries %d: at least 1, or 0 to keep all", o.SessionEntries))
+	}
+	if !slices.Contains([]int{0, 1, 2, 4, 8, 16}, o.Groups) {
+		errs = append(errs, fmt.Errorf("--groups %d: 1, 2, 4, 8 or 16 share the sessions of a region", o.Groups))
 	}
 	if o.BootstrapExpect > 1 && len(o.Join) == 0 {
 		errs = append(errs, fmt.Errorf("--bootstrap-expect %d: --join must name the region's other nodes", o.BootstrapExpect))

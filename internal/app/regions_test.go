@@ -224,12 +224,12 @@ func TestDiskLost(t *testing.T) {
 	stop := w.start("shanghai", t.TempDir(), w.ring)
 	w.put("shanghai", "m1")
 	w.until("m1 is safe", func() bool { return w.safe("shanghai", "m1") })
-	old := w.nodes["shanghai"].region.Self()
+	old := w.nodes["shanghai"].region.Self(0)
 	stop()
 	w.start("shanghai", t.TempDir(), w.ring)
 	w.until("m1 is back", func() bool { return w.has("shanghai", "m1") })
 	w.put("shanghai", "m2")
-	if self := w.nodes["shanghai"].region.Self(); self == old {
+	if self := w.nodes["shanghai"].region.Self(0); self == old {
 		t.Error("the incarnation did not change")
 	}
 	w.equal()

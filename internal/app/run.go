@@ -93,7 +93,7 @@ func (n *node) goBack(g *errgroup.Group, ctx context.Context) {
 	g.Go(func() error {
 		select {
 		case <-n.region.Ready():
-			return n.region.Lead(ctx, n.lead)
+			return n.lead(ctx)
 		case <-ctx.Done():
 			return nil
 		}
@@ -103,11 +103,21 @@ func (n *node) goBack(g *errgroup.Group, ctx context.Context) {
 	}
 }
 
-// lead is what only the region's leader does.
+// lead is what only the leaders of the region's groups do, for those groups that this node leads.
 func (n *node) lead(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return n.links.Run(ctx) })
-	g.Go(func() error { return n.dispatch.Run(ctx) })
+	for group := range n.region.Groups() {
+		g.Go(func() error {
+			return n.region.Lead(ctx, group, func(ctx context.Context) error { return n.leadGroup(ctx, group) })
+		})
+	}
+	return g.Wait()
+}
+
+func (n *node) leadGroup(ctx context.Context, group int) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return n.links.Run(ctx, n.region.Partitions(group)) })
+	g.Go(func() error { return n.dispatch.ForGroup(uint32(group), n.region.Commits(group)).Run(ctx) })
 	return g.Wait()
 }
 
@@ -192,8 +202,8 @@ func (n *node) drain(ctx context.Context) {
 
 // notElsewhere counts the partitions whose last op is not safe.
 func (n *node) notElsewhere() (left int) {
-	self := n.region.Self()
 	for p := range uint8(crdt.Partitions) {
+		self := n.region.Self(p)
 		dot := crdt.Dot{Origin: self, ID: self.ID(), Partition: p}
 		if dot.F = n.region.Cursors(p)[dot.ID]; dot.F > 0 && !n.pool.Reach(dot).Safe {
 			left++

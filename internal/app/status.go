@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/region"
 )
 
 // StatusOptions is what `roam status` is told.
@@ -82,9 +83,14 @@ func (s *edgeStatus) print(w io.Writer) error {
 }
 
 func (s *status) print(w io.Writer) error {
-	fmt.Fprintf(w, "region %s, node %s: %s. Issues as %s, entry %d of term %d, log from %d to %d.\n",
-		s.Region, s.Node, readiness(s.Ready), cmp.Or(string(s.Origin), "nobody yet"), s.Raft.Applied, s.Raft.Term, s.Raft.FirstLog, s.Raft.LastLog)
+	fmt.Fprintf(w, "region %s, node %s: %s.", s.Region, s.Node, readiness(s.Ready))
+	if groups := s.Raft.Groups; len(groups) == 1 {
+		fmt.Fprintf(w, " Issues as %s, entry %d of term %d, log from %d to %d.",
+			cmp.Or(string(s.Origin), "nobody yet"), s.Raft.Applied, s.Raft.Term, s.Raft.FirstLog, s.Raft.LastLog)
+	}
+	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	s.printGroups(t)
 	fmt.Fprintln(t, "\nNODE\tROLE\tMEMBERSHIP\tAPPLIED\tLEVEL\tADDRESS")
 	for _, n := range s.Raft.Nodes {
 		alive, applied, level := "alive", fmt.Sprint(n.Applied), fmt.Sprint(n.Level)
@@ -107,6 +113,18 @@ func (s *status) print(w io.Writer) error {
 	return errors.Join(err)
 }
 
+// printGroups shows the groups of a region that has several.
+func (s *status) printGroups(t io.Writer) {
+	if len(s.Raft.Groups) < 2 {
+		return
+	}
+	fmt.Fprintln(t, "\nGROUP\tPARTITIONS\tLEADER\tISSUES AS\tTERM\tAPPLIED\tLOG")
+	for _, g := range s.Raft.Groups {
+		fmt.Fprintf(t, "%d\t%d-%d\t%s\t%s\t%d\t%d\t%d-%d\n", g.Group, g.Partitions[0], g.Partitions[1], cmp.Or(g.Leader, "-"),
+			cmp.Or(g.Origin, "-"), g.Term, g.Applied, g.FirstLog, g.LastLog)
+	}
+}
+
 func (s *status) printRegions(t io.Writer) {
 	fmt.Fprintln(t, "\nREGION\tSTATE\tFOLLOWED\tCLIENTS CONNECT TO")
 	for _, r := range s.Replication.Regions {
@@ -116,7 +134,7 @@ func (s *status) printRegions(t io.Writer) {
 			followed = "-"
 		case slices.Contains(s.Replication.Links, r.Name):
 			followed = "yes"
-		case !s.Raft.Leads:
+		case !slices.ContainsFunc(s.Raft.Groups, func(g region.GroupStatus) bool { return g.Leads }):
 			followed = "by the leader"
 		}
 		urls := r.URLs

@@ -273,7 +273,13 @@ func TestRollingRestart(t *testing.T) {
 	t.Parallel()
 	list := nodesOf(t, "beijing", 3)
 	must(t, startNodes(list))
-	end := crowd(t, "finn", list, talks{clients: 9})
+	roll(t, "finn", list)
+}
+
+// roll restarts one node after the other.
+func roll(t *testing.T, name string, list []*site) {
+	t.Helper()
+	end := crowd(t, name, list, talks{clients: 9})
 	var rolling error
 	for _, s := range list {
 		s.serve.signal(syscall.SIGTERM)

@@ -115,8 +115,8 @@ func (n *node) connect(g *group, server *node) {
 		return
 	}
 	s := &stream{
-		w: n.w, follower: n, server: server, f: feeds.NewFollower(g.name, n, n.w.forksOf(n, g)),
-		s: feeds.NewSender(n.g.name, server), forth: lane{way: there}, back: lane{way: back}, heard: n.w.now,
+		w: n.w, follower: n, server: server, f: feeds.NewFollower(g.name, n, n.w.forksOf(n, g), feeds.All),
+		s: feeds.NewSender(n.g.name, server, feeds.All), forth: lane{way: there}, back: lane{way: back}, heard: n.w.now,
 	}
 	n.links[g.name] = s
 	server.served = append(server.served, s)
@@ -152,7 +152,7 @@ func (s *stream) beat() {
 		s.serverGone()
 		return
 	}
-	h := feeds.Heads(s.server, s.server.m.Origins())
+	h := feeds.Heads(s.server, s.server.m.Origins(), feeds.All)
 	s.send(&s.back, s.follower, func() { s.receive(&peerpb.Have{Heads: h}) })
 	s.pump()
 	s.server.after(headsEvery, s.beat)

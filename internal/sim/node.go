@@ -297,7 +297,7 @@ func (n *node) View(session string, read func(crdt.Store)) error { return n.m.Vi
 func (n *node) Cursors(p uint8) crdt.Vector { return n.m.Cursors(p) }
 
 // Self implements feeds.Local.
-func (n *node) Self() crdt.Origin { return n.m.Self() }
+func (n *node) Self(uint8) crdt.Origin { return n.m.Self() }
 
 // Position implements feeds.Local.
 func (n *node) Position(o crdt.Origin, p uint8, f uint64) (wire.Position, bool) {

@@ -27,7 +27,9 @@ type Machine struct {
 	cfg Config
 
 	// owned by who applies
-	names map[crdt.OriginID]crdt.Origin
+	names     map[crdt.OriginID]crdt.Origin
+	hot       *hot     // of sessions
+	positions elements // cursors, digests and the like
 
 	// published after each commit, read by anyone
 	applied atomic.Uint64
@@ -47,7 +49,7 @@ func New(cfg Config) (*Machine, error) {
 
 // Load reads the state anew, after it was replaced as a whole.
 func (m *Machine) Load() error {
-	m.names = map[crdt.OriginID]crdt.Origin{}
+	m.names, m.hot, m.positions = map[crdt.OriginID]crdt.Origin{}, newHot(), elements{}
 	if err := m.loadMeta(); err != nil {
 		return err
 	}
@@ -115,13 +117,13 @@ func (m *Machine) Apply(index uint64, entry []byte, replayed bool) ([]Result, er
 		return nil, fmt.Errorf("apply entry %d: %w", index, err)
 	}
 	s := &step{
-		m: m, b: m.cfg.Store.Batch(), self: m.Self(), stamp: m.Stamp(), replayed: replayed,
+		m: m, own: newLayer(m.cfg.Store, m.positions), stores: map[string]*sessionStore{}, self: m.Self(), stamp: m.Stamp(), replayed: replayed,
 		cursors: map[uint8]crdt.Vector{}, heads: map[feed]wire.Position{}, digests: map[uint8]*uint64{},
 	}
 	for _, c := range cmds {
 		s.run(c)
 	}
-	if err := errors.Join(m.commit(s, index), s.b.Close()); err != nil {
+	if err := m.commit(s, index); err != nil {
 		return nil, fmt.Errorf("apply entry %d: %w", index, err)
 	}
 	return s.results, nil
@@ -137,9 +139,13 @@ func (m *Machine) commit(s *step, index uint64) error {
 	if s.err != nil {
 		return s.err
 	}
-	if err := s.b.Commit(); err != nil {
+	if err := m.write(s); err != nil {
 		return err
 	}
+	for _, st := range s.stores {
+		st.write.hot.keep(st.write)
+	}
+	m.positions.keep(s.own)
 	m.stamp.Store(uint64(s.stamp))
 	if s.self != m.Self() {
 		m.self.Store(&s.self)
@@ -156,6 +162,17 @@ func (m *Machine) commit(s *step, index uint64) error {
 	}
 	m.applied.Store(index) // after the telling: who sees the index has been told
 	return nil
+}
+
+// write makes what a step has changed durable, or as durable as the store makes it.
+func (m *Machine) write(s *step) error {
+	b := m.cfg.Store.Batch()
+	for _, l := range append(s.layers, s.own) {
+		if err := l.write(b); err != nil {
+			return errors.Join(err, b.Close())
+		}
+	}
+	return errors.Join(b.Commit(), b.Close())
 }
 
 func (m *Machine) publishOrigins() {

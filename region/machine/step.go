@@ -13,7 +13,9 @@ import (
 // owned by the apply goroutine. Given equal state and entry, every node writes the same.
 type step struct {
 	m       *Machine
-	b       Batch
+	own     *layer // of all keys but those of sessions
+	layers  []*layer
+	stores  map[string]*sessionStore
 	cursors map[uint8]crdt.Vector
 	heads   map[feed]wire.Position
 	digests map[uint8]*uint64
@@ -47,10 +49,10 @@ func (s *step) fail(err error) {
 	}
 }
 
-func (s *step) set(k, v []byte) { s.fail(s.b.Set(k, v)) }
+func (s *step) set(k, v []byte) { s.fail(s.own.Set(k, v)) }
 
 func (s *step) get(k []byte) []byte {
-	v, err := s.b.Get(k)
+	v, err := s.own.Get(k)
 	s.fail(err)
 	return v
 }
@@ -79,7 +81,13 @@ func (s *step) digest(p uint8) *uint64 {
 
 func (s *step) session(name string) (*sessionStore, uint8) {
 	p := crdt.PartitionOf(name)
-	return &sessionStore{read: s.b, write: s.b, prefix: sessionPrefix(p, name), digest: s.digest(p)}, p
+	st := s.stores[name]
+	if st == nil {
+		l := newLayer(s.m.cfg.Store, s.m.hot.of(name))
+		st = &sessionStore{read: l, write: l, prefix: sessionPrefix(p, name), digest: s.digest(p)}
+		s.stores[name], s.layers = st, append(s.layers, l)
+	}
+	return st, p
 }
 
 // head returns the end of a feed as it is here.
@@ -159,7 +167,7 @@ func (s *step) apply(st *sessionStore, p uint8, op *crdt.Op, dot crdt.Dot) wire.
 		}
 		k := openKey(p, op.Session, it.Entry.OID)
 		if it.Entry.Run.State.Closed() {
-			s.fail(s.b.Delete(k))
+			s.fail(s.own.Delete(k))
 		} else {
 			s.set(k, nil)
 		}
@@ -170,7 +178,7 @@ func (s *step) apply(st *sessionStore, p uint8, op *crdt.Op, dot crdt.Dot) wire.
 // dropOpen takes answers that were removed from those that a leader has to bring.
 func (s *step) dropOpen(p uint8, session string, runs []string) {
 	for _, run := range runs {
-		s.fail(s.b.Delete(openKey(p, session, run)))
+		s.fail(s.own.Delete(openKey(p, session, run)))
 	}
 }
 
@@ -347,7 +355,7 @@ func (s *step) forgetUnused(o crdt.Origin) {
 	}
 	delete(s.m.names, id)
 	s.named = true
-	s.fail(s.b.Delete(originKey(id)))
+	s.fail(s.own.Delete(originKey(id)))
 }
 
 // renew starts a new incarnation, if the one that it replaces is still current.
@@ -362,7 +370,7 @@ func (s *step) renew(c *Command) {
 	s.self = c.Next
 	s.set(MetaKey(metaSelf), []byte(c.Next))
 	for p := range uint8(crdt.Partitions) {
-		s.fail(s.b.Delete(partitionKey(spaceDeps, p)))
+		s.fail(s.own.Delete(partitionKey(spaceDeps, p)))
 	}
 	s.revokeAll()
 }
@@ -370,7 +378,7 @@ func (s *step) renew(c *Command) {
 // revokeAll takes every answer under way from its worker: see crdt.Revoke.
 func (s *step) revokeAll() {
 	var open []wire.OpenRun
-	s.fail(s.b.Scan([]byte{spaceOpen}, []byte{spaceOpen + 1}, false, func(k, _ []byte) bool {
+	s.fail(s.own.Scan([]byte{spaceOpen}, []byte{spaceOpen + 1}, false, func(k, _ []byte) bool {
 		session, run, _ := bytes.Cut(k[2:], []byte{0})
 		open = append(open, wire.OpenRun{Session: string(session), Run: string(run)})
 		return true

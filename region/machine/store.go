@@ -20,7 +20,7 @@ type Store interface {
 	Reader
 	// Snapshot is the state as it is now.
 	Snapshot() Snapshot
-	// Batch is a change of the state, which sees itself.
+	// Batch is a change of the state.
 	Batch() Batch
 }
 
@@ -32,7 +32,6 @@ type Snapshot interface {
 
 // Batch is a change that becomes the state at once, or never. A crash may undo the last batches, and no others.
 type Batch interface {
-	Reader
 	Set(k, v []byte) error
 	Delete(k []byte) error
 	Commit() error
@@ -42,8 +41,8 @@ type Batch interface {
 // sessionStore maps one session's elements onto Pebble, and keeps the partition's digest in step. Its first error
 // sticks: from then on it answers as if empty, and its owner must not trust what came out.
 type sessionStore struct {
-	read   Reader // a snapshot, or the batch with what it has changed so far
-	write  Batch  // nil: read only
+	read   Reader // a snapshot, or what an entry has made of the state so far
+	write  *layer // the latter; nil: read only
 	prefix []byte
 	digest *uint64
 	err    error

@@ -20,7 +20,8 @@ func (f Feed) String() string { return fmt.Sprintf("%s/%d", f.Origin, f.Partitio
 
 // Local is the region's own copy, as far as it is applied.
 type Local interface {
-	Self() crdt.Origin
+	// Self is what the region issues as in a partition.
+	Self(partition uint8) crdt.Origin
 	Cursors(partition uint8) crdt.Vector
 	// Position returns the running hash of a feed at f, if that is held.
 	Position(origin crdt.Origin, partition uint8, f uint64) (wire.Position, bool)
@@ -98,15 +99,24 @@ func feedOf(origin string, partition uint32) (Feed, error) {
 	return Feed{o, uint8(partition)}, nil
 }
 
-// Heads is how far every feed is applied here.
-func Heads(local Local, origins []crdt.Origin) *peerpb.Heads {
+// All is all partitions, a bit each.
+const All = ^uint64(0)
+
+// Heads is how far the feeds of some partitions, a bit each, are applied here: of every origin that has issued in them, and
+// of the own region even before. Others are 0.
+func Heads(local Local, origins []crdt.Origin, partitions uint64) *peerpb.Heads {
 	h := &peerpb.Heads{}
 	for _, o := range origins {
-		head, id := &peerpb.Head{Origin: string(o), F: make([]uint64, crdt.Partitions)}, o.ID()
+		head, id, there := &peerpb.Head{Origin: string(o), F: make([]uint64, crdt.Partitions)}, o.ID(), partitions == All
 		for p := range head.F {
-			head.F[p] = local.Cursors(uint8(p))[id]
+			if partitions&(1<<p) != 0 {
+				head.F[p] = local.Cursors(uint8(p))[id]
+				there = there || head.F[p] > 0 || o == local.Self(uint8(p))
+			}
 		}
-		h.Heads = append(h.Heads, head)
+		if there {
+			h.Heads = append(h.Heads, head)
+		}
 	}
 	return h
 }

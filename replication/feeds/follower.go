@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/bits"
 	"slices"
 	"strings"
 	"time"
@@ -22,10 +23,12 @@ func (f Forks) recent(feed Feed, now time.Time) bool {
 	return ok && now.Sub(at) < ForkPause
 }
 
-// Follower takes in the feeds that come over one stream from another region, while that lives.
+// Follower takes in the feeds of some partitions that come over one stream from another region, while that lives. The
+// partitions are of one group of the own region.
 type Follower struct {
 	region  string // whom it follows
 	local   Local
+	parts   uint64 // partitions, a bit each
 	forks   Forks
 	feeds   map[Feed]*inflow
 	active  map[Feed]*inflow     // of feeds, those that something is under way in
@@ -46,10 +49,11 @@ type inflow struct {
 	seen     uint64
 }
 
-// NewFollower is for a new stream from a region. Forks is shared with the node's other followers.
-func NewFollower(region string, local Local, forks Forks) *Follower {
+// NewFollower is for a new stream from a region, of some partitions, a bit each. Forks is shared with the followers that the
+// node had for these partitions before.
+func NewFollower(region string, local Local, forks Forks, partitions uint64) *Follower {
 	return &Follower{
-		region: region, local: local, forks: forks, feeds: map[Feed]*inflow{}, active: map[Feed]*inflow{},
+		region: region, local: local, parts: partitions, forks: forks, feeds: map[Feed]*inflow{}, active: map[Feed]*inflow{},
 		origins: map[crdt.Origin]bool{}, stuck: map[Feed]int{},
 	}
 }
@@ -83,6 +87,9 @@ func (f *Follower) Heads(h *peerpb.Heads, up map[string]bool, now time.Time) err
 	return nil
 }
 
+// has reports whether a partition is one of those that are followed.
+func (f *Follower) has(p uint8) bool { return f.parts&(1<<p) != 0 }
+
 // ErrStuck ends a stream on which feeds stand still however often they start again: what is asked does not arrive.
 var ErrStuck = errors.New("feeds stand still although they have started again")
 
@@ -101,10 +108,10 @@ func follows(origin, self crdt.Origin, from string, up map[string]bool, ahead bo
 }
 
 func (f *Follower) consider(o crdt.Origin, heads []uint64, up map[string]bool, now time.Time) error {
-	id, self := o.ID(), f.local.Self()
+	id, self := o.ID(), f.local.Self(uint8(bits.TrailingZeros64(f.parts)))
 	ahead := false
 	for p, head := range heads {
-		ahead = ahead || head > f.local.Cursors(uint8(p))[id]
+		ahead = ahead || f.has(uint8(p)) && head > f.local.Cursors(uint8(p))[id]
 	}
 	if o == self && ahead {
 		f.out = append(f.out, Action{Renew: &Renew{self, "region " + f.region + " holds more of our feed than we do"}})
@@ -148,6 +155,9 @@ func (f *Follower) unstick(o crdt.Origin, heads []uint64, now time.Time) error {
 func (f *Follower) subscribe(o crdt.Origin, now time.Time) {
 	w := &peerpb.Want{}
 	for p := range uint8(crdt.Partitions) {
+		if !f.has(p) {
+			continue
+		}
 		if sub := f.start(Feed{o, p}, now); sub != nil {
 			w.Subscribe = append(w.Subscribe, sub)
 		}
@@ -183,6 +193,9 @@ func (f *Follower) unsubscribe(o crdt.Origin) {
 	w := &peerpb.Want{}
 	delete(f.origins, o)
 	for p := range uint8(crdt.Partitions) {
+		if !f.has(p) {
+			continue
+		}
 		f.drop(Feed{o, p})
 		w.Subscribe = append(w.Subscribe, &peerpb.Subscribe{Origin: string(o), Partition: uint32(p), Stop: true})
 	}

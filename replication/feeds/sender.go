@@ -17,11 +17,12 @@ const (
 	MaxInFlight = 8 << 20
 )
 
-// Sender serves feeds to one other region, over one stream, while that lives. It keeps a number per feed and what is in
+// Sender serves feeds of some partitions to one other region, over one stream, while that lives. It keeps a number per feed and what is in
 // flight: the log is the queue.
 type Sender struct {
 	region   string // of who asks
 	local    Local
+	parts    uint64 // partitions that are served, a bit each
 	subs     [crdt.Partitions][]*subscription
 	dirty    uint64 // partitions that may have something to send
 	round    []*subscription
@@ -44,8 +45,10 @@ type sent struct {
 	bytes int
 }
 
-// NewSender is for a new stream to a region.
-func NewSender(region string, local Local) *Sender { return &Sender{region: region, local: local} }
+// NewSender is for a new stream to a region, of some partitions, a bit each: this node leads their groups.
+func NewSender(region string, local Local, partitions uint64) *Sender {
+	return &Sender{region: region, local: local, parts: partitions}
+}
 
 // Take returns what is to be done, in order: events and a new incarnation only.
 func (s *Sender) Take() []Action {
@@ -57,11 +60,15 @@ func (s *Sender) Take() []Action {
 // Want takes what the other region asks for and acknowledges. ack is told of each cursor.
 func (s *Sender) Want(w *peerpb.Want, ack func(Feed, uint64)) {
 	for _, sub := range w.Subscribe {
-		if f, err := feedOf(sub.Origin, sub.Partition); err != nil {
-			s.event(BadRequest, f, err)
-		} else {
-			s.subscribe(f, sub)
+		f, err := feedOf(sub.Origin, sub.Partition)
+		if err == nil && s.parts&(1<<f.Partition) == 0 {
+			err = fmt.Errorf("%w: partition %d was not asked for when the stream began", ErrMessage, f.Partition)
 		}
+		if err != nil {
+			s.event(BadRequest, f, err)
+			continue
+		}
+		s.subscribe(f, sub)
 	}
 	for _, a := range w.Ack {
 		f, err := feedOf(a.Origin, a.Partition)
@@ -117,7 +124,7 @@ func (s *Sender) compare(f Feed, w *peerpb.Subscribe) (fork bool) {
 		why, fork = fmt.Sprintf("region %s holds something else at a position of our feed", s.region), true
 		s.event(Fork, f, fmt.Errorf("the feeds differ at %d: %w", w.F, wire.ErrFork))
 	}
-	if why != "" && f.Origin == s.local.Self() {
+	if why != "" && f.Origin == s.local.Self(f.Partition) {
 		s.out = append(s.out, Action{Renew: &Renew{f.Origin, why}})
 	}
 	return fork

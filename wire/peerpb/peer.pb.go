@@ -1002,8 +1002,13 @@ type HelloReply struct {
 	Expect        uint32                 `protobuf:"varint,2,opt,name=expect,proto3" json:"expect,omitempty"`   // nodes that found the region
 	Founded       bool                   `protobuf:"varint,3,opt,name=founded,proto3" json:"founded,omitempty"` // it belongs to a Raft group
 	Leads         bool                   `protobuf:"varint,4,opt,name=leads,proto3" json:"leads,omitempty"`
-	Applied       uint64                 `protobuf:"varint,5,opt,name=applied,proto3" json:"applied,omitempty"` // Raft index
-	Level         uint32                 `protobuf:"varint,6,opt,name=level,proto3" json:"level,omitempty"`     // newest format of a Raft entry that it applies
+	Applied       uint64                 `protobuf:"varint,5,opt,name=applied,proto3" json:"applied,omitempty"`      // Raft index, of the first group
+	Level         uint32                 `protobuf:"varint,6,opt,name=level,proto3" json:"level,omitempty"`          // newest format of a Raft entry that it applies
+	Groups        uint32                 `protobuf:"varint,7,opt,name=groups,proto3" json:"groups,omitempty"`        // Raft groups of the region; 0: not known yet, or one, said by a version that knows no other number
+	Wish          uint32                 `protobuf:"varint,8,opt,name=wish,proto3" json:"wish,omitempty"`            // Raft groups that the node was told to found the region with; 0: it was not
+	States        []*GroupState          `protobuf:"bytes,9,rep,name=states,proto3" json:"states,omitempty"`         // by group
+	Undecided     bool                   `protobuf:"varint,10,opt,name=undecided,proto3" json:"undecided,omitempty"` // the number of groups is not known yet
+	Draining      bool                   `protobuf:"varint,11,opt,name=draining,proto3" json:"draining,omitempty"`   // it is about to end, and does not want to lead
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1080,17 +1085,114 @@ func (x *HelloReply) GetLevel() uint32 {
 	return 0
 }
 
+func (x *HelloReply) GetGroups() uint32 {
+	if x != nil {
+		return x.Groups
+	}
+	return 0
+}
+
+func (x *HelloReply) GetWish() uint32 {
+	if x != nil {
+		return x.Wish
+	}
+	return 0
+}
+
+func (x *HelloReply) GetStates() []*GroupState {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
+func (x *HelloReply) GetUndecided() bool {
+	if x != nil {
+		return x.Undecided
+	}
+	return false
+}
+
+func (x *HelloReply) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
+// GroupState is what the node is to one Raft group.
+type GroupState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Founded       bool                   `protobuf:"varint,1,opt,name=founded,proto3" json:"founded,omitempty"`
+	Leads         bool                   `protobuf:"varint,2,opt,name=leads,proto3" json:"leads,omitempty"`
+	Applied       uint64                 `protobuf:"varint,3,opt,name=applied,proto3" json:"applied,omitempty"` // Raft index
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupState) Reset() {
+	*x = GroupState{}
+	mi := &file_peer_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupState) ProtoMessage() {}
+
+func (x *GroupState) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupState.ProtoReflect.Descriptor instead.
+func (*GroupState) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *GroupState) GetFounded() bool {
+	if x != nil {
+		return x.Founded
+	}
+	return false
+}
+
+func (x *GroupState) GetLeads() bool {
+	if x != nil {
+		return x.Leads
+	}
+	return false
+}
+
+func (x *GroupState) GetApplied() uint64 {
+	if x != nil {
+		return x.Applied
+	}
+	return 0
+}
+
 type ProposeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	To            string                 `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"` // raft id
 	Commands      [][]byte               `protobuf:"bytes,2,rep,name=commands,proto3" json:"commands,omitempty"`
+	Group         uint32                 `protobuf:"varint,3,opt,name=group,proto3" json:"group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_peer_proto_msgTypes[18]
+	mi := &file_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1102,7 +1204,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[18]
+	mi := &file_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1115,7 +1217,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{18}
+	return file_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ProposeRequest) GetTo() string {
@@ -1132,6 +1234,13 @@ func (x *ProposeRequest) GetCommands() [][]byte {
 	return nil
 }
 
+func (x *ProposeRequest) GetGroup() uint32 {
+	if x != nil {
+		return x.Group
+	}
+	return 0
+}
+
 type ProposeReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1140,7 +1249,7 @@ type ProposeReply struct {
 
 func (x *ProposeReply) Reset() {
 	*x = ProposeReply{}
-	mi := &file_peer_proto_msgTypes[19]
+	mi := &file_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1152,7 +1261,7 @@ func (x *ProposeReply) String() string {
 func (*ProposeReply) ProtoMessage() {}
 
 func (x *ProposeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[19]
+	mi := &file_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1165,19 +1274,20 @@ func (x *ProposeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeReply.ProtoReflect.Descriptor instead.
 func (*ProposeReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{19}
+	return file_peer_proto_rawDescGZIP(), []int{20}
 }
 
 type FrontierRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	To            string                 `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"` // raft id
+	Group         uint32                 `protobuf:"varint,2,opt,name=group,proto3" json:"group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FrontierRequest) Reset() {
 	*x = FrontierRequest{}
-	mi := &file_peer_proto_msgTypes[20]
+	mi := &file_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1189,7 +1299,7 @@ func (x *FrontierRequest) String() string {
 func (*FrontierRequest) ProtoMessage() {}
 
 func (x *FrontierRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[20]
+	mi := &file_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1202,7 +1312,7 @@ func (x *FrontierRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierRequest.ProtoReflect.Descriptor instead.
 func (*FrontierRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{20}
+	return file_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *FrontierRequest) GetTo() string {
@@ -1210,6 +1320,13 @@ func (x *FrontierRequest) GetTo() string {
 		return x.To
 	}
 	return ""
+}
+
+func (x *FrontierRequest) GetGroup() uint32 {
+	if x != nil {
+		return x.Group
+	}
+	return 0
 }
 
 type FrontierReply struct {
@@ -1221,7 +1338,7 @@ type FrontierReply struct {
 
 func (x *FrontierReply) Reset() {
 	*x = FrontierReply{}
-	mi := &file_peer_proto_msgTypes[21]
+	mi := &file_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1233,7 +1350,7 @@ func (x *FrontierReply) String() string {
 func (*FrontierReply) ProtoMessage() {}
 
 func (x *FrontierReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[21]
+	mi := &file_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1246,7 +1363,7 @@ func (x *FrontierReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierReply.ProtoReflect.Descriptor instead.
 func (*FrontierReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{21}
+	return file_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *FrontierReply) GetApplied() uint64 {
@@ -1260,13 +1377,14 @@ type StateRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	To            string                 `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`                           // raft id
 	AtLeast       uint64                 `protobuf:"varint,2,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"` // Raft index that must be applied
+	Group         uint32                 `protobuf:"varint,3,opt,name=group,proto3" json:"group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StateRequest) Reset() {
 	*x = StateRequest{}
-	mi := &file_peer_proto_msgTypes[22]
+	mi := &file_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1278,7 +1396,7 @@ func (x *StateRequest) String() string {
 func (*StateRequest) ProtoMessage() {}
 
 func (x *StateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[22]
+	mi := &file_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1291,7 +1409,7 @@ func (x *StateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateRequest.ProtoReflect.Descriptor instead.
 func (*StateRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{22}
+	return file_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *StateRequest) GetTo() string {
@@ -1304,6 +1422,13 @@ func (x *StateRequest) GetTo() string {
 func (x *StateRequest) GetAtLeast() uint64 {
 	if x != nil {
 		return x.AtLeast
+	}
+	return 0
+}
+
+func (x *StateRequest) GetGroup() uint32 {
+	if x != nil {
+		return x.Group
 	}
 	return 0
 }
@@ -1323,7 +1448,7 @@ type StatePart struct {
 
 func (x *StatePart) Reset() {
 	*x = StatePart{}
-	mi := &file_peer_proto_msgTypes[23]
+	mi := &file_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1460,7 @@ func (x *StatePart) String() string {
 func (*StatePart) ProtoMessage() {}
 
 func (x *StatePart) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[23]
+	mi := &file_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1473,7 @@ func (x *StatePart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatePart.ProtoReflect.Descriptor instead.
 func (*StatePart) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{23}
+	return file_peer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StatePart) GetApplied() uint64 {
@@ -1460,7 +1585,7 @@ const file_peer_proto_rawDesc = "" +
 	"\x06origin\x18\x02 \x01(\aR\x06origin\x12\f\n" +
 	"\x01f\x18\x03 \x03(\x04R\x01f\"&\n" +
 	"\fHelloRequest\x12\x16\n" +
-	"\x06region\x18\x01 \x01(\tR\x06region\"\x94\x01\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\"\xac\x02\n" +
 	"\n" +
 	"HelloReply\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
@@ -1468,18 +1593,32 @@ const file_peer_proto_rawDesc = "" +
 	"\afounded\x18\x03 \x01(\bR\afounded\x12\x14\n" +
 	"\x05leads\x18\x04 \x01(\bR\x05leads\x12\x18\n" +
 	"\aapplied\x18\x05 \x01(\x04R\aapplied\x12\x14\n" +
-	"\x05level\x18\x06 \x01(\rR\x05level\"<\n" +
+	"\x05level\x18\x06 \x01(\rR\x05level\x12\x16\n" +
+	"\x06groups\x18\a \x01(\rR\x06groups\x12\x12\n" +
+	"\x04wish\x18\b \x01(\rR\x04wish\x120\n" +
+	"\x06states\x18\t \x03(\v2\x18.roam.peer.v1.GroupStateR\x06states\x12\x1c\n" +
+	"\tundecided\x18\n" +
+	" \x01(\bR\tundecided\x12\x1a\n" +
+	"\bdraining\x18\v \x01(\bR\bdraining\"V\n" +
+	"\n" +
+	"GroupState\x12\x18\n" +
+	"\afounded\x18\x01 \x01(\bR\afounded\x12\x14\n" +
+	"\x05leads\x18\x02 \x01(\bR\x05leads\x12\x18\n" +
+	"\aapplied\x18\x03 \x01(\x04R\aapplied\"R\n" +
 	"\x0eProposeRequest\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\tR\x02to\x12\x1a\n" +
-	"\bcommands\x18\x02 \x03(\fR\bcommands\"\x0e\n" +
-	"\fProposeReply\"!\n" +
+	"\bcommands\x18\x02 \x03(\fR\bcommands\x12\x14\n" +
+	"\x05group\x18\x03 \x01(\rR\x05group\"\x0e\n" +
+	"\fProposeReply\"7\n" +
 	"\x0fFrontierRequest\x12\x0e\n" +
-	"\x02to\x18\x01 \x01(\tR\x02to\")\n" +
+	"\x02to\x18\x01 \x01(\tR\x02to\x12\x14\n" +
+	"\x05group\x18\x02 \x01(\rR\x05group\")\n" +
 	"\rFrontierReply\x12\x18\n" +
-	"\aapplied\x18\x01 \x01(\x04R\aapplied\"9\n" +
+	"\aapplied\x18\x01 \x01(\x04R\aapplied\"O\n" +
 	"\fStateRequest\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\tR\x02to\x12\x19\n" +
-	"\bat_least\x18\x02 \x01(\x04R\aatLeast\"\x8d\x01\n" +
+	"\bat_least\x18\x02 \x01(\x04R\aatLeast\x12\x14\n" +
+	"\x05group\x18\x03 \x01(\rR\x05group\"\x8d\x01\n" +
 	"\tStatePart\x12\x18\n" +
 	"\aapplied\x18\x01 \x01(\x04R\aapplied\x12\x12\n" +
 	"\x04keys\x18\x02 \x03(\fR\x04keys\x12\x16\n" +
@@ -1511,7 +1650,7 @@ func file_peer_proto_rawDescGZIP() []byte {
 	return file_peer_proto_rawDescData
 }
 
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_peer_proto_goTypes = []any{
 	(*FromClient)(nil),      // 0: roam.peer.v1.FromClient
 	(*ToClient)(nil),        // 1: roam.peer.v1.ToClient
@@ -1531,12 +1670,13 @@ var file_peer_proto_goTypes = []any{
 	(*Row)(nil),             // 15: roam.peer.v1.Row
 	(*HelloRequest)(nil),    // 16: roam.peer.v1.HelloRequest
 	(*HelloReply)(nil),      // 17: roam.peer.v1.HelloReply
-	(*ProposeRequest)(nil),  // 18: roam.peer.v1.ProposeRequest
-	(*ProposeReply)(nil),    // 19: roam.peer.v1.ProposeReply
-	(*FrontierRequest)(nil), // 20: roam.peer.v1.FrontierRequest
-	(*FrontierReply)(nil),   // 21: roam.peer.v1.FrontierReply
-	(*StateRequest)(nil),    // 22: roam.peer.v1.StateRequest
-	(*StatePart)(nil),       // 23: roam.peer.v1.StatePart
+	(*GroupState)(nil),      // 18: roam.peer.v1.GroupState
+	(*ProposeRequest)(nil),  // 19: roam.peer.v1.ProposeRequest
+	(*ProposeReply)(nil),    // 20: roam.peer.v1.ProposeReply
+	(*FrontierRequest)(nil), // 21: roam.peer.v1.FrontierRequest
+	(*FrontierReply)(nil),   // 22: roam.peer.v1.FrontierReply
+	(*StateRequest)(nil),    // 23: roam.peer.v1.StateRequest
+	(*StatePart)(nil),       // 24: roam.peer.v1.StatePart
 }
 var file_peer_proto_depIdxs = []int32{
 	2,  // 0: roam.peer.v1.FromClient.ending:type_name -> roam.peer.v1.Ending
@@ -1548,27 +1688,28 @@ var file_peer_proto_depIdxs = []int32{
 	10, // 6: roam.peer.v1.Have.refused:type_name -> roam.peer.v1.Refused
 	9,  // 7: roam.peer.v1.Heads.heads:type_name -> roam.peer.v1.Head
 	15, // 8: roam.peer.v1.Rows.rows:type_name -> roam.peer.v1.Row
-	3,  // 9: roam.peer.v1.Peer.Feeds:input_type -> roam.peer.v1.Want
-	11, // 10: roam.peer.v1.Peer.Identify:input_type -> roam.peer.v1.IdentifyRequest
-	13, // 11: roam.peer.v1.Peer.Reach:input_type -> roam.peer.v1.ReachRequest
-	16, // 12: roam.peer.v1.Node.Hello:input_type -> roam.peer.v1.HelloRequest
-	18, // 13: roam.peer.v1.Node.Propose:input_type -> roam.peer.v1.ProposeRequest
-	20, // 14: roam.peer.v1.Node.Frontier:input_type -> roam.peer.v1.FrontierRequest
-	22, // 15: roam.peer.v1.Node.State:input_type -> roam.peer.v1.StateRequest
-	0,  // 16: roam.peer.v1.Door.Clients:input_type -> roam.peer.v1.FromClient
-	6,  // 17: roam.peer.v1.Peer.Feeds:output_type -> roam.peer.v1.Have
-	12, // 18: roam.peer.v1.Peer.Identify:output_type -> roam.peer.v1.IdentifyReply
-	14, // 19: roam.peer.v1.Peer.Reach:output_type -> roam.peer.v1.Rows
-	17, // 20: roam.peer.v1.Node.Hello:output_type -> roam.peer.v1.HelloReply
-	19, // 21: roam.peer.v1.Node.Propose:output_type -> roam.peer.v1.ProposeReply
-	21, // 22: roam.peer.v1.Node.Frontier:output_type -> roam.peer.v1.FrontierReply
-	23, // 23: roam.peer.v1.Node.State:output_type -> roam.peer.v1.StatePart
-	1,  // 24: roam.peer.v1.Door.Clients:output_type -> roam.peer.v1.ToClient
-	17, // [17:25] is the sub-list for method output_type
-	9,  // [9:17] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	18, // 9: roam.peer.v1.HelloReply.states:type_name -> roam.peer.v1.GroupState
+	3,  // 10: roam.peer.v1.Peer.Feeds:input_type -> roam.peer.v1.Want
+	11, // 11: roam.peer.v1.Peer.Identify:input_type -> roam.peer.v1.IdentifyRequest
+	13, // 12: roam.peer.v1.Peer.Reach:input_type -> roam.peer.v1.ReachRequest
+	16, // 13: roam.peer.v1.Node.Hello:input_type -> roam.peer.v1.HelloRequest
+	19, // 14: roam.peer.v1.Node.Propose:input_type -> roam.peer.v1.ProposeRequest
+	21, // 15: roam.peer.v1.Node.Frontier:input_type -> roam.peer.v1.FrontierRequest
+	23, // 16: roam.peer.v1.Node.State:input_type -> roam.peer.v1.StateRequest
+	0,  // 17: roam.peer.v1.Door.Clients:input_type -> roam.peer.v1.FromClient
+	6,  // 18: roam.peer.v1.Peer.Feeds:output_type -> roam.peer.v1.Have
+	12, // 19: roam.peer.v1.Peer.Identify:output_type -> roam.peer.v1.IdentifyReply
+	14, // 20: roam.peer.v1.Peer.Reach:output_type -> roam.peer.v1.Rows
+	17, // 21: roam.peer.v1.Node.Hello:output_type -> roam.peer.v1.HelloReply
+	20, // 22: roam.peer.v1.Node.Propose:output_type -> roam.peer.v1.ProposeReply
+	22, // 23: roam.peer.v1.Node.Frontier:output_type -> roam.peer.v1.FrontierReply
+	24, // 24: roam.peer.v1.Node.State:output_type -> roam.peer.v1.StatePart
+	1,  // 25: roam.peer.v1.Door.Clients:output_type -> roam.peer.v1.ToClient
+	18, // [18:26] is the sub-list for method output_type
+	10, // [10:18] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_peer_proto_init() }
@@ -1582,7 +1723,7 @@ func file_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

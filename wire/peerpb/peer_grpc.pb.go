@@ -31,11 +31,13 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type PeerClient interface {
 	// Feeds carries ops from the region that is called to the one that calls. The caller says what it wants and what it
-	// has committed; the server sends records as they are committed, and its heads as a heartbeat.
+	// has committed; the server sends records as they are committed, and its heads as a heartbeat. The metadata
+	// roam-partitions, 16 hex digits, says of which partitions, a bit each; without it, of all. A server that does not lead
+	// all of them refuses, and says in the trailer who leads the first and how many groups its region has.
 	Feeds(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Want, Have], error)
 	// Identify tells who answers at an address.
 	Identify(ctx context.Context, in *IdentifyRequest, opts ...grpc.CallOption) (*IdentifyReply, error)
-	// Reach carries the matrix from the leader of a region to its other nodes: all of it first, then what grew.
+	// Reach carries the matrix from a node that leads in a region to its other nodes: all of it first, then what grew.
 	Reach(ctx context.Context, in *ReachRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Rows], error)
 }
 
@@ -94,11 +96,13 @@ type Peer_ReachClient = grpc.ServerStreamingClient[Rows]
 // for forward compatibility.
 type PeerServer interface {
 	// Feeds carries ops from the region that is called to the one that calls. The caller says what it wants and what it
-	// has committed; the server sends records as they are committed, and its heads as a heartbeat.
+	// has committed; the server sends records as they are committed, and its heads as a heartbeat. The metadata
+	// roam-partitions, 16 hex digits, says of which partitions, a bit each; without it, of all. A server that does not lead
+	// all of them refuses, and says in the trailer who leads the first and how many groups its region has.
 	Feeds(grpc.BidiStreamingServer[Want, Have]) error
 	// Identify tells who answers at an address.
 	Identify(context.Context, *IdentifyRequest) (*IdentifyReply, error)
-	// Reach carries the matrix from the leader of a region to its other nodes: all of it first, then what grew.
+	// Reach carries the matrix from a node that leads in a region to its other nodes: all of it first, then what grew.
 	Reach(*ReachRequest, grpc.ServerStreamingServer[Rows]) error
 	mustEmbedUnimplementedPeerServer()
 }
@@ -218,14 +222,14 @@ const (
 // Node is served to the other nodes of the same region. A call names the raft id that it is meant for; a node with
 // another id, which has lost its disk, refuses it.
 type NodeClient interface {
-	// Hello says what the node is to its region's Raft group.
+	// Hello says what the node is to its region's Raft groups.
 	Hello(ctx context.Context, in *HelloRequest, opts ...grpc.CallOption) (*HelloReply, error)
 	// Propose commits commands that entered by the calling node. Only the leader does so.
 	Propose(ctx context.Context, in *ProposeRequest, opts ...grpc.CallOption) (*ProposeReply, error)
 	// Frontier is the last entry that was committed: who has applied it has all that was acknowledged. Only the leader
 	// knows.
 	Frontier(ctx context.Context, in *FrontierRequest, opts ...grpc.CallOption) (*FrontierReply, error)
-	// State is all that the node has applied, for one that is too far behind the Raft log.
+	// State is all that the node has applied in a group, for one that is too far behind the Raft log.
 	State(ctx context.Context, in *StateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StatePart], error)
 }
 
@@ -293,14 +297,14 @@ type Node_StateClient = grpc.ServerStreamingClient[StatePart]
 // Node is served to the other nodes of the same region. A call names the raft id that it is meant for; a node with
 // another id, which has lost its disk, refuses it.
 type NodeServer interface {
-	// Hello says what the node is to its region's Raft group.
+	// Hello says what the node is to its region's Raft groups.
 	Hello(context.Context, *HelloRequest) (*HelloReply, error)
 	// Propose commits commands that entered by the calling node. Only the leader does so.
 	Propose(context.Context, *ProposeRequest) (*ProposeReply, error)
 	// Frontier is the last entry that was committed: who has applied it has all that was acknowledged. Only the leader
 	// knows.
 	Frontier(context.Context, *FrontierRequest) (*FrontierReply, error)
-	// State is all that the node has applied, for one that is too far behind the Raft log.
+	// State is all that the node has applied in a group, for one that is too far behind the Raft log.
 	State(*StateRequest, grpc.ServerStreamingServer[StatePart]) error
 	mustEmbedUnimplementedNodeServer()
 }

@@ -2,7 +2,7 @@
 // "m", that holds one of these messages:
 //
 //   roam:{REGION}:jobs:MODEL   Job      leader → one worker of the group "workers" ("…:jobs:" for the default model)
-//   roam:{REGION}:results      Report   workers → leader, read by committed position
+//   roam:{REGION}:results      Report   workers → leader, read by committed position ("…:results:N" for Raft group N > 0)
 //   roam:{REGION}:control      Reply    leader → every worker
 //
 // Fields are only ever added; readers skip what they do not know.
@@ -160,6 +160,7 @@ type Job struct {
 	Messages      []*Message             `protobuf:"bytes,6,rep,name=messages,proto3" json:"messages,omitempty"`                                                                           // the conversation up to the question and with it, oldest first; the oldest may be left out
 	Settings      map[string][]byte      `protobuf:"bytes,7,rep,name=settings,proto3" json:"settings,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // the session's map, values in JSON; large ones may be left out
 	Traceparent   string                 `protobuf:"bytes,8,opt,name=traceparent,proto3" json:"traceparent,omitempty"`                                                                     // W3C Trace Context, if the question's journey is watched; else empty
+	Group         uint32                 `protobuf:"varint,9,opt,name=group,proto3" json:"group,omitempty"`                                                                                // Raft group of the session: what is reported goes to its results stream
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -248,6 +249,13 @@ func (x *Job) GetTraceparent() string {
 		return x.Traceparent
 	}
 	return ""
+}
+
+func (x *Job) GetGroup() uint32 {
+	if x != nil {
+		return x.Group
+	}
+	return 0
 }
 
 // Message is one turn of the conversation.
@@ -723,7 +731,7 @@ var File_work_proto protoreflect.FileDescriptor
 const file_work_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"work.proto\x12\froam.work.v1\"\xca\x02\n" +
+	"work.proto\x12\froam.work.v1\"\xe0\x02\n" +
 	"\x03Job\x12\x18\n" +
 	"\asession\x18\x01 \x01(\tR\asession\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\tR\x03run\x12\x1a\n" +
@@ -732,7 +740,8 @@ const file_work_proto_rawDesc = "" +
 	"\x06prompt\x18\x05 \x01(\tR\x06prompt\x121\n" +
 	"\bmessages\x18\x06 \x03(\v2\x15.roam.work.v1.MessageR\bmessages\x12;\n" +
 	"\bsettings\x18\a \x03(\v2\x1f.roam.work.v1.Job.SettingsEntryR\bsettings\x12 \n" +
-	"\vtraceparent\x18\b \x01(\tR\vtraceparent\x1a;\n" +
+	"\vtraceparent\x18\b \x01(\tR\vtraceparent\x12\x14\n" +
+	"\x05group\x18\t \x01(\rR\x05group\x1a;\n" +
 	"\rSettingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"Y\n" +

@@ -29,10 +29,16 @@ func KeysOf(region string) Keys { return Keys("roam:{" + region + "}:") }
 // Jobs is the stream of questions to a model; the empty model is the region's default.
 func (k Keys) Jobs(model string) string { return string(k) + "jobs:" + model }
 
-// Results is the stream of what workers report.
-func (k Keys) Results() string { return string(k) + "results" }
+// Results is the stream of what workers report on sessions of a Raft group. Each has one, since each has a leader that reads
+// it, and a position in it that is committed with what was read.
+func (k Keys) Results(group uint32) string {
+	if group == 0 {
+		return string(k) + "results"
+	}
+	return fmt.Sprintf("%sresults:%d", k, group)
+}
 
-// Control is the stream of what the leader answers.
+// Control is the stream of what leaders answer.
 func (k Keys) Control() string { return string(k) + "control" }
 
 // Worker is the key that lives as long as a worker does; its value lists the worker's models, one a line.

@@ -1,0 +1,202 @@
+package region
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/hashicorp/raft"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/region/machine"
+)
+
+// maxGroups is how many Raft groups a region can have.
+const maxGroups = 16
+
+func validGroups(n int) bool { return n > 0 && n <= maxGroups && n&(n-1) == 0 }
+
+// group is this node's part in one of its region's Raft groups, which owns a range of partitions: it orders their ops,
+// numbers them under an incarnation of its own, and has a leader of its own.
+type group struct {
+	r         *Region
+	n         int
+	mask      uint64 // the partitions, a bit each
+	proven    bool   // as Region.proven, for what this group has numbered; owned by lead
+	log       *stallWatch
+	stable    raft.StableStore
+	snaps     raft.SnapshotStore
+	raft      *raft.Raft
+	store     store
+	fsm       *fsm
+	transport raft.Transport
+	queue     chan *proposal
+	leading   atomic.Bool // and all that was committed before is applied
+	leader    *leader
+	seat      seat // owned by tend
+}
+
+// partitionsOf returns the partitions of one of so many groups, a bit each.
+func partitionsOf(group, groups int) uint64 {
+	width := crdt.Partitions / groups
+	return (^uint64(0) >> (64 - width)) << (group * width)
+}
+
+// checkGroups reads how many groups there are. A directory that an older version made has one.
+func (r *Region) checkGroups() error {
+	v, err := r.own().Get(machine.NodeKey(nodeGroups))
+	switch {
+	case err != nil:
+		return err
+	case v == nil:
+		r.count = 1
+	case len(v) != 1 || v[0] > 0 && !validGroups(int(v[0])):
+		return fmt.Errorf("the number of Raft groups does not read: %x", v)
+	default:
+		r.count = int(v[0])
+	}
+	return r.agree(r.count)
+}
+
+// agree refuses another number of groups than the region has.
+func (r *Region) agree(count int) error {
+	if r.cfg.Groups == 0 || count == 0 || r.cfg.Groups == count {
+		return nil
+	}
+	return fmt.Errorf("--groups %d: region %s was founded with %d, and that is for good: start this node with --groups %d or without the flag",
+		r.cfg.Groups, r.cfg.Region, count, count)
+}
+
+// decide keeps the number of groups.
+func (r *Region) decide(count int) error {
+	if err := r.agree(count); err != nil {
+		return err
+	}
+	r.count = count
+	return errors.Join(r.db.Set(machine.NodeKey(nodeGroups), []byte{byte(count)}, pebble.NoSync), r.db.Flush())
+}
+
+// openGroups opens this node's part in all groups: first what is on the disk, then what others see.
+func (r *Region) openGroups() (err error) {
+	if r.logs, err = r.openLogs(); err != nil {
+		return fmt.Errorf("raft log: %w", err)
+	}
+	for n := range r.count {
+		r.held = append(r.held, &group{
+			r: r, n: n, mask: partitionsOf(n, r.count), proven: r.proven, leader: newLeader(),
+			queue: make(chan *proposal, queueLength), store: newStore(r.db, r.prefix(n)),
+		})
+	}
+	for _, g := range r.held {
+		if err := g.openState(); err != nil {
+			return err
+		}
+	}
+	r.openLanes()
+	for _, g := range r.held {
+		if err := g.openRaft(); err != nil {
+			return err
+		}
+	}
+	r.groups.Store(&r.held)
+	close(r.known)
+	return nil
+}
+
+// prefix is before all keys of a group's state. A region of one group needs none, and had none before there were more.
+func (r *Region) prefix(group int) []byte {
+	if r.count == 1 {
+		return nil
+	}
+	return []byte{groupSpace + byte(group)}
+}
+
+// groupSpace is above all keys of a node's own.
+const groupSpace = 0x80
+
+// named is a name of this group's own among those of the node.
+func (g *group) named(name string) string {
+	if g.r.count == 1 {
+		return name
+	}
+	return fmt.Sprintf("%s/%d", name, g.n)
+}
+
+// dir is the group's own directory, below one of the region's.
+func (g *group) dir(sub string) string {
+	if g.r.count == 1 {
+		return filepath.Join(g.r.cfg.Dir, sub)
+	}
+	return filepath.Join(g.r.cfg.Dir, sub, fmt.Sprintf("%02d", g.n))
+}
+
+// openState opens the group's log and state, and checks that they belong together.
+func (g *group) openState() error {
+	m, err := machine.New(machine.Config{
+		Region: g.r.cfg.Region, Entry: g.r.entry, Store: g.store, Watch: g.tell, Tracer: g.r.cfg.Tracer,
+	})
+	g.fsm = &fsm{Machine: m, db: g.r.db, tell: g.tell, fatal: g.r.fail, fetch: g.fetch}
+	if err != nil {
+		return err
+	}
+	log, stable, err := g.r.logs.open(g.n)
+	if err != nil {
+		return fmt.Errorf("raft log: %w", err)
+	}
+	g.stable = stable
+	g.log = &stallWatch{LogStore: log, limit: g.r.cfg.StallLimit, fail: g.r.fail, metrics: g.r.metrics}
+	if g.snaps, err = g.openSnapshots(); err != nil {
+		return fmt.Errorf("raft snapshots: %w", err)
+	}
+	return errors.Join(g.checkSnapshot(), g.checkLog())
+}
+
+// taken is the index of the state that was last taken from another node, 0 for none.
+func (g *group) taken() (uint64, error) {
+	v, err := g.r.own().Get(machine.NodeKey(g.named(nodeTaken)))
+	if err != nil || v == nil {
+		return 0, err
+	}
+	return binary.BigEndian.Uint64(v), nil
+}
+
+// halt ends Raft in the group.
+func (g *group) halt() error {
+	var errs []error
+	if g.raft != nil {
+		errs = append(errs, g.raft.Shutdown().Error())
+	}
+	if c, ok := g.transport.(raft.WithClose); ok {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// lead is the leader's part: a group that must gets a new incarnation before it takes anything in, nodes are taken into
+// the group, and sessions are kept from becoming too long.
+func (g *group) lead(ctx context.Context) error {
+	for g.fsm.MustRenew(g.r.cfg.Expect == 1, g.proven) {
+		why := "first start"
+		if g.fsm.Self() != "" {
+			why = "the last process did not end in order, and the disk of a node that is alone may have gone back"
+		}
+		if err := g.renewFirst(ctx, why); err != nil {
+			return err
+		}
+	}
+	g.seat = seat{led: time.Now()}
+	g.leading.Store(true)
+	defer g.leading.Store(false)
+	work, ctx := errgroup.WithContext(ctx)
+	work.Go(func() error { return g.tend(ctx) })
+	if g.r.cfg.SessionEntries > 0 {
+		work.Go(func() error { return g.trim(ctx) })
+	}
+	return work.Wait()
+}
