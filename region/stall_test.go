@@ -14,11 +14,13 @@ func TestStallIsWhatTakesLong(t *testing.T) {
 		time.Sleep(1900 * time.Millisecond)
 		s.stop()
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if late != 0 {
 			t.Error("what took 1.9 s counts as a stall of 2 s")
 		}
 		newStallTimer(2*time.Second, func() { late++ })
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if late != 1 {
 			t.Errorf("a stall was told %d times", late)
 		}
