@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,7 +35,7 @@ type clusterNode struct {
 	*started
 	member   wire.Member
 	raftAddr string
-	reset    bool // it was told that it has another's state; written before it is ready
+	reset    atomic.Bool // it was told that it has another's state; written before it is ready
 	dir      string
 	halt     func()
 }
@@ -163,7 +164,9 @@ func (c *cluster) start(name, dir string, expect int) {
 	}
 	r.Watch(func(evs []wire.Event) {
 		for _, e := range evs {
-			n.reset = n.reset || e.Reset
+			if e.Reset {
+				n.reset.Store(true)
+			}
 			n.events <- e
 		}
 	})
@@ -345,7 +348,7 @@ func TestLostDirectory(t *testing.T) {
 	if got := c.equal(); got != 60 {
 		t.Errorf("%d ops, want 60", got)
 	}
-	if !c.node(lost).reset {
+	if !c.node(lost).reset.Load() {
 		t.Error("the log brought it all: nothing was transferred")
 	}
 	c.until("the new node votes, and the old one is gone", func() bool {
