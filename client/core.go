@@ -226,6 +226,7 @@ func (c *core) release(s *session) {
 
 func (c *core) enqueue(s *session, p *pending, now time.Time) {
 	s.adding--
+	p.known = s.live
 	s.queue.ops = append(s.queue.ops, p)
 	s.touch()
 	c.pump(s, now)
@@ -263,11 +264,10 @@ func (c *core) pump(s *session, now time.Time) {
 	}
 }
 
-// after is the token that ops are put after, if the region may not know that otherwise: it knows what the session was open
-// with while they were put.
+// after is the token that ops are put after, if the region may not know that otherwise.
 func after(batch []*pending, live bool) (cur string) {
 	for _, p := range batch {
-		if p.cur != "" && (p.moved || !live) {
+		if p.cur != "" && !(p.known && live) {
 			cur = p.cur
 		}
 	}

@@ -145,3 +145,24 @@ func TestStopWaitsForItsAnswer(t *testing.T) {
 		t.Errorf("given up after %s", waited)
 	}
 }
+
+// TestOpPutWithoutConnectionSaysWhatItComesAfter: a region knows that of what is put while the session is open there, and of nothing
+// else.
+func TestOpPutWithoutConnectionSaysWhatItComesAfter(t *testing.T) {
+	d := driveEngine(t)
+	d.hear(`{"t":"snap","s":"u/x","cur":"far","map":{},"read":{},"log":[],"more":false,"why":"new"}`)
+	d.e.Lost(d.now)
+	if _, err := d.e.Put(Item{Session: "u/x", OID: "a", Born: d.now, Op: json.RawMessage(`{"k":"msg","oid":"a","text":""}`)}, d.now); err != nil {
+		t.Fatal(err)
+	}
+	d.e.Close("u/x")
+	if err := d.e.Open("u/x", d.now); err != nil {
+		t.Fatal(err)
+	}
+	d.e.Begin("dev:u", d.now)
+	d.hear(`{"t":"welcome","id":1,"conn":"c","user":"u","region":"b","node":"n","ping":25,"exp":0,"max":{"frame":9000,"ops":10,"rate":50},"regions":[]}`,
+		`{"t":"snap","s":"u/x","cur":"near","map":{},"read":{},"log":[],"more":false,"why":"new"}`)
+	if got := strings.Join(d.sends(), "\n"); !strings.Contains(got, `"t":"put","id":2,"s":"u/x","cur":"far"`) {
+		t.Errorf("sends %s", got)
+	}
+}

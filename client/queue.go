@@ -29,6 +29,7 @@ type pending struct {
 	cur   string // as in Item
 	anew  bool   // as in Item
 	moved bool   // was taken on a connection before this one
+	known bool   // the region knows what it comes after: it was put while the session was open as it is now
 	stage Stage
 	sent  bool // on this connection
 	// missed is when a region first did not have what it is about, although another has accepted it.
@@ -136,9 +137,16 @@ func (q *queue) lost() {
 	q.landed()
 	q.again()
 	for _, p := range q.ops {
-		p.moved = true
+		p.moved, p.known = true, false
 	}
 	q.after = time.Time{}
+}
+
+// unknown takes it that the region will not know what the ops come after.
+func (q *queue) unknown() {
+	for _, p := range q.ops {
+		p.known = false
+	}
 }
 
 // refused takes an err for the put under way, and returns the ops that are refused for good.

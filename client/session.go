@@ -64,6 +64,9 @@ func (s *session) ask(id int64, now time.Time) openItem {
 	if s.fresh {
 		it.Cur = ""
 	}
+	if it.Cur == "" {
+		s.queue.unknown()
+	}
 	s.want, s.asking, s.askedAt, s.greeted = false, id, now, false
 	s.after = now.Add(askPause)
 	return it
@@ -93,6 +96,7 @@ func (s *session) lost() {
 func (s *session) leave() {
 	s.open, s.live, s.want, s.asking, s.cur, s.paging, s.anew = false, false, false, 0, "", 0, true
 	s.replica, s.behind, s.err = newReplica(), false, nil
+	s.queue.unknown()
 	s.touch()
 }
 
