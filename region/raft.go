@@ -128,6 +128,8 @@ type stallWatch struct {
 	raft.LogStore
 	limit   time.Duration
 	fail    func(error)
+	quit    func(error) // fails, and does not return
+	damaged func(where string, why error) error
 	metrics *metrics
 }
 
@@ -141,7 +143,9 @@ func (s *stallWatch) GetLog(index uint64, l *raft.Log) error {
 	if index < first {
 		return raft.ErrLogNotFound
 	}
-	return s.LogStore.GetLog(index, l)
+	err = s.LogStore.GetLog(index, l)
+	s.check(index, err)
+	return err
 }
 
 // StoreLog implements raft.LogStore.
@@ -150,14 +154,12 @@ func (s *stallWatch) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Lo
 // StoreLogs implements raft.LogStore.
 func (s *stallWatch) StoreLogs(ls []*raft.Log) error {
 	start := time.Now()
-	t := newStallTimer(s.limit, func() {
-		s.fail(fmt.Errorf("the disk of --data has taken more than %s for one write: leaving rather than lead on it", s.limit))
-	})
+	t := newStallTimer(s.limit, s.tooLate)
 	err := s.LogStore.StoreLogs(ls)
 	t.stop()
 	s.metrics.fsync.Observe(time.Since(start).Seconds())
 	if err != nil {
-		s.fail(fmt.Errorf("write Raft log: %w", err))
+		s.fail(diskError("write Raft log", err))
 	}
 	return err
 }

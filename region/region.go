@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -127,7 +128,9 @@ type Region struct {
 	asking   asking
 	stopping context.Context // ends what Raft waits for when the node stops
 	stop     context.CancelFunc
-	broken   chan error
+	failure  *failure
+	ended    chan struct{} // closed when Run's work has ended; nil: it never ran
+	marking  sync.Mutex    // of damage
 	metrics  *metrics
 }
 
@@ -138,12 +141,12 @@ func New(cfg Config) (*Region, error) {
 		return nil, err
 	}
 	r := &Region{
-		cfg: cfg, watch: newWatchers(), ready: make(chan struct{}), known: make(chan struct{}), broken: make(chan error, 1),
+		cfg: cfg, watch: newWatchers(), ready: make(chan struct{}), known: make(chan struct{}), failure: newFailure(),
 		metrics: newMetrics(cfg.Metrics), entry: rand.Text()[:entryLength],
 	}
 	r.stopping, r.stop = context.WithCancel(context.Background())
-	if err := r.open(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.Dir, err), r.release())
+	if err := r.guarded(r.open); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.Dir, err), r.Close())
 	}
 	cfg.Metrics.MustRegister(gauges{r})
 	return r, nil
@@ -196,23 +199,20 @@ func (r *Region) discard(why error) error {
 }
 
 func (r *Region) openState() (err error) {
-	if err := r.makeDirs(); err != nil {
+	if err := errors.Join(r.makeDirs(), r.checkDamage()); err != nil {
 		return err
 	}
 	cache := pebble.NewCache(r.cfg.CacheBytes)
 	defer cache.Unref()
 	opts := &pebble.Options{
-		Cache: cache, MemTableSize: r.cfg.MemtableBytes, DisableWAL: true, Logger: pebbleLog{r.cfg.Logger},
-		FormatMajorVersion: pebble.FormatNewest,
+		Cache: cache, MemTableSize: r.cfg.MemtableBytes, DisableWAL: true, FormatMajorVersion: pebble.FormatNewest,
 	}
-	if r.cfg.Disk != nil {
-		opts.FS = r.cfg.Disk.Files
-	}
+	r.listen(opts, "state")
 	for i := range opts.Levels {
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
 	if r.db, err = pebble.Open(filepath.Join(r.cfg.Dir, "state"), opts); err != nil {
-		return fmt.Errorf("state (is another process using it?): %w", err)
+		return fmt.Errorf("state (is another process using it?): %w", r.opened("the state", err))
 	}
 	return errors.Join(r.checkIdentity(), r.checkGroups(), r.dirty())
 }
@@ -231,7 +231,7 @@ func (r *Region) checkIdentity() error {
 		}
 		return errors.Join(r.db.Set(machine.NodeKey(nodeIdentity), []byte(want), pebble.NoSync),
 			r.db.Set(machine.NodeKey(nodeGroups), []byte{0}, pebble.NoSync),
-			r.db.Set(machine.NodeKey(nodeID), []byte(r.id), pebble.NoSync), r.db.Flush())
+			r.db.Set(machine.NodeKey(nodeID), []byte(r.id), pebble.NoSync), r.flush())
 	}
 	if string(v) != want {
 		return fmt.Errorf("it belongs to node %s, not %s: give this node a directory of its own", v, want)
@@ -268,15 +268,7 @@ func (r *Region) dirty() error {
 	if r.proven = v != nil; !r.proven || err != nil {
 		return err
 	}
-	return errors.Join(r.db.Delete(machine.NodeKey(nodeClean), pebble.NoSync), r.db.Flush())
-}
-
-// fail ends Run.
-func (r *Region) fail(err error) {
-	select {
-	case r.broken <- err:
-	default:
-	}
+	return errors.Join(r.db.Delete(machine.NodeKey(nodeClean), pebble.NoSync), r.flush())
 }
 
 // halt ends Raft, after which nothing is applied any more.
@@ -299,36 +291,16 @@ func (r *Region) release() error {
 		errs = append(errs, r.logs.close())
 	}
 	if r.db != nil {
-		if r.ordered && errors.Join(errs...) == nil {
+		failed := r.failure.get() != nil
+		if !failed && r.ordered && errors.Join(errs...) == nil {
 			errs = append(errs, r.db.Set(machine.NodeKey(nodeClean), []byte{1}, pebble.NoSync))
 		}
-		errs = append(errs, r.db.Flush(), r.db.Close())
+		if !failed {
+			errs = append(errs, r.flush())
+		}
+		errs = append(errs, r.db.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// Close releases a region that never ran, or whose Run has ended, once nobody reads from it any more.
-func (r *Region) Close() error { return r.release() }
-
-// Run works until ctx ends or the node cannot go on: a disk that fails or stalls. What there is can be read until Close.
-func (r *Region) Run(ctx context.Context) (err error) {
-	defer func() {
-		if err == nil {
-			r.ordered = true
-		}
-		err = errors.Join(err, r.halt())
-	}()
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		select {
-		case err := <-r.broken:
-			return err
-		case <-ctx.Done():
-			return nil
-		}
-	})
-	g.Go(func() error { return r.work(ctx) })
-	return g.Wait()
 }
 
 // work finds out how many groups the region has, if that is not known, and then takes part in them.
