@@ -160,9 +160,7 @@ func isDisk(err error) bool {
 
 // listen gives Pebble the disk, and has it tell of what it would try again for ever, or only log.
 func (r *Region) listen(opts *pebble.Options, what string) {
-	if r.cfg.Disk != nil {
-		opts.FS = r.cfg.Disk.Files
-	}
+	opts.FS = watchedDirs{r.cfg.files(), r.quit}
 	opts.Logger = pebbleLog{r.cfg.Logger, func(err error) { r.quit(diskError("write "+what, err)) }}
 	opts.EventListener = &pebble.EventListener{
 		BackgroundError: func(err error) {

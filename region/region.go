@@ -59,6 +59,10 @@ type Config struct {
 	// are a quarter more. 0: all.
 	SessionEntries int
 
+	// Reserve is how much of a disk of so many bytes has to stay free: below that, groups that this node leads take no puts. nil:
+	// DefaultReserve.
+	Reserve func(total uint64) uint64
+
 	engine string // of the log, for measurements: engineWAL or enginePebble. "": what fits the number of groups
 }
 
@@ -128,6 +132,7 @@ type Region struct {
 	asking   asking
 	stopping context.Context // ends what Raft waits for when the node stops
 	stop     context.CancelFunc
+	space    *space
 	failure  *failure
 	ended    chan struct{} // closed when Run's work has ended; nil: it never ran
 	marking  sync.Mutex    // of damage
@@ -145,10 +150,12 @@ func New(cfg Config) (*Region, error) {
 		metrics: newMetrics(cfg.Metrics), entry: rand.Text()[:entryLength],
 	}
 	r.stopping, r.stop = context.WithCancel(context.Background())
+	r.space = newSpace(&r.cfg)
 	if err := r.guarded(r.open); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.Dir, err), r.Close())
 	}
-	cfg.Metrics.MustRegister(gauges{r})
+	r.space.update()
+	cfg.Metrics.MustRegister(gauges{r}, r.space)
 	return r, nil
 }
 
@@ -314,6 +321,7 @@ func (r *Region) work(ctx context.Context) error {
 		g.Go(func() error { return grp.leader.follow(ctx, grp.raft) })
 		g.Go(func() error { return grp.Lead(ctx, grp.lead) })
 	}
+	g.Go(func() error { return r.space.run(ctx) })
 	g.Go(func() error { return r.join(ctx) })
 	return g.Wait()
 }
