@@ -2,14 +2,15 @@ package region
 
 import "github.com/cockroachdb/pebble/v2/vfs"
 
-// watchedDirs ends the node when a directory of Pebble's cannot be synced. Pebble panics then, on whichever goroutine it happens.
+// watchedDirs ends the node when a directory of Pebble's cannot be synced. Pebble panics then, on whichever goroutine it happens. It compares file systems, so
+// this is used as a pointer.
 type watchedDirs struct {
 	vfs.FS
 	quit func(error)
 }
 
 // OpenDir implements vfs.FS.
-func (d watchedDirs) OpenDir(name string) (vfs.File, error) {
+func (d *watchedDirs) OpenDir(name string) (vfs.File, error) {
 	f, err := d.FS.OpenDir(name)
 	if err != nil {
 		return nil, err

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"os/exec"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -81,9 +83,31 @@ func note(acked map[string]map[string]bool, e wire.Event) {
 	acked[e.Session][e.Placed[0].OID] = true
 }
 
+// failingProcess is set in a process in which nodes fail.
+const failingProcess = "ROAM_TEST_FAILING"
+
+// inProcessOfItsOwn runs the test in another process, since a node that has failed may leave goroutines behind; there it returns true.
+func inProcessOfItsOwn(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(failingProcess) != "" {
+		return true
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=5m")
+	cmd.Env = append(os.Environ(), failingProcess+"=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	} else {
+		t.Logf("%s", out)
+	}
+	return false
+}
+
 // TestDiskErrors: whichever change of the disk fails, once or from then on, the node ends and says what it was, and has what it
 // acknowledged when it starts on what is left.
 func TestDiskErrors(t *testing.T) {
+	if !inProcessOfItsOwn(t) {
+		return
+	}
 	for _, engine := range []string{engineWAL, enginePebble} {
 		t.Run(engine, func(t *testing.T) { testDiskErrors(t, engine) })
 	}
@@ -101,7 +125,7 @@ func testDiskErrors(t *testing.T, engine string) {
 	}
 	all := int(sound.ops.Load())
 	t.Logf("%d changes of the disk", all)
-	const tries = 25
+	const tries = 10
 	for try := range tries {
 		at := int64(1 + (try*all+rng.IntN(all))/tries)
 		d := newFaultDisk()

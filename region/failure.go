@@ -44,6 +44,9 @@ func (f *failure) get() error {
 // Failed is closed when the node cannot go on. Run then returns, within a second, whatever hangs.
 func (r *Region) Failed() <-chan struct{} { return r.failure.done }
 
+// Failure is why the node cannot go on, nil while it can.
+func (r *Region) Failure() error { return r.failure.get() }
+
 // fail ends Run.
 func (r *Region) fail(err error) { r.failure.set(err) }
 
@@ -81,7 +84,7 @@ func (r *Region) bounded(done <-chan error) (_ error, ended bool) {
 	select {
 	case err := <-done:
 		return err, true
-	case <-time.After(leaveLimit):
+	case <-time.After(r.cfg.leave):
 		return nil, false
 	}
 }
@@ -115,6 +118,7 @@ func (r *Region) Run(ctx context.Context) error {
 // Close releases a region that never ran, or whose Run has ended, once nobody reads from it any more. Of a node that has failed it leaves
 // what hangs, for the process to end with.
 func (r *Region) Close() error {
+	told := r.failure.get() != nil // by Run
 	done := make(chan error, 1)
 	go func() {
 		if r.ended != nil {
@@ -123,6 +127,9 @@ func (r *Region) Close() error {
 		done <- r.guarded(r.release)
 	}()
 	err, _ := r.bounded(done)
+	if why := r.failure.get(); why != nil && !told {
+		return why
+	}
 	return err
 }
 
@@ -160,7 +167,7 @@ func isDisk(err error) bool {
 
 // listen gives Pebble the disk, and has it tell of what it would try again for ever, or only log.
 func (r *Region) listen(opts *pebble.Options, what string) {
-	opts.FS = watchedDirs{r.cfg.files(), r.quit}
+	opts.FS = &watchedDirs{r.cfg.files(), r.quit}
 	opts.Logger = pebbleLog{r.cfg.Logger, func(err error) { r.quit(diskError("write "+what, err)) }}
 	opts.EventListener = &pebble.EventListener{
 		BackgroundError: func(err error) {

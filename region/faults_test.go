@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -59,7 +60,7 @@ func (d *faultDisk) change(op string) error {
 // config is for a node alone that writes to its state often.
 func (d *faultDisk) config() Config {
 	return Config{
-		Region: "beijing", Node: "n1", Dir: "/data", MemtableBytes: 64 << 10, SnapshotEntries: 8, TrailingEntries: 8,
+		Region: "beijing", Node: "n1", Dir: "/data", MemtableBytes: 64 << 10, SnapshotEntries: 8, TrailingEntries: 8, leave: 20 * time.Millisecond,
 		Disk: &Disk{Files: d.files, Log: faultLog{d.files}, Meta: d.meta, Snapshots: d.snaps, Forget: func() error { return nil }},
 	}
 }

@@ -33,15 +33,10 @@ func (g *group) openRaft() error {
 		_, g.transport = raft.NewInmemTransport(raft.ServerAddress(g.r.id))
 	}
 	cfg := g.raftConfig()
-	known, err := raft.HasExistingState(g.log, g.stable, g.snaps)
-	if err != nil {
-		return fmt.Errorf("raft state: %w", err)
+	if err := g.foundAlone(cfg); err != nil {
+		return fmt.Errorf("found the region: %w", err)
 	}
-	if !known && g.r.cfg.Expect == 1 {
-		if err := raft.BootstrapCluster(cfg, g.log, g.stable, g.snaps, g.transport, founders([]string{g.r.id})); err != nil {
-			return fmt.Errorf("found the region: %w", err)
-		}
-	}
+	var err error
 	if g.fsm.held, err = g.log.LastIndex(); err != nil {
 		return fmt.Errorf("raft log: %w", err)
 	}

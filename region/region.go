@@ -63,7 +63,8 @@ type Config struct {
 	// DefaultReserve.
 	Reserve func(total uint64) uint64
 
-	engine string // of the log, for measurements: engineWAL or enginePebble. "": what fits the number of groups
+	leave  time.Duration // leaveLimit; tests have less time
+	engine string        // of the log, for measurements: engineWAL or enginePebble. "": what fits the number of groups
 }
 
 func (c *Config) check() error {
@@ -80,6 +81,7 @@ func (c *Config) check() error {
 	def(&c.SnapshotEntries, 8192)
 	def(&c.TrailingEntries, 10240)
 	def(&c.Expect, 1)
+	def(&c.leave, leaveLimit)
 	if c.Expect != 1 && c.Expect != 3 && c.Expect != 5 {
 		return fmt.Errorf("%d nodes cannot found a region: 1, 3 or 5 do", c.Expect)
 	}

@@ -60,6 +60,25 @@ func (v watchedVotes) watch(write func() error) error {
 	return nil
 }
 
+// foundAlone founds the group of a node that is alone, if that has not been done. A first start that is cut short after the term, and before the
+// first entry, leaves a term without a log: nobody has voted or acknowledged anything, and it is done again.
+func (g *group) foundAlone(cfg *raft.Config) error {
+	if g.r.cfg.Expect > 1 {
+		return nil
+	}
+	last, err := g.log.LastIndex()
+	if err != nil || last > 0 {
+		return err
+	}
+	if snaps, err := g.snaps.List(); err != nil || len(snaps) > 0 {
+		return err
+	}
+	if err := g.stable.SetUint64([]byte("CurrentTerm"), 0); err != nil {
+		return err
+	}
+	return raft.BootstrapCluster(cfg, g.log, g.stable, g.snaps, g.transport, founders([]string{g.r.id}))
+}
+
 // watchedSnapshots ends the process if a snapshot cannot be written: the log would grow for ever.
 type watchedSnapshots struct {
 	raft.SnapshotStore

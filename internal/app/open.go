@@ -165,7 +165,7 @@ func (n *node) close() error {
 	if n.links != nil && !n.ran {
 		errs = append(errs, n.links.Close())
 	}
-	if n.region != nil {
+	if n.region != nil && !n.left {
 		errs = append(errs, n.region.Close())
 	}
 	return errors.Join(errs...)
