@@ -52,6 +52,9 @@ func (g *group) forward(ctx context.Context, batch []*proposal) ([]machine.Resul
 	}()
 	if _, err := client.Propose(ctx, req); err != nil {
 		g.r.metrics.forwardErrors.Inc()
+		if status.Code(err) == codes.Aborted { // see full
+			return nil, errFull
+		}
 		return nil, fmt.Errorf("forward to %s: %w", id, err)
 	}
 	g.r.metrics.forwarded.Add(float64(len(req.Commands)))
@@ -79,6 +82,9 @@ func (r *Region) Propose(ctx context.Context, req *peerpb.ProposeRequest) (*peer
 	}
 	if !g.leading.Load() {
 		return nil, status.Error(codes.Unavailable, "this node does not lead its region")
+	}
+	if err := g.full(); err != nil {
+		return nil, status.Error(codes.Aborted, err.Error())
 	}
 	if len(req.Commands) > batchOps {
 		return nil, status.Errorf(codes.InvalidArgument, "%d commands: at most %d", len(req.Commands), batchOps)

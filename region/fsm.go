@@ -9,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/hashicorp/raft"
 
 	"github.com/roamsync/roam/region/machine"
@@ -19,7 +18,7 @@ import (
 // fsm brings Raft's entries to the machine.
 type fsm struct {
 	*machine.Machine
-	db    *pebble.DB
+	flush func() error       // makes the state durable
 	tell  func([]wire.Event) // those who watch
 	fatal func(error)        // the disk failed: stop the process rather than guess
 	// fetch replaces the state by that of another node, which has applied at least that index.
@@ -45,18 +44,18 @@ func (m *fsm) Apply(l *raft.Log) any {
 }
 
 // Snapshot implements raft.FSM. The state is in Pebble; the snapshot only names how far it has come.
-func (m *fsm) Snapshot() (raft.FSMSnapshot, error) { return reference{m.db, m.Applied()}, nil }
+func (m *fsm) Snapshot() (raft.FSMSnapshot, error) { return reference{m.flush, m.Applied()}, nil }
 
 // reference is a Raft snapshot: the index that Pebble holds.
 type reference struct {
-	db    *pebble.DB
+	flush func() error
 	index uint64
 }
 
 // Persist makes Pebble durable through the index before the snapshot is published: only then may the log go.
 func (r reference) Persist(sink raft.SnapshotSink) error {
-	if err := r.db.Flush(); err != nil {
-		return errors.Join(fmt.Errorf("flush state: %w", err), sink.Cancel())
+	if err := r.flush(); err != nil {
+		return errors.Join(err, sink.Cancel())
 	}
 	if _, err := sink.Write(binary.BigEndian.AppendUint64(nil, r.index)); err != nil {
 		return errors.Join(err, sink.Cancel())

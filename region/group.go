@@ -79,7 +79,7 @@ func (r *Region) decide(count int) error {
 		return err
 	}
 	r.count = count
-	return errors.Join(r.db.Set(machine.NodeKey(nodeGroups), []byte{byte(count)}, pebble.NoSync), r.db.Flush())
+	return errors.Join(r.db.Set(machine.NodeKey(nodeGroups), []byte{byte(count)}, pebble.NoSync), r.flush())
 }
 
 // openGroups opens this node's part in all groups: first what is on the disk, then what others see.
@@ -90,7 +90,7 @@ func (r *Region) openGroups() (err error) {
 	for n := range r.count {
 		r.held = append(r.held, &group{
 			r: r, n: n, mask: partitionsOf(n, r.count), proven: r.proven, leader: newLeader(),
-			queue: make(chan *proposal, queueLength), store: newStore(r.db, r.prefix(n)),
+			queue: make(chan *proposal, queueLength), store: r.store(r.prefix(n)),
 		})
 	}
 	for _, g := range r.held {
@@ -141,19 +141,22 @@ func (g *group) openState() error {
 	m, err := machine.New(machine.Config{
 		Region: g.r.cfg.Region, Entry: g.r.entry, Store: g.store, Watch: g.tell, Tracer: g.r.cfg.Tracer,
 	})
-	g.fsm = &fsm{Machine: m, db: g.r.db, tell: g.tell, fatal: g.r.fail, fetch: g.fetch}
+	g.fsm = &fsm{Machine: m, flush: g.r.flush, tell: g.tell, fatal: g.r.fail, fetch: g.fetch}
 	if err != nil {
 		return err
 	}
 	log, stable, err := g.r.logs.open(g.n)
 	if err != nil {
-		return fmt.Errorf("raft log: %w", err)
+		return fmt.Errorf("raft log: %w", g.r.opened("the Raft log", err))
 	}
-	g.stable = stable
-	g.log = &stallWatch{LogStore: log, limit: g.r.cfg.StallLimit, fail: g.r.fail, metrics: g.r.metrics}
+	g.log = &stallWatch{
+		LogStore: log, limit: g.r.cfg.StallLimit, fail: g.r.fail, quit: g.r.quit, damaged: g.r.damaged, metrics: g.r.metrics,
+	}
+	g.stable = watchedVotes{stable, g.log}
 	if g.snaps, err = g.openSnapshots(); err != nil {
 		return fmt.Errorf("raft snapshots: %w", err)
 	}
+	g.snaps = watchedSnapshots{g.snaps, g.r.fail}
 	return errors.Join(g.checkSnapshot(), g.checkLog())
 }
 

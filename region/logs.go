@@ -40,7 +40,11 @@ func (r *Region) openLogs() (logs, error) {
 			"node gets what it held from the others", errTorn)
 	}
 	if engine == enginePebble {
-		return openPebbleLogs(shared, r.cfg)
+		l, err := r.openPebbleLogs(shared)
+		if err != nil {
+			return nil, r.opened("the Raft log", err)
+		}
+		return l, nil
 	}
 	return &walLogs{cfg: r.cfg, dir: dir, several: r.count > 1}, nil
 }
@@ -57,10 +61,11 @@ func (l *walLogs) open(group int) (raft.LogStore, raft.StableStore, error) {
 	dir, logger := l.dir, raftwal.WithLogger(raftLog(l.cfg.Logger))
 	if d := l.cfg.Disk; d != nil {
 		wal, err := raftwal.Open(dir, raftwal.WithMetaStore(d.Meta), logger, raftwal.WithSegmentFiler(segment.NewFiler(dir, d.Log)))
-		if err == nil {
-			l.closers = append(l.closers, wal)
+		if err != nil {
+			return nil, nil, err
 		}
-		return wal, wal, err
+		l.closers = append(l.closers, wal)
+		return summedLog{wal}, wal, nil
 	}
 	if l.several {
 		dir = filepath.Join(dir, fmt.Sprintf("%02d", group))
@@ -74,7 +79,7 @@ func (l *walLogs) open(group int) (raft.LogStore, raft.StableStore, error) {
 		return nil, nil, errors.Join(err, meta.Close())
 	}
 	l.closers = append(l.closers, wal, meta)
-	return wal, wal, nil
+	return summedLog{wal}, wal, nil
 }
 
 func (l *walLogs) close() error {

@@ -24,13 +24,14 @@ const (
 // pebbleLogs keeps the logs of all groups in one Pebble: writes that are under way at the same time share an fsync.
 type pebbleLogs struct{ db *pebble.DB }
 
-func openPebbleLogs(dir string, cfg Config) (*pebbleLogs, error) {
+func (r *Region) openPebbleLogs(dir string) (*pebbleLogs, error) {
 	cache := pebble.NewCache(logBlocks)
 	defer cache.Unref()
 	opts := &pebble.Options{
 		Cache: cache, MemTableSize: logMemtable, MemTableStopWritesThreshold: 4, L0CompactionThreshold: 8,
-		Logger: pebbleLog{cfg.Logger}, FormatMajorVersion: pebble.FormatNewest,
+		FormatMajorVersion: pebble.FormatNewest,
 	}
+	r.listen(opts, "Raft log")
 	for i := range opts.Levels {
 		opts.Levels[i].Compression = func() *block.CompressionProfile { return block.NoCompression }
 	}

@@ -49,6 +49,9 @@ func (r *Region) Submit(p *wire.Put) error {
 	if g == nil {
 		return errUnknown
 	}
+	if err := g.full(); err != nil {
+		return err
+	}
 	c := &machine.Command{
 		Kind: machine.KindPut, Session: p.Session, Floor: p.Floor, Ops: p.Ops, Tag: p.Tag, Entry: r.entry,
 	}
@@ -63,7 +66,7 @@ func (r *Region) Submit(p *wire.Put) error {
 	}
 }
 
-// answer is Commits.Answer. Of sessions of other groups this one knows nothing.
+// answer is Commits.Answer. Of sessions of other groups this one knows nothing. While the disk is nearly full it waits, as long as a commit may.
 func (g *group) answer(ctx context.Context, ops []*crdt.Op, position string) ([]crdt.Held, error) {
 	held := make([]crdt.Held, len(ops))
 	var own []*crdt.Op
@@ -75,6 +78,9 @@ func (g *group) answer(ctx context.Context, ops []*crdt.Op, position string) ([]
 		}
 		own, at = append(own, op), append(at, i)
 	}
+	if err := g.r.space.awaitFor(ctx, g.r.cfg.CommitDeadline); err != nil {
+		return held, err
+	}
 	res, err := g.do(ctx, &machine.Command{Kind: machine.KindAnswer, Ops: own, Position: position})
 	for i, h := range res.Held {
 		held[at[i]] = h
@@ -83,11 +89,14 @@ func (g *group) answer(ctx context.Context, ops []*crdt.Op, position string) ([]
 }
 
 // Ingest commits records of another origin's feed and returns its cursor then. Fewer than all may have been taken,
-// without an error: those whose causes are not here are to come again.
+// without an error: those whose causes are not here are to come again. While the disk is nearly full it waits.
 func (r *Region) Ingest(ctx context.Context, rs wire.Records) (uint64, error) {
 	g := r.of(rs.Partition)
 	if g == nil {
 		return 0, errUnknown
+	}
+	if err := r.space.await(ctx); err != nil {
+		return 0, err
 	}
 	res, err := g.do(ctx, &machine.Command{Kind: machine.KindIngest, Records: rs})
 	return res.Cursor, err
@@ -231,11 +240,11 @@ func (g *group) commit(ctx context.Context, clock *crdt.Clock, batch []*proposal
 			g.nudge()
 			return
 		}
-		if ctx.Err() != nil || time.Since(batch[0].since) > g.r.cfg.CommitDeadline || errors.Is(err, errBroken) {
+		if ctx.Err() != nil || time.Since(batch[0].since) > g.r.cfg.CommitDeadline || errors.Is(err, errBroken) || errors.Is(err, errFull) {
 			for _, p := range batch {
 				p.end(machine.Result{Err: fmt.Errorf("%w: %w", wire.ErrUnavailable, err)})
 			}
-			g.r.metrics.refused.WithLabelValues("deadline").Add(float64(len(batch)))
+			g.r.metrics.refused.WithLabelValues(refusal(err)).Add(float64(len(batch)))
 			return
 		}
 		select {
@@ -243,6 +252,14 @@ func (g *group) commit(ctx context.Context, clock *crdt.Clock, batch []*proposal
 		case <-ctx.Done():
 		}
 	}
+}
+
+// refusal is the reason that is counted for puts that were not committed.
+func refusal(err error) string {
+	if errors.Is(err, errFull) {
+		return "no_space"
+	}
+	return "deadline"
 }
 
 // nudge tells the other nodes at once that the last entry is committed. Raft says so with the next entry, or else after

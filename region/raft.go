@@ -33,15 +33,10 @@ func (g *group) openRaft() error {
 		_, g.transport = raft.NewInmemTransport(raft.ServerAddress(g.r.id))
 	}
 	cfg := g.raftConfig()
-	known, err := raft.HasExistingState(g.log, g.stable, g.snaps)
-	if err != nil {
-		return fmt.Errorf("raft state: %w", err)
+	if err := g.foundAlone(cfg); err != nil {
+		return fmt.Errorf("found the region: %w", err)
 	}
-	if !known && g.r.cfg.Expect == 1 {
-		if err := raft.BootstrapCluster(cfg, g.log, g.stable, g.snaps, g.transport, founders([]string{g.r.id})); err != nil {
-			return fmt.Errorf("found the region: %w", err)
-		}
-	}
+	var err error
 	if g.fsm.held, err = g.log.LastIndex(); err != nil {
 		return fmt.Errorf("raft log: %w", err)
 	}
@@ -128,6 +123,8 @@ type stallWatch struct {
 	raft.LogStore
 	limit   time.Duration
 	fail    func(error)
+	quit    func(error) // fails, and does not return
+	damaged func(where string, why error) error
 	metrics *metrics
 }
 
@@ -141,7 +138,9 @@ func (s *stallWatch) GetLog(index uint64, l *raft.Log) error {
 	if index < first {
 		return raft.ErrLogNotFound
 	}
-	return s.LogStore.GetLog(index, l)
+	err = s.LogStore.GetLog(index, l)
+	s.check(index, err)
+	return err
 }
 
 // StoreLog implements raft.LogStore.
@@ -150,14 +149,12 @@ func (s *stallWatch) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Lo
 // StoreLogs implements raft.LogStore.
 func (s *stallWatch) StoreLogs(ls []*raft.Log) error {
 	start := time.Now()
-	t := newStallTimer(s.limit, func() {
-		s.fail(fmt.Errorf("the disk of --data has taken more than %s for one write: leaving rather than lead on it", s.limit))
-	})
+	t := newStallTimer(s.limit, s.tooLate)
 	err := s.LogStore.StoreLogs(ls)
 	t.stop()
 	s.metrics.fsync.Observe(time.Since(start).Seconds())
 	if err != nil {
-		s.fail(fmt.Errorf("write Raft log: %w", err))
+		s.fail(diskError("write Raft log", err))
 	}
 	return err
 }

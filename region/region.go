@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -58,7 +59,12 @@ type Config struct {
 	// are a quarter more. 0: all.
 	SessionEntries int
 
-	engine string // of the log, for measurements: engineWAL or enginePebble. "": what fits the number of groups
+	// Reserve is how much of a disk of so many bytes has to stay free: below that, groups that this node leads take no puts. nil:
+	// DefaultReserve.
+	Reserve func(total uint64) uint64
+
+	leave  time.Duration // leaveLimit; tests have less time
+	engine string        // of the log, for measurements: engineWAL or enginePebble. "": what fits the number of groups
 }
 
 func (c *Config) check() error {
@@ -75,6 +81,7 @@ func (c *Config) check() error {
 	def(&c.SnapshotEntries, 8192)
 	def(&c.TrailingEntries, 10240)
 	def(&c.Expect, 1)
+	def(&c.leave, leaveLimit)
 	if c.Expect != 1 && c.Expect != 3 && c.Expect != 5 {
 		return fmt.Errorf("%d nodes cannot found a region: 1, 3 or 5 do", c.Expect)
 	}
@@ -127,7 +134,10 @@ type Region struct {
 	asking   asking
 	stopping context.Context // ends what Raft waits for when the node stops
 	stop     context.CancelFunc
-	broken   chan error
+	space    *space
+	failure  *failure
+	ended    chan struct{} // closed when Run's work has ended; nil: it never ran
+	marking  sync.Mutex    // of damage
 	metrics  *metrics
 }
 
@@ -138,14 +148,16 @@ func New(cfg Config) (*Region, error) {
 		return nil, err
 	}
 	r := &Region{
-		cfg: cfg, watch: newWatchers(), ready: make(chan struct{}), known: make(chan struct{}), broken: make(chan error, 1),
+		cfg: cfg, watch: newWatchers(), ready: make(chan struct{}), known: make(chan struct{}), failure: newFailure(),
 		metrics: newMetrics(cfg.Metrics), entry: rand.Text()[:entryLength],
 	}
 	r.stopping, r.stop = context.WithCancel(context.Background())
-	if err := r.open(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.Dir, err), r.release())
+	r.space = newSpace(&r.cfg)
+	if err := r.guarded(r.open); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.Dir, err), r.Close())
 	}
-	cfg.Metrics.MustRegister(gauges{r})
+	r.space.update()
+	cfg.Metrics.MustRegister(gauges{r}, r.space)
 	return r, nil
 }
 
@@ -196,23 +208,20 @@ func (r *Region) discard(why error) error {
 }
 
 func (r *Region) openState() (err error) {
-	if err := r.makeDirs(); err != nil {
+	if err := errors.Join(r.makeDirs(), r.checkDamage()); err != nil {
 		return err
 	}
 	cache := pebble.NewCache(r.cfg.CacheBytes)
 	defer cache.Unref()
 	opts := &pebble.Options{
-		Cache: cache, MemTableSize: r.cfg.MemtableBytes, DisableWAL: true, Logger: pebbleLog{r.cfg.Logger},
-		FormatMajorVersion: pebble.FormatNewest,
+		Cache: cache, MemTableSize: r.cfg.MemtableBytes, DisableWAL: true, FormatMajorVersion: pebble.FormatNewest,
 	}
-	if r.cfg.Disk != nil {
-		opts.FS = r.cfg.Disk.Files
-	}
+	r.listen(opts, "state")
 	for i := range opts.Levels {
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
 	if r.db, err = pebble.Open(filepath.Join(r.cfg.Dir, "state"), opts); err != nil {
-		return fmt.Errorf("state (is another process using it?): %w", err)
+		return fmt.Errorf("state (is another process using it?): %w", r.opened("the state", err))
 	}
 	return errors.Join(r.checkIdentity(), r.checkGroups(), r.dirty())
 }
@@ -231,7 +240,7 @@ func (r *Region) checkIdentity() error {
 		}
 		return errors.Join(r.db.Set(machine.NodeKey(nodeIdentity), []byte(want), pebble.NoSync),
 			r.db.Set(machine.NodeKey(nodeGroups), []byte{0}, pebble.NoSync),
-			r.db.Set(machine.NodeKey(nodeID), []byte(r.id), pebble.NoSync), r.db.Flush())
+			r.db.Set(machine.NodeKey(nodeID), []byte(r.id), pebble.NoSync), r.flush())
 	}
 	if string(v) != want {
 		return fmt.Errorf("it belongs to node %s, not %s: give this node a directory of its own", v, want)
@@ -268,15 +277,7 @@ func (r *Region) dirty() error {
 	if r.proven = v != nil; !r.proven || err != nil {
 		return err
 	}
-	return errors.Join(r.db.Delete(machine.NodeKey(nodeClean), pebble.NoSync), r.db.Flush())
-}
-
-// fail ends Run.
-func (r *Region) fail(err error) {
-	select {
-	case r.broken <- err:
-	default:
-	}
+	return errors.Join(r.db.Delete(machine.NodeKey(nodeClean), pebble.NoSync), r.flush())
 }
 
 // halt ends Raft, after which nothing is applied any more.
@@ -299,36 +300,16 @@ func (r *Region) release() error {
 		errs = append(errs, r.logs.close())
 	}
 	if r.db != nil {
-		if r.ordered && errors.Join(errs...) == nil {
+		failed := r.failure.get() != nil
+		if !failed && r.ordered && errors.Join(errs...) == nil {
 			errs = append(errs, r.db.Set(machine.NodeKey(nodeClean), []byte{1}, pebble.NoSync))
 		}
-		errs = append(errs, r.db.Flush(), r.db.Close())
+		if !failed {
+			errs = append(errs, r.flush())
+		}
+		errs = append(errs, r.db.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// Close releases a region that never ran, or whose Run has ended, once nobody reads from it any more.
-func (r *Region) Close() error { return r.release() }
-
-// Run works until ctx ends or the node cannot go on: a disk that fails or stalls. What there is can be read until Close.
-func (r *Region) Run(ctx context.Context) (err error) {
-	defer func() {
-		if err == nil {
-			r.ordered = true
-		}
-		err = errors.Join(err, r.halt())
-	}()
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		select {
-		case err := <-r.broken:
-			return err
-		case <-ctx.Done():
-			return nil
-		}
-	})
-	g.Go(func() error { return r.work(ctx) })
-	return g.Wait()
 }
 
 // work finds out how many groups the region has, if that is not known, and then takes part in them.
@@ -342,6 +323,7 @@ func (r *Region) work(ctx context.Context) error {
 		g.Go(func() error { return grp.leader.follow(ctx, grp.raft) })
 		g.Go(func() error { return grp.Lead(ctx, grp.lead) })
 	}
+	g.Go(func() error { return r.space.run(ctx) })
 	g.Go(func() error { return r.join(ctx) })
 	return g.Wait()
 }

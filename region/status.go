@@ -23,6 +23,7 @@ type Status struct {
 	FirstLog uint64        `json:"first_log"` // what is below can only be had as a whole state
 	LastLog  uint64        `json:"last_log"`
 	Level    uint32        `json:"level"` // newest format of a Raft entry that this node applies
+	Disk     Space         `json:"disk"`  // of this node
 	Groups   []GroupStatus `json:"groups"`
 	Nodes    []NodeStatus  `json:"nodes"`
 }
@@ -55,7 +56,7 @@ type NodeStatus struct {
 
 // Status asks all nodes of the region, each for at most a second.
 func (r *Region) Status(ctx context.Context) Status {
-	s := Status{ID: r.id, Level: machine.FeatureLevel, Groups: r.groupStatus()}
+	s := Status{ID: r.id, Level: machine.FeatureLevel, Disk: r.Space(), Groups: r.groupStatus()}
 	if len(s.Groups) > 0 {
 		g := s.Groups[0]
 		s.Leader, s.Leads, s.Term, s.Applied, s.FirstLog, s.LastLog = g.Leader, g.Leads, g.Term, g.Applied, g.FirstLog, g.LastLog

@@ -14,15 +14,17 @@ type store struct {
 	db *pebble.DB
 }
 
-func newStore(db *pebble.DB, prefix []byte) store { return store{reader{db, prefix}, db} }
+func (r *Region) store(prefix []byte) store {
+	return store{reader{r.db, prefix, func(err error) { r.fail(diskError("read state", err)) }}, r.db}
+}
 
 // own is what is kept of the node alone.
-func (r *Region) own() store { return newStore(r.db, nil) }
+func (r *Region) own() store { return r.store(nil) }
 
 // Snapshot implements machine.Store.
 func (s store) Snapshot() machine.Snapshot {
 	snap := s.db.NewSnapshot()
-	return snapshot{reader{snap, s.prefix}, snap}
+	return snapshot{reader{snap, s.prefix, s.bad}, snap}
 }
 
 // Batch implements machine.Store.
@@ -69,6 +71,7 @@ func (b *batch) Close() error { return b.b.Close() }
 type reader struct {
 	r      pebble.Reader
 	prefix []byte
+	bad    func(error) // told of what cannot be read
 }
 
 // key is where Pebble has a key.
@@ -86,6 +89,7 @@ func (r reader) Get(k []byte) ([]byte, error) {
 		return nil, nil
 	}
 	if err != nil {
+		r.bad(err)
 		return nil, err
 	}
 	defer closer.Close()
@@ -104,5 +108,9 @@ func (r reader) Scan(lo, hi []byte, reverse bool, visit func(k, v []byte) bool) 
 	}
 	for more := ok(); more && visit(it.Key()[len(r.prefix):], it.Value()); more = next() {
 	}
-	return errors.Join(it.Error(), it.Close())
+	if err := errors.Join(it.Error(), it.Close()); err != nil {
+		r.bad(err)
+		return err
+	}
+	return nil
 }

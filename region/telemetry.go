@@ -73,7 +73,10 @@ func (l lineLog) Write(b []byte) (int, error) {
 }
 
 // pebbleLog passes Pebble's log on.
-type pebbleLog struct{ log *slog.Logger }
+type pebbleLog struct {
+	log  *slog.Logger
+	quit func(error) // does not return
+}
 
 func (p pebbleLog) Infof(format string, args ...any) {
 	p.log.Debug("pebble", "line", fmt.Sprintf(format, args...))
@@ -82,8 +85,7 @@ func (p pebbleLog) Errorf(format string, args ...any) {
 	p.log.Error("pebble", "line", fmt.Sprintf(format, args...))
 }
 
-// Fatalf is called when the store cannot go on; nothing that follows could be trusted.
+// Fatalf is called when the store cannot go on, and must not return: nothing that follows could be trusted.
 func (p pebbleLog) Fatalf(format string, args ...any) {
-	p.log.Error("pebble", "line", fmt.Sprintf(format, args...))
-	panic(fmt.Sprintf(format, args...))
+	p.quit(fmt.Errorf(format, args...))
 }

@@ -97,6 +97,10 @@ func (g *group) fetch(index uint64) error {
 				g.r.cfg.Logger.Info("took the state of another node", "group", g.n, "from", m.ID, "keys", count, "took", time.Since(start))
 				return nil
 			}
+			if isDisk(err) {
+				g.r.fail(diskError("take the state of another node", err))
+				return err
+			}
 			g.r.cfg.Logger.Warn("state of another node", "group", g.n, "from", m.ID, "err", err)
 		}
 		select {
@@ -152,7 +156,7 @@ func (g *group) pull(ctx context.Context, from wire.Member, index uint64) (count
 		g.r.metrics.transferred.Set(float64(st.sum.count))
 	}
 	taken := binary.BigEndian.AppendUint64(nil, st.applied)
-	if err := errors.Join(g.r.db.Set(machine.NodeKey(g.named(nodeTaken)), taken, pebble.NoSync), g.r.db.Flush()); err != nil {
+	if err := errors.Join(g.r.db.Set(machine.NodeKey(g.named(nodeTaken)), taken, pebble.NoSync), g.r.flush()); err != nil {
 		return 0, err
 	}
 	lo, hi := machine.Shared()

@@ -42,6 +42,7 @@ type node struct {
 	redis    *dispatch.Embedded
 
 	ran    bool        // run releases what it used
+	left   bool        // run has given up waiting: what it used is still in use
 	killed atomic.Bool // it ends without a drain
 }
 

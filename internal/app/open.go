@@ -25,6 +25,9 @@ func (n *node) openRegion(KeyRing) (err error) {
 		Stream: func(id string) raft.StreamLayer { return n.port.Raft(id, n.cluster.resolve) }, Logger: n.log, Metrics: n.reg, Now: n.now,
 		Tracer: n.telemetry.Tracer(), SessionEntries: n.opts.SessionEntries,
 	}
+	if cfg.Reserve, err = parseReserve(n.opts.DiskReserve); err != nil {
+		return err
+	}
 	if n.on.Region != nil {
 		n.on.Region(&cfg)
 	}
@@ -162,7 +165,7 @@ func (n *node) close() error {
 	if n.links != nil && !n.ran {
 		errs = append(errs, n.links.Close())
 	}
-	if n.region != nil {
+	if n.region != nil && !n.left {
 		errs = append(errs, n.region.Close())
 	}
 	return errors.Join(errs...)

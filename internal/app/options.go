@@ -20,6 +20,8 @@ type ServeOptions struct {
 	Node   string `default:"n1" placeholder:"NAME" help:"Name of this node, unique in its region."`
 	Data   string `default:"roam-data" placeholder:"DIR" help:"Directory for sessions and the Raft log."`
 
+	DiskReserve string `placeholder:"SIZE" help:"What has to stay free on the disk of --data, in bytes (512MiB, 5GiB) or as a share of the disk (2%); below that, a leader refuses messages. 0: nothing. Default: 2% of the disk, at least 256MiB and at most 5GiB."`
+
 	ClientAddr      string   `default:"127.0.0.1:8080" placeholder:"H:P" help:"Address for clients (WebSocket)."`
 	AdminAddr       string   `default:"127.0.0.1:8081" placeholder:"H:P" help:"Address for health, metrics, status and profiles. Never public."`
 	ClusterAddr     string   `default:"127.0.0.1:7946" placeholder:"H:P" help:"Address for membership (memberlist, TCP and UDP)."`
@@ -48,7 +50,8 @@ type ServeOptions struct {
 
 // check refuses what cannot work, naming the flag.
 func (o *ServeOptions) check() error {
-	return errors.Join(o.checkNames(), o.checkAddrs(), o.checkAuth(), o.checkRedis(), o.TraceOptions.check())
+	_, err := parseReserve(o.DiskReserve)
+	return errors.Join(err, o.checkNames(), o.checkAddrs(), o.checkAuth(), o.checkRedis(), o.TraceOptions.check())
 }
 
 func (o *ServeOptions) checkNames() error {

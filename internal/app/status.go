@@ -89,6 +89,7 @@ func (s *status) print(w io.Writer) error {
 			cmp.Or(string(s.Origin), "nobody yet"), s.Raft.Applied, s.Raft.Term, s.Raft.FirstLog, s.Raft.LastLog)
 	}
 	fmt.Fprintln(w)
+	s.printDisk(w)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	s.printGroups(t)
 	fmt.Fprintln(t, "\nNODE\tROLE\tMEMBERSHIP\tAPPLIED\tLEVEL\tADDRESS")
@@ -111,6 +112,20 @@ func (s *status) print(w io.Writer) error {
 		}
 	}
 	return errors.Join(err)
+}
+
+// printDisk shows how much room there is, if the disk says so.
+func (s *status) printDisk(w io.Writer) {
+	d := s.Raft.Disk
+	if d.Total == 0 {
+		return
+	}
+	const gib = 1 << 30
+	fmt.Fprintf(w, "disk: %.1f of %.1f GiB free; puts are refused below %.1f GiB", float64(d.Free)/gib, float64(d.Total)/gib, float64(d.Reserve)/gib)
+	if d.Low {
+		fmt.Fprint(w, ": REFUSED NOW, by groups that this node leads")
+	}
+	fmt.Fprintln(w)
 }
 
 // printGroups shows the groups of a region that has several.
