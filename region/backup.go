@@ -29,7 +29,7 @@ func (r *Region) Backup(ctx context.Context, w io.Writer) error {
 	if len(groups) == 0 {
 		return errUnknown
 	}
-	h := backup.Header{Region: r.cfg.Region, Node: r.cfg.Node, Level: machine.FeatureLevel, Behind: !r.caughtUp(ctx)}
+	h := backup.Header{Region: r.cfg.Region, Node: r.cfg.Node, Level: machine.FeatureLevel, Behind: !r.CaughtUp(ctx)}
 	snap := r.db.NewSnapshot()
 	defer snap.Close()
 	h.Time = r.cfg.Now().UTC()
@@ -59,18 +59,6 @@ func (r *Region) Backup(ctx context.Context, w io.Writer) error {
 		}
 	}
 	return out.Close()
-}
-
-// caughtUp waits until this node has applied what the region had acknowledged, and reports whether it has.
-func (r *Region) caughtUp(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, backupWait)
-	defer cancel()
-	for _, g := range r.all() {
-		if !g.catchUp(ctx) {
-			return false
-		}
-	}
-	return true
 }
 
 // Saved is what a backup holds.
