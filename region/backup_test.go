@@ -221,20 +221,3 @@ func TestBackupIsSound(t *testing.T) {
 		t.Errorf("with a byte more: %v", err)
 	}
 }
-
-// FuzzReadBackup: whatever is in a file, it is read or refused, in bounded memory.
-func FuzzReadBackup(f *testing.F) {
-	s := start(f, "beijing", f.TempDir())
-	s.put(f, "alice/trip", msg("a", "text"))
-	file := s.backUp(f)
-	s.stop()
-	f.Add(file)
-	f.Add(file[:len(file)/2])
-	f.Add([]byte("roam backup 1\n{\"region\":\"b\",\"node\":\"n\",\"applied\":[1]}\n"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		got, err := ReadBackup(bytes.NewReader(b), nil)
-		if err == nil && len(got.Applied) == 0 {
-			t.Error("a backup of nothing reads")
-		}
-	})
-}
