@@ -63,7 +63,7 @@ func said(w io.Writer, s region.Saved, where string, start time.Time, err error)
 		return nil
 	}
 	if s.Behind {
-		fmt.Fprintln(w, "roam backup: the region had no leader: what its other nodes had acknowledged may be missing")
+		fmt.Fprintln(w, "roam backup: the node did not hear from a leader, or could not catch up with it, in time: what other nodes had acknowledged may be missing")
 	}
 	_, err = fmt.Fprintf(w, "roam backup: %s: region %s by node %s, %d sessions, %d keys, in %s\n",
 		where, s.Region, s.Node, s.Sessions, s.Keys, time.Since(start).Round(time.Millisecond))
@@ -123,7 +123,7 @@ func Restore(ctx context.Context, o RestoreOptions, stdin io.Reader, stdout, std
 		node = o.Node
 	}
 	if s.Behind {
-		fmt.Fprintln(stderr, "roam restore: the region had no leader when this backup was taken: what its other nodes had acknowledged may be missing")
+		fmt.Fprintln(stderr, "roam restore: the node had not caught up with its region when this backup was taken: what other nodes had acknowledged may be missing")
 	}
 	_, err = fmt.Fprintf(stdout, `restored %d sessions of region %s, as of %s, into %s
 Start this node first: roam serve --region %s --node %s --data %s, with its other flags as always.

@@ -44,9 +44,8 @@ func export(t *testing.T, n *node, user string) (lines []exportLine) {
 	return lines
 }
 
-// TestExportAndErase: an export holds all of a user's sessions and nothing of others; an erasure takes that from all regions, and
-// says which have not got it yet.
-func TestExportAndErase(t *testing.T) {
+// written is two regions in which alice has two sessions, and others have some.
+func written(t *testing.T) *world {
 	w := newWorld(t, "beijing", "shanghai")
 	w.put("beijing", "m1")
 	w.put("beijing", "m2")
@@ -59,6 +58,12 @@ func TestExportAndErase(t *testing.T) {
 	} {
 		w.submit("beijing", op)
 	}
+	return w
+}
+
+// TestExport: an export holds all of a user's sessions, and nothing of others.
+func TestExport(t *testing.T) {
+	w := written(t)
 	kinds := map[string]int{}
 	for _, l := range export(t, w.nodes["beijing"], "alice") {
 		kinds[l.T]++
@@ -75,7 +80,11 @@ func TestExportAndErase(t *testing.T) {
 	if kinds["export"] != 1 || kinds["session"] != 2 || kinds["entry"] != 3 || kinds["map"] != 1 || kinds["read"] != 1 || kinds["end"] != 1 {
 		t.Errorf("lines: %v", kinds)
 	}
+}
 
+// TestErase: an erasure takes a user's sessions from all regions, and says which have not got that yet.
+func TestErase(t *testing.T) {
+	w := written(t)
 	var out strings.Builder
 	o := EraseOptions{Admin: w.nodes["beijing"].opts.AdminAddr, User: "alice", Wait: time.Minute}
 	if err := Erase(t.Context(), o, &out); err != nil || !strings.Contains(out.String(), "2 sessions of alice hold something. Nothing was deleted") {

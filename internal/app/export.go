@@ -31,7 +31,7 @@ type exportLine struct {
 	Region   string         `json:"region,omitempty"`
 	Node     string         `json:"node,omitempty"`
 	Time     *time.Time     `json:"time,omitempty"`
-	Behind   *bool          `json:"behind,omitempty"` // the region had no leader: what its other nodes had acknowledged may be missing
+	Behind   *bool          `json:"behind,omitempty"` // as in a backup
 	Seq      *uint64        `json:"seq,omitempty"`
 	Entry    any            `json:"entry,omitempty"`
 	Key      string         `json:"key,omitempty"`

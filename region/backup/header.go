@@ -35,7 +35,7 @@ type Header struct {
 	Time    time.Time `json:"time"`    // when it was taken
 	Level   uint32    `json:"level"`   // newest format of a Raft entry that the node applied
 	Applied []uint64  `json:"applied"` // Raft index of each group's state
-	// Behind: the region had no leader, so what other nodes had acknowledged may be missing.
+	// Behind: the node did not know of a leader that it had caught up with, so what other nodes had acknowledged may be missing.
 	Behind bool `json:"behind"`
 }
 
