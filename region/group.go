@@ -83,20 +83,9 @@ func (r *Region) decide(count int) error {
 }
 
 // openGroups opens this node's part in all groups: first what is on the disk, then what others see.
-func (r *Region) openGroups() (err error) {
-	if r.logs, err = r.openLogs(); err != nil {
-		return fmt.Errorf("raft log: %w", err)
-	}
-	for n := range r.count {
-		r.held = append(r.held, &group{
-			r: r, n: n, mask: partitionsOf(n, r.count), proven: r.proven, leader: newLeader(),
-			queue: make(chan *proposal, queueLength), store: r.store(r.prefix(n)),
-		})
-	}
-	for _, g := range r.held {
-		if err := g.openState(); err != nil {
-			return err
-		}
+func (r *Region) openGroups() error {
+	if err := r.openCopies(); err != nil {
+		return err
 	}
 	r.openLanes()
 	for _, g := range r.held {

@@ -116,29 +116,30 @@ func def[T comparable](v *T, d T) {
 // Region is this node's part in its region. See New.
 type Region struct {
 	peerpb.UnimplementedNodeServer
-	cfg      Config
-	id       string // raft id: the node's name, and what was drawn for its directory
-	entry    string // drawn for this process: what marks the puts that entered here
-	proven   bool   // nothing was numbered that this process does not know of, as far as a node alone can tell
-	ordered  bool   // this one is ending in order
-	count    int    // of groups; 0: not known yet
-	db       *pebble.DB
-	logs     logs
-	lanes    *lanes   // of the groups' connections; nil: there is one group, or no network
-	held     []*group // opened, or on the way; owned by New, then by Run
-	groups   atomic.Pointer[[]*group]
-	known    chan struct{} // closed when groups is there
-	watch    *watchers
-	ready    chan struct{}
-	draining atomic.Bool // the node is about to end: it does not want to lead
-	asking   asking
-	stopping context.Context // ends what Raft waits for when the node stops
-	stop     context.CancelFunc
-	space    *space
-	failure  *failure
-	ended    chan struct{} // closed when Run's work has ended; nil: it never ran
-	marking  sync.Mutex    // of damage
-	metrics  *metrics
+	cfg        Config
+	id         string // raft id: the node's name, and what was drawn for its directory
+	entry      string // drawn for this process: what marks the puts that entered here
+	recovering bool   // Recover works on it: what it left half done before does not stop it
+	proven     bool   // nothing was numbered that this process does not know of, as far as a node alone can tell
+	ordered    bool   // this one is ending in order
+	count      int    // of groups; 0: not known yet
+	db         *pebble.DB
+	logs       logs
+	lanes      *lanes   // of the groups' connections; nil: there is one group, or no network
+	held       []*group // opened, or on the way; owned by New, then by Run
+	groups     atomic.Pointer[[]*group]
+	known      chan struct{} // closed when groups is there
+	watch      *watchers
+	ready      chan struct{}
+	draining   atomic.Bool // the node is about to end: it does not want to lead
+	asking     asking
+	stopping   context.Context // ends what Raft waits for when the node stops
+	stop       context.CancelFunc
+	space      *space
+	failure    *failure
+	ended      chan struct{} // closed when Run's work has ended; nil: it never ran
+	marking    sync.Mutex    // of damage
+	metrics    *metrics
 }
 
 // New opens a node's copy and starts nothing that outlives a failure. Whoever has a Region calls Run, or not, and in the end
@@ -147,18 +148,24 @@ func New(cfg Config) (*Region, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	r := &Region{
-		cfg: cfg, watch: newWatchers(), ready: make(chan struct{}), known: make(chan struct{}), failure: newFailure(),
-		metrics: newMetrics(cfg.Metrics), entry: rand.Text()[:entryLength],
-	}
-	r.stopping, r.stop = context.WithCancel(context.Background())
-	r.space = newSpace(&r.cfg)
+	r := prepare(cfg)
 	if err := r.guarded(r.open); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.Dir, err), r.Close())
 	}
 	r.space.update()
 	cfg.Metrics.MustRegister(gauges{r}, r.space)
 	return r, nil
+}
+
+// prepare makes a region of which nothing is open.
+func prepare(cfg Config) *Region {
+	r := &Region{
+		cfg: cfg, watch: newWatchers(), ready: make(chan struct{}), known: make(chan struct{}), failure: newFailure(),
+		metrics: newMetrics(cfg.Metrics), entry: rand.Text()[:entryLength],
+	}
+	r.stopping, r.stop = context.WithCancel(context.Background())
+	r.space = newSpace(&r.cfg)
+	return r
 }
 
 func (r *Region) open() error {
@@ -208,7 +215,7 @@ func (r *Region) discard(why error) error {
 }
 
 func (r *Region) openState() (err error) {
-	if err := errors.Join(r.makeDirs(), r.checkDamage()); err != nil {
+	if err := errors.Join(r.checkRestored(), r.makeDirs(), r.checkDamage()); err != nil {
 		return err
 	}
 	cache := pebble.NewCache(r.cfg.CacheBytes)
@@ -223,7 +230,7 @@ func (r *Region) openState() (err error) {
 	if r.db, err = pebble.Open(filepath.Join(r.cfg.Dir, "state"), opts); err != nil {
 		return fmt.Errorf("state (is another process using it?): %w", r.opened("the state", err))
 	}
-	return errors.Join(r.checkIdentity(), r.checkGroups(), r.dirty())
+	return errors.Join(r.checkIdentity(), r.checkPending(), r.checkGroups(), r.dirty())
 }
 
 // checkIdentity refuses a directory that another node filled, and draws the raft id of a new one. A directory that
@@ -255,9 +262,13 @@ func (r *Region) formerID() (string, error) {
 	const identity = "identity"
 	v, err := r.own().Get(machine.MetaKey(identity))
 	if v == nil {
-		return r.cfg.Node + "." + strings.ToLower(rand.Text()[:entryLength]), err
+		return r.drawID(), err
 	}
 	return r.cfg.Node, errors.Join(err, r.db.Delete(machine.MetaKey(identity), pebble.NoSync))
+}
+
+func (r *Region) drawID() string {
+	return r.cfg.Node + "." + strings.ToLower(rand.Text()[:entryLength])
 }
 
 const (

@@ -62,14 +62,19 @@ func (r *Region) State(req *peerpb.StateRequest, stream grpc.ServerStreamingServ
 		return status.Errorf(codes.Unavailable, "entry %d is not applied here: %v", req.AtLeast, err)
 	}
 	r.cfg.Logger.Info("a node takes the state", "group", g.n, "entry", applied)
+	return sendState(snap, applied, stream.Send)
+}
+
+// sendState sends all keys of a state, in order, and then how many they were, and their sum.
+func sendState(snap machine.Reader, applied uint64, send func(*peerpb.StatePart) error) error {
 	sum, size, part := newChecksum(), 0, &peerpb.StatePart{Applied: applied}
 	var cut error
 	lo, hi := machine.Shared()
-	err = snap.Scan(lo, hi, false, func(k, v []byte) bool {
+	err := snap.Scan(lo, hi, false, func(k, v []byte) bool {
 		sum.add(k, v)
 		part.Keys, part.Values = append(part.Keys, bytes.Clone(k)), append(part.Values, bytes.Clone(v))
 		if size += len(k) + len(v); size >= partBytes {
-			cut = stream.Send(part)
+			cut = send(part)
 			size, part = 0, &peerpb.StatePart{}
 		}
 		return cut == nil
@@ -78,11 +83,11 @@ func (r *Region) State(req *peerpb.StateRequest, stream grpc.ServerStreamingServ
 		return err
 	}
 	if len(part.Keys) > 0 {
-		if err := stream.Send(part); err != nil {
+		if err := send(part); err != nil {
 			return err
 		}
 	}
-	return stream.Send(&peerpb.StatePart{Applied: applied, Last: true, Count: sum.count, Sum: sum.hash.Sum(nil)})
+	return send(&peerpb.StatePart{Applied: applied, Last: true, Count: sum.count, Sum: sum.hash.Sum(nil)})
 }
 
 // fetch replaces this node's state by another's that has applied at least index. It tries until that is done or the
@@ -140,7 +145,7 @@ func (g *group) pull(ctx context.Context, from wire.Member, index uint64) (count
 	if err != nil {
 		return 0, err
 	}
-	st := &staging{fs: g.r.cfg.files(), dir: g.dir("staging"), prefix: g.store.prefix, db: g.r.db, sum: newChecksum()}
+	st := &staging{fs: g.r.cfg.files(), dir: g.dir("staging"), prefix: g.store.prefix, db: g.r.db, intake: intake{sum: newChecksum()}}
 	if err := st.clear(); err != nil {
 		return 0, err
 	}
@@ -166,15 +171,20 @@ func (g *group) pull(ctx context.Context, from wire.Member, index uint64) (count
 
 // staging is a state on its way in.
 type staging struct {
-	fs       vfs.FS
-	dir      string
-	prefix   []byte // of the keys in the database
-	db       *pebble.DB
+	intake
+	fs     vfs.FS
+	dir    string
+	prefix []byte // of the keys in the database
+	db     *pebble.DB
+	tables []string
+	writer *sstable.Writer
+	size   int // of the table that is being written
+}
+
+// intake checks a state as it comes.
+type intake struct {
 	sum      *checksum
 	last     []byte // key
-	tables   []string
-	writer   *sstable.Writer
-	size     int // of the table that is being written
 	complete bool
 	applied  uint64 // Raft index, once complete
 }
@@ -191,9 +201,17 @@ func (s *staging) clear() error {
 	return s.fs.MkdirAll(s.dir, 0o755)
 }
 
-var errState = errors.New("bad state from another node")
+var errState = errors.New("bad state")
 
 func (s *staging) add(part *peerpb.StatePart) error {
+	if err := s.take(part, s.set); err != nil || !s.complete {
+		return err
+	}
+	return s.finish()
+}
+
+// take gives set the keys and values of a part, if it follows what came before.
+func (s *intake) take(part *peerpb.StatePart, set func(k, v []byte) error) error {
 	if len(part.Keys) != len(part.Values) {
 		return fmt.Errorf("%w: %d keys, %d values", errState, len(part.Keys), len(part.Values))
 	}
@@ -203,7 +221,8 @@ func (s *staging) add(part *peerpb.StatePart) error {
 			return fmt.Errorf("%w: keys are not in order", errState)
 		}
 		s.last = k
-		if err := s.set(k, part.Values[i]); err != nil {
+		s.sum.add(k, part.Values[i])
+		if err := set(k, part.Values[i]); err != nil {
 			return err
 		}
 	}
@@ -214,11 +233,10 @@ func (s *staging) add(part *peerpb.StatePart) error {
 		return fmt.Errorf("%w: %d keys came, %d were sent, or their sums differ", errState, s.sum.count, part.Count)
 	}
 	s.complete, s.applied = true, part.Applied
-	return s.finish()
+	return nil
 }
 
 func (s *staging) set(k, v []byte) error {
-	s.sum.add(k, v)
 	if s.writer == nil {
 		path := filepath.Join(s.dir, fmt.Sprintf("%06d.sst", len(s.tables)))
 		f, err := s.fs.Create(path, vfs.WriteCategoryUnspecified)

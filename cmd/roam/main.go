@@ -25,6 +25,11 @@ type cli struct {
 	Chat    chatCmd    `cmd:"" help:"Chat in a session, from a terminal or a script."`
 	Status  statusCmd  `cmd:"" help:"Show a node's region, its nodes, and what is where."`
 	Bench   benchCmd   `cmd:"" help:"Load regions as clients do, and measure and count what they feel."`
+	Backup  backupCmd  `cmd:"" help:"Write a backup of a region, from a node that runs."`
+	Restore restoreCmd `cmd:"" help:"Make a node's directory from a backup; the region goes on from it under a new incarnation."`
+	Recover recoverCmd `cmd:"" help:"Make the last node of a region that has lost its majority for good the whole region."`
+	Export  exportCmd  `cmd:"" help:"Print all sessions of a user, in lines of JSON."`
+	Erase   eraseCmd   `cmd:"" help:"Delete all sessions of a user, in every region, and say what that does not reach."`
 	Keygen  keygenCmd  `cmd:"" help:"Print a new key ring for --secret-file."`
 	Token   tokenCmd   `cmd:"" help:"Print a client token, signed with an HS256 key."`
 	Health  healthCmd  `cmd:"" help:"Ask a node whether it takes clients; the exit status says so."`

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/roamsync/roam/internal/app"
@@ -15,6 +16,28 @@ func (c *tokenCmd) Run(e env) error { return app.Token(c.TokenOptions, time.Now(
 type healthCmd struct{ app.HealthOptions }
 
 func (c *healthCmd) Run(e env) error { return app.Health(e.ctx, c.HealthOptions, e.stdout) }
+
+type backupCmd struct{ app.BackupOptions }
+
+func (c *backupCmd) Run(e env) error { return app.Backup(e.ctx, c.BackupOptions, e.stdout, e.stderr) }
+
+type restoreCmd struct{ app.RestoreOptions }
+
+func (c *restoreCmd) Run(e env) error {
+	return app.Restore(e.ctx, c.RestoreOptions, os.Stdin, e.stdout, e.stderr)
+}
+
+type recoverCmd struct{ app.RecoverOptions }
+
+func (c *recoverCmd) Run(e env) error { return app.Recover(e.ctx, c.RecoverOptions, e.stdout) }
+
+type exportCmd struct{ app.ExportOptions }
+
+func (c *exportCmd) Run(e env) error { return app.Export(e.ctx, c.ExportOptions, e.stdout) }
+
+type eraseCmd struct{ app.EraseOptions }
+
+func (c *eraseCmd) Run(e env) error { return app.Erase(e.ctx, c.EraseOptions, e.stdout) }
 
 // check is --check: what a command would refuse before it starts.
 func check(cmd any, stdout, stderr io.Writer) int {

@@ -22,7 +22,7 @@ type desk struct {
 	serving atomic.Bool // clients are taken
 }
 
-func (d *desk) handler(status http.HandlerFunc) http.Handler {
+func (d *desk) handler(status http.HandlerFunc) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", d.serveReady)

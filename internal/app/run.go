@@ -108,7 +108,7 @@ func (n *node) goBack(g *errgroup.Group, ctx context.Context) {
 	g.Go(func() error { return n.pool.Run(ctx) })
 	g.Go(func() error { return n.servePeers(ctx) })
 	g.Go(func() error {
-		return serveHTTP(ctx, &http.Server{Handler: n.handler(n.serveStatus), ReadHeaderTimeout: headerTimeout}, n.admin)
+		return serveHTTP(ctx, &http.Server{Handler: n.operators(), ReadHeaderTimeout: headerTimeout}, n.admin)
 	})
 	g.Go(func() error { return n.links.Mirror(ctx) })
 	g.Go(func() error {
