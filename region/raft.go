@@ -37,7 +37,7 @@ func (g *group) openRaft() error {
 	if err != nil {
 		return fmt.Errorf("raft state: %w", err)
 	}
-	if !known && g.r.cfg.Expect == 1 {
+	if !known && !g.r.several {
 		if err := raft.BootstrapCluster(cfg, g.log, g.stable, g.snaps, g.transport, founders([]string{g.r.id})); err != nil {
 			return fmt.Errorf("found the region: %w", err)
 		}
@@ -72,6 +72,7 @@ func (g *group) raftConfig() *raft.Config {
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = heartbeat, heartbeat, heartbeat
 	c.CommitTimeout = commitTimeout * time.Duration(min(g.r.count, 4))
 	c.NoSnapshotRestoreOnStart = true
+	c.ShutdownOnRemove = false // the node says itself when it ends
 	c.SnapshotThreshold, c.TrailingLogs, c.SnapshotInterval = g.r.cfg.SnapshotEntries, g.r.cfg.TrailingEntries, snapshotLook
 	c.Logger = raftLog(g.r.cfg.Logger)
 	return c

@@ -58,10 +58,12 @@ func printReady(w io.Writer, o *ServeOptions) {
 // between, other regions get the last of it.
 func (n *node) run(ctx context.Context, ready func()) error {
 	n.ran = true
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
 	back, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, back := errgroup.WithContext(back)
-	n.goBack(g, back)
+	n.goBack(back, g, leave)
 	g.Go(func() error {
 		defer stop()
 		front, cancel := context.WithCancel(back)
@@ -79,17 +81,25 @@ func (n *node) run(ctx context.Context, ready func()) error {
 	return g.Wait()
 }
 
-// goBack starts what keeps the region's data.
-func (n *node) goBack(g *errgroup.Group, ctx context.Context) {
+// goBack starts what keeps the region's data. It calls leave when the node has left the region for good.
+func (n *node) goBack(ctx context.Context, g *errgroup.Group, leave func()) {
 	g.Go(func() error { return n.telemetry.Run(ctx) })
 	g.Go(func() error { return n.port.Run(ctx) })
 	g.Go(func() error { return n.region.Run(ctx) })
 	g.Go(func() error { return n.pool.Run(ctx) })
 	g.Go(func() error { return n.servePeers(ctx) })
 	g.Go(func() error {
-		return serveHTTP(ctx, &http.Server{Handler: n.handler(n.serveStatus), ReadHeaderTimeout: headerTimeout}, n.admin)
+		return serveHTTP(ctx, &http.Server{Handler: n.desktop(), ReadHeaderTimeout: headerTimeout}, n.admin)
 	})
 	g.Go(func() error { return n.links.Mirror(ctx) })
+	g.Go(func() error {
+		select {
+		case <-n.region.Left():
+			leave()
+		case <-ctx.Done():
+		}
+		return nil
+	})
 	g.Go(func() error {
 		select {
 		case <-n.region.Ready():
@@ -151,7 +161,7 @@ func (n *node) awaitReady(ctx context.Context) error {
 			return nil
 		}
 	}
-	return n.pool.Settle()
+	return errors.Join(n.region.Strangers(ctx), n.pool.Settle())
 }
 
 func (n *node) serveClients(ctx context.Context, ready func()) error {
@@ -177,7 +187,7 @@ func (n *node) drain(ctx context.Context) {
 	if n.killed.Load() {
 		return
 	}
-	if n.opts.BootstrapExpect > 1 {
+	if !n.region.Alone() {
 		if err := n.region.StepDown(); err != nil {
 			n.log.Warn("nobody takes the lead of the region", "err", err)
 		}

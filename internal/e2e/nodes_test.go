@@ -53,8 +53,10 @@ func startNodes(list []*site) error {
 // nodeStatus is what a test reads of /v1/status.
 type nodeStatus struct {
 	Raft struct {
-		Leads bool
-		Nodes []struct{ ID, Node, Role string }
+		Leads   bool
+		Nodes   []struct{ ID, Node, Role string }
+		Size    int
+		Pending []string
 	}
 	Partitions []struct {
 		Cursors map[string]uint64
