@@ -41,11 +41,11 @@ type PoolConfig struct {
 	Join          []string // gossip addresses of others
 	Keys          [][]byte // encrypt gossip: the first is used, all are accepted
 	Roster        Roster
-	Transport memberlist.Transport // nil: the machine's network
-	Logger    *slog.Logger
-	Metrics   prometheus.Registerer
-	Identify  func(ctx context.Context, peerAddr string) (instance uint64, err error) // asks who answers there
-	Instance  uint64                                                                  // what this process answers
+	Transport     memberlist.Transport // nil: the machine's network
+	Logger        *slog.Logger
+	Metrics       prometheus.Registerer
+	Identify      func(ctx context.Context, peerAddr string) (instance uint64, err error) // asks who answers there
+	Instance      uint64                                                                  // what this process answers
 }
 
 const (

@@ -103,3 +103,18 @@ func grow(t *testing.T, list []*site, name string) {
 	must(t, d.connect(list[1], name+"/after"))
 	must(t, d.put(name+"/after", msg("a", "kept")))
 }
+
+// TestSecondNodeFounds: a node that was told to found a region of one, beside one that there is, says what to do, and ends. Nothing of it
+// is taken into the region.
+func TestSecondNodeFounds(t *testing.T) {
+	t.Parallel()
+	list := nodesOf(t, "beijing", 2)
+	for _, s := range list {
+		s.extra = nil
+	}
+	must(t, errors.Join(list[0].startRedis(), list[0].startServe(), list[0].ready(), list[1].startServe()))
+	if code, err := list[1].serve.exit(patience); code == 0 || err != nil || !strings.Contains(list[1].serve.errout.tail(), "--bootstrap-expect 0") {
+		t.Errorf("status %d, %v: %s", code, err, list[1].serve.errout.tail())
+	}
+	must(t, voting(list[0], 1))
+}
