@@ -144,7 +144,7 @@ func TestRestoreRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	newer := bytes.Replace(file, []byte("roam backup 1"), []byte("roam backup 2"), 1)
-	level := bytes.Replace(file, []byte(`"level":1`), []byte(`"level":9`), 1)
+	level := bytes.Replace(file, fmt.Appendf(nil, `"level":%d`, machine.FeatureLevel), []byte(`"level":9`), 1)
 	for _, c := range []struct {
 		name string
 		cfg  RestoreConfig

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -32,6 +31,8 @@ const (
 	// helloTimeout bounds one question to another node, changeTimeout one change of the group.
 	helloTimeout  = time.Second
 	changeTimeout = 5 * time.Second
+	// lostAfter is how long a node that votes is dead before another one that has caught up gets its vote.
+	lostAfter = 30 * time.Second
 	// closeEnough is how many entries behind the leader a node may be when it gets its vote.
 	closeEnough = 1000
 	// catchUpLook is how often a new node looks whether it has all that was acknowledged.
@@ -44,10 +45,7 @@ func (r *Region) Register(s grpc.ServiceRegistrar) { peerpb.RegisterNodeServer(s
 // ID is the raft id: the node's name and what was drawn for its directory.
 func (r *Region) ID() string { return r.id }
 
-func nodeOf(id raft.ServerID) string {
-	name, _, _ := strings.Cut(string(id), ".")
-	return name
-}
+func nodeOf(id raft.ServerID) string { return nodeOfID(string(id)) }
 
 func founders(ids []string) raft.Configuration {
 	var c raft.Configuration
@@ -83,9 +81,12 @@ func (r *Region) hello(ctx context.Context, m wire.Member) (*peerpb.HelloReply, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
 	defer cancel()
-	reply, err := client.Hello(ctx, &peerpb.HelloRequest{Region: r.cfg.Region})
+	reply, err := client.Hello(ctx, &peerpb.HelloRequest{Region: r.cfg.Region, From: r.id})
 	if err == nil && reply.Id != m.ID {
 		err = fmt.Errorf("it is now %s", reply.Id)
+	}
+	if reply.GetCommitted() > r.cfg.level {
+		r.fail(fmt.Errorf("the region is at feature level %d, and this version applies up to %d: install the newer one", reply.Committed, r.cfg.level))
 	}
 	return reply, err
 }
@@ -97,11 +98,14 @@ func (r *Region) Hello(_ context.Context, req *peerpb.HelloRequest) (*peerpb.Hel
 	}
 	all := r.all()
 	reply := &peerpb.HelloReply{
-		Id: r.id, Expect: uint32(r.cfg.Expect), Level: machine.FeatureLevel, Groups: uint32(len(all)), Wish: uint32(r.cfg.Groups),
-		Undecided: len(all) == 0, Draining: r.draining.Load(),
+		Id: r.id, Expect: uint32(r.cfg.Expect), Level: r.cfg.level, Committed: r.level(), Groups: uint32(len(all)), Wish: uint32(r.cfg.Groups),
+		Undecided: len(all) == 0, Draining: r.draining.Load(), Left: r.out(req.From) == machine.OutLeft,
 	}
 	for _, g := range all {
 		s := &peerpb.GroupState{Founded: len(g.servers()) > 0, Leads: g.leading.Load(), Applied: g.fsm.Applied()}
+		if s.Leads {
+			s.Members = g.committed()
+		}
 		reply.States = append(reply.States, s)
 		reply.Founded, reply.Leads = reply.Founded || s.Founded, reply.Leads || s.Leads
 	}
@@ -128,69 +132,6 @@ func stateOf(h *peerpb.HelloReply, group int) *peerpb.GroupState {
 		return &peerpb.GroupState{Founded: h.Founded, Leads: h.Leads, Applied: h.Applied}
 	}
 	return &peerpb.GroupState{}
-}
-
-// tend takes live nodes into the group, one change at a time, while this node leads.
-func (g *group) tend(ctx context.Context) error {
-	look := time.NewTicker(tendEvery)
-	defer look.Stop()
-	for {
-		if err := g.change(ctx); err != nil && ctx.Err() == nil {
-			g.r.cfg.Logger.Warn("change of the region's nodes", "group", g.n, "err", err)
-		}
-		g.spread(ctx)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-look.C:
-		}
-	}
-}
-
-// change makes at most one change: a node that has lost its directory replaces the one that it was, a new one follows
-// without a vote, and gets one when it has caught up, if one is free.
-func (g *group) change(ctx context.Context) error {
-	servers := g.servers()
-	voters := 0
-	for _, s := range servers {
-		if s.Suffrage == raft.Voter {
-			voters++
-		}
-	}
-	for _, m := range g.r.alive() {
-		i := slices.IndexFunc(servers, func(s raft.Server) bool { return string(s.ID) == m.ID })
-		switch {
-		case i < 0:
-			return g.take(ctx, servers, m)
-		case servers[i].Suffrage != raft.Voter && voters < g.r.cfg.Expect && g.caughtUp(ctx, m):
-			g.r.cfg.Logger.Info("node gets its vote", "group", g.n, "id", m.ID)
-			return g.raft.AddVoter(raft.ServerID(m.ID), raft.ServerAddress(m.ID), 0, changeTimeout).Error()
-		}
-	}
-	return nil
-}
-
-func (g *group) take(ctx context.Context, servers []raft.Server, m wire.Member) error {
-	hello, err := g.r.hello(ctx, m)
-	if err != nil {
-		return fmt.Errorf("node %s: %w", m.Node, err)
-	}
-	switch n := groupsOf(hello); {
-	case n == 0:
-		return nil // it is about to hear how many groups there are
-	case n != g.r.count:
-		return fmt.Errorf("node %s has %d Raft groups, this region %d: stop it, empty its --data, and start it again", m.Node, n, g.r.count)
-	case stateOf(hello, g.n).Founded:
-		return fmt.Errorf("node %s belongs to another group that calls itself %s: stop it, empty its --data, and start it again", m.Node, g.r.cfg.Region)
-	}
-	for _, s := range servers {
-		if nodeOf(s.ID) == m.Node {
-			g.r.cfg.Logger.Warn("node came back without its directory: what it was leaves the region", "group", g.n, "was", s.ID, "is", m.ID)
-			return g.raft.RemoveServer(s.ID, 0, changeTimeout).Error()
-		}
-	}
-	g.r.cfg.Logger.Info("node follows", "group", g.n, "id", m.ID)
-	return g.raft.AddNonvoter(raft.ServerID(m.ID), raft.ServerAddress(m.ID), 0, changeTimeout).Error()
 }
 
 func (g *group) caughtUp(ctx context.Context, m wire.Member) bool {

@@ -125,6 +125,11 @@ func (l *loopback) Dial(id raft.ServerAddress, timeout time.Duration) (net.Conn,
 	return nil, fmt.Errorf("no node %s", id)
 }
 
+func (l *loopback) as(id string) raft.StreamLayer {
+	l.id = id
+	return l
+}
+
 func (l *loopback) cut() {
 	l.Listener.Close()
 	l.mu.Lock()
@@ -136,19 +141,32 @@ func (l *loopback) cut() {
 
 // start runs a node, and returns when it is ready.
 func (c *cluster) start(name, dir string, expect int) {
+	n := c.launch(name, dir, expect)
+	if n == nil {
+		return
+	}
+	select {
+	case <-n.Ready():
+	case <-time.After(time.Minute):
+		c.t.Errorf("%s is not ready after a minute", name)
+	}
+}
+
+// launch runs a node; one that is to join, if no nodes found the region.
+func (c *cluster) launch(name, dir string, expect int) *clusterNode {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		c.t.Error(err)
-		return
+		return nil
 	}
 	stream, err := c.listen()
 	if err != nil {
 		c.t.Error(err)
-		return
+		return nil
 	}
 	cfg := Config{
-		Region: "beijing", Node: name, Dir: dir, Expect: expect, Cluster: c,
-		Stream: func(id string) raft.StreamLayer { stream.id = id; return stream },
+		Region: "beijing", Node: name, Dir: dir, Expect: expect, Join: expect == 0, Cluster: c,
+		Stream: stream.as,
 	}
 	if c.config != nil {
 		c.config(&cfg)
@@ -156,7 +174,7 @@ func (c *cluster) start(name, dir string, expect int) {
 	r, err := New(cfg)
 	if err != nil {
 		c.t.Error(err)
-		return
+		return nil
 	}
 	n := &clusterNode{
 		started: &started{Region: r, events: make(chan wire.Event, 100_000)}, dir: dir,
@@ -199,11 +217,7 @@ func (c *cluster) start(name, dir string, expect int) {
 	c.mu.Lock()
 	c.nodes[name] = n
 	c.mu.Unlock()
-	select {
-	case <-r.Ready():
-	case <-time.After(time.Minute):
-		c.t.Errorf("%s is not ready after a minute", name)
-	}
+	return n
 }
 
 func (c *cluster) node(name string) *clusterNode {

@@ -42,7 +42,7 @@ func (s *started) pull(t *testing.T, from *started, maxBytes int) (moved bool) {
 }
 
 // recomputed sums a partition's digest from scratch.
-func (s *started) recomputed(t *testing.T, p uint8) uint64 {
+func (s *started) recomputed(t testing.TB, p uint8) uint64 {
 	t.Helper()
 	sum, err := s.of(p).fsm.Recompute(p)
 	if err != nil {

@@ -60,7 +60,7 @@ func (r *Region) howMany(ctx context.Context) (count int, why string, err error)
 // found waits until this node belongs to all groups: it is taken into those that there are, or the first by name of the
 // nodes that are expected founds them with all of them.
 func (r *Region) found(ctx context.Context) error {
-	for said := ""; r.cfg.Expect > 1; {
+	for said := ""; r.several; {
 		var missing []*group
 		for _, g := range r.all() {
 			if len(g.servers()) == 0 {
@@ -111,6 +111,8 @@ func (r *Region) whyNotFound(ctx context.Context, groups []*group) (ids []string
 func (r *Region) meet(ctx context.Context, look func(node string, h *peerpb.HelloReply) (why string)) (ids []string, why string) {
 	members := r.alive()
 	switch {
+	case !r.founds:
+		why = "waiting to be taken in by the nodes of the region"
 	case len(members) < r.cfg.Expect:
 		why = fmt.Sprintf("%d of %d nodes are up", len(members), r.cfg.Expect)
 	case len(members) > r.cfg.Expect:

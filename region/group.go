@@ -39,7 +39,10 @@ type group struct {
 	queue     chan *proposal
 	leading   atomic.Bool // and all that was committed before is applied
 	leader    *leader
-	seat      seat // owned by tend
+	seat      seat // owned by tend, as all that follows
+	level     levelSeat
+	deadSince map[string]time.Time // nodes of the group, by raft id
+	troubled  string               // what went wrong when the group was last to be changed
 }
 
 // partitionsOf returns the partitions of one of so many groups, a bit each.
@@ -129,6 +132,7 @@ func (g *group) dir(sub string) string {
 func (g *group) openState() error {
 	m, err := machine.New(machine.Config{
 		Region: g.r.cfg.Region, Entry: g.r.entry, Store: g.store, Watch: g.tell, Tracer: g.r.cfg.Tracer,
+		Level: g.r.cfg.level,
 	})
 	g.fsm = &fsm{Machine: m, flush: g.r.flush, tell: g.tell, fatal: g.r.fail, fetch: g.fetch}
 	if err != nil {
@@ -173,15 +177,17 @@ func (g *group) halt() error {
 // lead is the leader's part: a group that must gets a new incarnation before it takes anything in, nodes are taken into
 // the group, and sessions are kept from becoming too long.
 func (g *group) lead(ctx context.Context) error {
-	for g.fsm.MustRenew(g.r.cfg.Expect == 1, g.proven) {
+	g.level = levelSeat{}
+	for g.fsm.MustRenew(g.alone(), g.proven) {
 		why := "first start"
-		if g.fsm.Self() != "" {
+		if g.level.fresh = g.fsm.Self() == ""; !g.level.fresh {
 			why = "the last process did not end in order, and the disk of a node that is alone may have gone back"
 		}
 		if err := g.renewFirst(ctx, why); err != nil {
 			return err
 		}
 	}
+	g.proven = true // and stays so in this process: others may have proven it, who are gone when it leads again
 	g.seat = seat{led: time.Now()}
 	g.leading.Store(true)
 	defer g.leading.Store(false)

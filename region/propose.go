@@ -155,7 +155,7 @@ func (g *group) renewFirst(ctx context.Context, why string) error {
 	if err != nil {
 		return err
 	}
-	if err := g.raft.Apply(machine.EncodeEntry([][]byte{c.Encode()}), g.r.cfg.CommitDeadline).Error(); err == nil {
+	if err := g.raft.Apply(machine.EncodeEntryOf(g.r.level(), [][]byte{c.Encode()}), g.r.cfg.CommitDeadline).Error(); err == nil {
 		g.proven = true
 		g.r.cfg.Logger.Info("new incarnation", "group", g.n, "origin", g.fsm.Self(), "why", why)
 		return nil
@@ -172,6 +172,9 @@ func (g *group) renewFirst(ctx context.Context, why string) error {
 func (g *group) do(ctx context.Context, c *machine.Command) (machine.Result, error) {
 	if !g.leading.Load() {
 		return machine.Result{}, errNotLeader
+	}
+	if level := g.r.level(); c.Level() > level && !c.Raises() {
+		return machine.Result{}, fmt.Errorf("it needs feature level %d, and the region is at %d: it rises when all nodes run the newer version", c.Level(), level)
 	}
 	done := make(chan machine.Result, 1)
 	next := &proposal{cmd: c, since: time.Now(), done: done, spans: g.r.proposing(c.Ops)}
@@ -265,7 +268,7 @@ func refusal(err error) string {
 // nudge tells the other nodes at once that the last entry is committed. Raft says so with the next entry, or else after
 // commitTimeout: if nothing waits to be the next one, an empty one is.
 func (g *group) nudge() {
-	if g.r.cfg.Expect > 1 && g.leading.Load() && len(g.queue) == 0 {
+	if g.leading.Load() && len(g.queue) == 0 && len(g.servers()) > 1 {
 		g.raft.Apply(nil, g.r.cfg.CommitDeadline)
 	}
 }
@@ -278,12 +281,13 @@ func (g *group) try(ctx context.Context, clock *crdt.Clock, batch []*proposal) (
 		return g.forward(ctx, batch)
 	}
 	clock.Observe(g.fsm.Stamp())
+	level := g.r.level()
 	cmds := make([][]byte, len(batch))
 	for i, p := range batch {
 		p.cmd.Stamp(clock, g.r.cfg.Now())
-		cmds[i] = p.cmd.Encode()
+		cmds[i], level = p.cmd.Encode(), max(level, p.cmd.Level())
 	}
-	f := g.raft.Apply(machine.EncodeEntry(cmds), g.r.cfg.CommitDeadline)
+	f := g.raft.Apply(machine.EncodeEntryOf(level, cmds), g.r.cfg.CommitDeadline)
 	if err := f.Error(); err != nil {
 		return nil, err
 	}

@@ -67,6 +67,7 @@ func (g *group) raftConfig() *raft.Config {
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = heartbeat, heartbeat, heartbeat
 	c.CommitTimeout = commitTimeout * time.Duration(min(g.r.count, 4))
 	c.NoSnapshotRestoreOnStart = true
+	c.ShutdownOnRemove = false // the node says itself when it ends
 	c.SnapshotThreshold, c.TrailingLogs, c.SnapshotInterval = g.r.cfg.SnapshotEntries, g.r.cfg.TrailingEntries, snapshotLook
 	c.Logger = raftLog(g.r.cfg.Logger)
 	return c

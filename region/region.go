@@ -35,8 +35,10 @@ type Config struct {
 	Stream func(id string) raft.StreamLayer
 	// Cluster is the other nodes of the region. Nil: there are none.
 	Cluster Cluster
-	// Expect is how many nodes found the region, and how many of them vote. 0: 1.
+	// Expect is how many nodes found the region, and how many of them vote until another size is committed. 0: 1.
 	Expect int
+	// Join is set for a node that never founds a region: it is taken into the one that there is. Expect does not count then.
+	Join bool
 	// Groups is how many Raft groups share the region's partitions: 1, 2, 4, 8 or 16, fixed when the region is founded. A
 	// node with another number is refused. 0: as many as the region has, and one if this node founds it.
 	Groups  int
@@ -63,8 +65,12 @@ type Config struct {
 	// DefaultReserve.
 	Reserve func(total uint64) uint64
 
-	leave  time.Duration // leaveLimit; tests have less time
-	engine string        // of the log, for measurements: engineWAL or enginePebble. "": what fits the number of groups
+	leave time.Duration // leaveLimit; tests have less time
+	// level is the newest format of an entry that the node applies, levelQuiet how long all nodes of a region must have been able
+	// to apply a level before it is committed, and lostAfter the constant. For tests. 0: machine.FeatureLevel, 1 m, 30 s.
+	level                 uint32
+	levelQuiet, lostAfter time.Duration
+	engine                string // of the log, for measurements: engineWAL or enginePebble. "": what fits the number of groups
 }
 
 func (c *Config) check() error {
@@ -80,9 +86,15 @@ func (c *Config) check() error {
 	def(&c.MemtableBytes, 32<<20)
 	def(&c.SnapshotEntries, 8192)
 	def(&c.TrailingEntries, 10240)
+	def(&c.level, machine.FeatureLevel)
+	def(&c.levelQuiet, levelQuiet)
+	def(&c.lostAfter, lostAfter)
 	def(&c.Expect, 1)
+	if c.Join {
+		c.Expect = 0
+	}
 	def(&c.leave, leaveLimit)
-	if c.Expect != 1 && c.Expect != 3 && c.Expect != 5 {
+	if !c.Join && c.Expect != 1 && c.Expect != 3 && c.Expect != 5 {
 		return fmt.Errorf("%d nodes cannot found a region: 1, 3 or 5 do", c.Expect)
 	}
 	if !validGroups(c.Groups) && c.Groups != 0 {
@@ -91,7 +103,7 @@ func (c *Config) check() error {
 	if c.Disk != nil && c.Groups > 1 {
 		return errors.New("a Disk is for a region of one group")
 	}
-	if c.Expect > 1 && (c.Cluster == nil || c.Stream == nil) {
+	if c.Expect != 1 && (c.Cluster == nil || c.Stream == nil) {
 		return errors.New("a region of several nodes needs a Cluster and a Stream")
 	}
 	if c.Logger == nil {
@@ -122,6 +134,8 @@ type Region struct {
 	recovering bool   // Recover works on it: what it left half done before does not stop it
 	proven     bool   // nothing was numbered that this process does not know of, as far as a node alone can tell
 	ordered    bool   // this one is ending in order
+	several    bool   // when it was opened, or founded: other nodes were in its groups, or are to be
+	founds     bool   // it may found a region with others: it never was in one, and was not told to join
 	count      int    // of groups; 0: not known yet
 	db         *pebble.DB
 	logs       logs
@@ -131,7 +145,8 @@ type Region struct {
 	known      chan struct{} // closed when groups is there
 	watch      *watchers
 	ready      chan struct{}
-	draining   atomic.Bool // the node is about to end: it does not want to lead
+	left       chan struct{} // closed when the node is no longer part of the region
+	draining   atomic.Bool   // the node is about to end: it does not want to lead
 	asking     asking
 	stopping   context.Context // ends what Raft waits for when the node stops
 	stop       context.CancelFunc
@@ -160,7 +175,7 @@ func New(cfg Config) (*Region, error) {
 // prepare makes a region of which nothing is open.
 func prepare(cfg Config) *Region {
 	r := &Region{
-		cfg: cfg, watch: newWatchers(), ready: make(chan struct{}), known: make(chan struct{}), failure: newFailure(),
+		cfg: cfg, watch: newWatchers(), ready: make(chan struct{}), known: make(chan struct{}), left: make(chan struct{}), failure: newFailure(),
 		metrics: newMetrics(cfg.Metrics), entry: rand.Text()[:entryLength],
 	}
 	r.stopping, r.stop = context.WithCancel(context.Background())
@@ -172,7 +187,7 @@ func (r *Region) open() error {
 	if err := r.openState(); err != nil {
 		return err
 	}
-	if r.count == 0 && r.cfg.Expect > 1 {
+	if r.count == 0 && r.several {
 		return nil // Run asks the others
 	}
 	if r.count == 0 {
@@ -181,7 +196,7 @@ func (r *Region) open() error {
 		}
 	}
 	err := r.openGroups()
-	if errors.Is(err, errTorn) && r.cfg.Expect > 1 {
+	if errors.Is(err, errTorn) && r.several {
 		return r.discard(err)
 	}
 	return err
@@ -211,7 +226,7 @@ func (r *Region) discard(why error) error {
 	if err := r.openState(); err != nil {
 		return err
 	}
-	return errors.Join(r.decide(count), r.openGroups())
+	return errors.Join(r.note(nodeSeveral, 1), r.decide(count), r.openGroups())
 }
 
 func (r *Region) openState() (err error) {
@@ -230,7 +245,7 @@ func (r *Region) openState() (err error) {
 	if r.db, err = pebble.Open(filepath.Join(r.cfg.Dir, "state"), opts); err != nil {
 		return fmt.Errorf("state (is another process using it?): %w", r.opened("the state", err))
 	}
-	return errors.Join(r.checkIdentity(), r.checkPending(), r.checkGroups(), r.dirty())
+	return errors.Join(r.checkIdentity(), r.checkPending(), r.checkLeft(), r.checkSeveral(), r.checkGroups(), r.dirty())
 }
 
 // checkIdentity refuses a directory that another node filled, and draws the raft id of a new one. A directory that
@@ -276,6 +291,8 @@ const (
 	nodeID       = "id"       // raft id
 	nodeClean    = "clean"    // there while no process runs, if the last one ended in order
 	nodeTaken    = "taken"    // Raft index of the state that was last taken from another node, 8 bytes; of groups: /group follows
+	nodeSeveral  = "several"  // whether other nodes are in its groups, 1 byte: 0 or 1. Not there: see checkSeveral
+	nodeLeft     = "left"     // there if the node is no longer part of the region, for good
 	nodeGroups   = "groups"   // how many groups the region has, 1 byte; 0: not known yet. Not there: one, as before 0.4
 )
 
@@ -336,6 +353,7 @@ func (r *Region) work(ctx context.Context) error {
 	}
 	g.Go(func() error { return r.space.run(ctx) })
 	g.Go(func() error { return r.join(ctx) })
+	g.Go(func() error { return r.heed(ctx) })
 	return g.Wait()
 }
 

@@ -113,7 +113,7 @@ func (r *Region) StepDown() error {
 	errs := make([]error, len(r.all()))
 	var handing sync.WaitGroup
 	for i, g := range r.all() {
-		if g.leading.Load() && len(g.servers()) > 1 {
+		if g.leading.Load() && !g.alone() {
 			handing.Go(func() { errs[i] = g.raft.LeadershipTransfer().Error() })
 		}
 	}

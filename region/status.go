@@ -9,23 +9,27 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"github.com/roamsync/roam/region/machine"
 	"github.com/roamsync/roam/wire"
 )
 
 // Status is a region as one of its nodes sees it. Indexes are Raft's; those outside of Groups are of the first group.
 type Status struct {
-	ID       string        `json:"id"`     // raft id of this node
-	Leader   string        `json:"leader"` // raft id, "" for none
-	Leads    bool          `json:"leads"`  // this node does
-	Term     uint64        `json:"term"`
-	Applied  uint64        `json:"applied"`
-	FirstLog uint64        `json:"first_log"` // what is below can only be had as a whole state
-	LastLog  uint64        `json:"last_log"`
-	Level    uint32        `json:"level"` // newest format of a Raft entry that this node applies
-	Disk     Space         `json:"disk"`  // of this node
-	Groups   []GroupStatus `json:"groups"`
-	Nodes    []NodeStatus  `json:"nodes"`
+	ID       string `json:"id"`     // raft id of this node
+	Leader   string `json:"leader"` // raft id, "" for none
+	Leads    bool   `json:"leads"`  // this node does
+	Term     uint64 `json:"term"`
+	Applied  uint64 `json:"applied"`
+	FirstLog uint64 `json:"first_log"` // what is below can only be had as a whole state
+	LastLog  uint64 `json:"last_log"`
+	Level    uint32 `json:"level"` // newest format of a Raft entry that this node applies
+	// Committed is the region's feature level, up to which entries are proposed, and Size how many nodes are wanted to vote.
+	Committed uint32 `json:"committed_level"`
+	Size      int    `json:"size"`
+	// Pending is what is wanted of the nodes and not so yet, in words.
+	Pending []string      `json:"pending"`
+	Disk    Space         `json:"disk"` // of this node
+	Groups  []GroupStatus `json:"groups"`
+	Nodes   []NodeStatus  `json:"nodes"`
 }
 
 // GroupStatus is one Raft group as this node sees it.
@@ -56,7 +60,7 @@ type NodeStatus struct {
 
 // Status asks all nodes of the region, each for at most a second.
 func (r *Region) Status(ctx context.Context) Status {
-	s := Status{ID: r.id, Level: machine.FeatureLevel, Disk: r.Space(), Groups: r.groupStatus()}
+	s := Status{ID: r.id, Level: r.cfg.level, Committed: r.level(), Size: r.size(), Disk: r.Space(), Groups: r.groupStatus()}
 	if len(s.Groups) > 0 {
 		g := s.Groups[0]
 		s.Leader, s.Leads, s.Term, s.Applied, s.FirstLog, s.LastLog = g.Leader, g.Leads, g.Term, g.Applied, g.FirstLog, g.LastLog
@@ -79,6 +83,7 @@ func (r *Region) Status(ctx context.Context) Status {
 	}
 	asking.Wait()
 	slices.SortFunc(s.Nodes, func(a, b NodeStatus) int { return strings.Compare(a.ID, b.ID) })
+	s.Pending = r.pending(s.Nodes)
 	return s
 }
 
@@ -122,7 +127,7 @@ func (r *Region) ask(ctx context.Context, n *NodeStatus) {
 		for _, g := range r.all() {
 			n.Applied += g.fsm.Applied()
 		}
-		n.Level = machine.FeatureLevel
+		n.Level = r.cfg.level
 	case n.Addr == "":
 		n.Error = "membership does not know it"
 	default:

@@ -63,7 +63,7 @@ func (v watchedVotes) watch(write func() error) error {
 // foundAlone founds the group of a node that is alone, if that has not been done. A first start that is cut short after the term, and before the
 // first entry, leaves a term without a log: nobody has voted or acknowledged anything, and it is done again.
 func (g *group) foundAlone(cfg *raft.Config) error {
-	if g.r.cfg.Expect > 1 {
+	if g.r.several {
 		return nil
 	}
 	last, err := g.log.LastIndex()

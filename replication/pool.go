@@ -41,13 +41,11 @@ type PoolConfig struct {
 	Join          []string // gossip addresses of others
 	Keys          [][]byte // encrypt gossip: the first is used, all are accepted
 	Roster        Roster
-	// Alone is set for a region of one node: a second node of the region is then a mistake.
-	Alone     bool
-	Transport memberlist.Transport // nil: the machine's network
-	Logger    *slog.Logger
-	Metrics   prometheus.Registerer
-	Identify  func(ctx context.Context, peerAddr string) (instance uint64, err error) // asks who answers there
-	Instance  uint64                                                                  // what this process answers
+	Transport     memberlist.Transport // nil: the machine's network
+	Logger        *slog.Logger
+	Metrics       prometheus.Registerer
+	Identify      func(ctx context.Context, peerAddr string) (instance uint64, err error) // asks who answers there
+	Instance      uint64                                                                  // what this process answers
 }
 
 const (
@@ -392,27 +390,12 @@ func (p *Pool) heard(n *memberlist.Node, alive bool) {
 	}
 	p.mu.Lock()
 	p.peers[n.Name] = peer{Region: region, Node: node, ID: m.ID, Addr: m.Peer, URL: m.URL, Gossip: n.Address(), Alive: alive, Gateway: m.Gateway}
-	settled := p.settled
 	p.mu.Unlock()
-	if region == p.cfg.Region && p.cfg.Alone && alive && !m.Gateway {
-		p.second(n.Name, settled)
-	}
 	p.cfg.Logger.Info("member", "name", n.Name, "alive", alive, "peer", m.Peer)
 	select {
 	case p.changed <- struct{}{}:
 	default:
 	}
-}
-
-// second meets another node of a region of one.
-func (p *Pool) second(name string, settled bool) {
-	p.conflict.WithLabelValues("second_node").Inc()
-	if settled {
-		p.cfg.Logger.Error("another node says that it is of this region, which has one", "other", name)
-		return
-	}
-	p.fail(fmt.Errorf("region %s already has a node, %s, and --bootstrap-expect 1 founds regions of one: give this node another --region",
-		p.cfg.Region, name))
 }
 
 // NotifyConflict implements memberlist.ConflictDelegate: two addresses claim one name.

@@ -24,6 +24,8 @@ type cli struct {
 	Dev     devCmd     `cmd:"" help:"Run whole regions in this process, with a WAN delay between them, an echo worker and a page to try."`
 	Chat    chatCmd    `cmd:"" help:"Chat in a session, from a terminal or a script."`
 	Status  statusCmd  `cmd:"" help:"Show a node's region, its nodes, and what is where."`
+	Resize  resizeCmd  `cmd:"" help:"Have 1, 3 or 5 nodes of a region vote, while it works."`
+	Leave   leaveCmd   `cmd:"" help:"Have a node leave its region for good, alive or dead."`
 	Bench   benchCmd   `cmd:"" help:"Load regions as clients do, and measure and count what they feel."`
 	Backup  backupCmd  `cmd:"" help:"Write a backup of a region, from a node that runs."`
 	Restore restoreCmd `cmd:"" help:"Make a node's directory from a backup; the region goes on from it under a new incarnation."`

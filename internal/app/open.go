@@ -21,7 +21,7 @@ import (
 
 func (n *node) openRegion(KeyRing) (err error) {
 	cfg := region.Config{
-		Region: n.opts.Region, Node: n.opts.Node, Dir: n.opts.Data, Expect: n.opts.BootstrapExpect, Groups: n.opts.Groups, Cluster: &n.cluster,
+		Region: n.opts.Region, Node: n.opts.Node, Dir: n.opts.Data, Expect: n.opts.BootstrapExpect, Join: n.opts.BootstrapExpect == 0, Groups: n.opts.Groups, Cluster: &n.cluster,
 		Stream: func(id string) raft.StreamLayer { return n.port.Raft(id, n.cluster.resolve) }, Logger: n.log, Metrics: n.reg, Now: n.now,
 		Tracer: n.telemetry.Tracer(), SessionEntries: n.opts.SessionEntries,
 	}
@@ -49,7 +49,7 @@ func (n *node) openReplication(ring KeyRing) (err error) {
 		Region: n.opts.Region, Node: n.opts.Node, BindAddr: n.opts.ClusterAddr, PeerAddr: n.opts.PeerAddr, ID: n.region.ID(),
 		AdvertiseHost: n.opts.AdvertiseHost,
 		ClientURL:     n.opts.AdvertiseURL, Join: n.opts.Join, Keys: ring.derive("gossip"), Roster: n.region,
-		Alone: n.opts.BootstrapExpect == 1, Transport: transport, Logger: n.log, Metrics: n.reg, Instance: instance,
+		Transport: transport, Logger: n.log, Metrics: n.reg, Instance: instance,
 		Identify: n.identify,
 	})
 	if err != nil {

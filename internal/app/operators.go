@@ -13,6 +13,7 @@ import (
 // operators answers, besides what every node does, what only one that holds data can.
 func (n *node) operators() http.Handler {
 	mux := n.handler(n.serveStatus)
+	n.reshaping(mux)
 	mux.HandleFunc("GET "+backupPath, func(w http.ResponseWriter, r *http.Request) {
 		n.stream(w, r, "application/octet-stream", n.region.Backup)
 	})

@@ -30,7 +30,7 @@ type ServeOptions struct {
 	Join            []string `placeholder:"H:P,..." help:"Cluster addresses of other members, of any region."`
 	Gateway         bool     `help:"Hold no data: serve clients through the region's nodes that do. Needs --join, and none of --data, --redis, --worker, --peer-addr and --bootstrap-expect."`
 	SessionEntries  int      `default:"0" placeholder:"N" help:"About how many messages and answers of a session stay; once there are a quarter more, the oldest are removed in every region. 0: all."`
-	BootstrapExpect int      `default:"1" placeholder:"1|3|5" help:"Data nodes that found the region, and vote in it: 1, 3 or 5."`
+	BootstrapExpect int      `default:"1" placeholder:"0|1|3|5" help:"Data nodes that found the region, and vote in it until roam resize says otherwise: 1, 3 or 5. 0: this node founds nothing, it joins the region that there is."`
 
 	Groups int `default:"0" placeholder:"1|2|4|8|16" help:"Raft groups that share the region's sessions: 1, 2, 4, 8 or 16, for good from when the region is founded. Default: as many as the region has, 1 when it is founded."`
 
@@ -62,8 +62,8 @@ func (o *ServeOptions) checkNames() error {
 	if !crdt.ValidRegion(o.Node) {
 		errs = append(errs, fmt.Errorf("--node %q: 1 to 32 of a-z, 0-9 and -", o.Node))
 	}
-	if o.BootstrapExpect != 1 && o.BootstrapExpect != 3 && o.BootstrapExpect != 5 {
-		errs = append(errs, fmt.Errorf("--bootstrap-expect %d: 1, 3 or 5 nodes found a region", o.BootstrapExpect))
+	if !slices.Contains([]int{0, 1, 3, 5}, o.BootstrapExpect) {
+		errs = append(errs, fmt.Errorf("--bootstrap-expect %d: 1, 3 or 5 nodes found a region, and with 0 a node joins one", o.BootstrapExpect))
 	}
 	if o.Gateway && len(o.Join) == 0 {
 		errs = append(errs, errors.New("--gateway: --join must name nodes of the region that hold data"))
@@ -77,7 +77,7 @@ func (o *ServeOptions) checkNames() error {
 	if !slices.Contains([]int{0, 1, 2, 4, 8, 16}, o.Groups) {
 		errs = append(errs, fmt.Errorf("--groups %d: 1, 2, 4, 8 or 16 share the sessions of a region", o.Groups))
 	}
-	if o.BootstrapExpect > 1 && len(o.Join) == 0 {
+	if !o.Gateway && o.BootstrapExpect != 1 && len(o.Join) == 0 {
 		errs = append(errs, fmt.Errorf("--bootstrap-expect %d: --join must name the region's other nodes", o.BootstrapExpect))
 	}
 	return errors.Join(errs...)
@@ -134,8 +134,8 @@ func loopback(addr string) bool {
 
 func (o *ServeOptions) checkRedis() error {
 	if o.Redis == embedded {
-		if o.BootstrapExpect > 1 {
-			return fmt.Errorf("--redis %s is inside one process: a region of %d nodes needs a Redis that all of them reach", embedded, o.BootstrapExpect)
+		if o.BootstrapExpect != 1 {
+			return fmt.Errorf("--redis %s is inside one process: a region of several nodes needs a Redis that all of them reach", embedded)
 		}
 		return nil
 	}

@@ -60,10 +60,12 @@ func printReady(w io.Writer, o *ServeOptions) {
 // between, other regions get the last of it.
 func (n *node) run(ctx context.Context, ready func()) error {
 	n.ran = true
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
 	back, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, back := errgroup.WithContext(back)
-	n.goBack(g, back)
+	n.goBack(back, g, leave)
 	g.Go(func() error {
 		defer stop()
 		front, cancel := context.WithCancel(back)
@@ -100,8 +102,8 @@ func (n *node) wait(g *errgroup.Group) error {
 	}
 }
 
-// goBack starts what keeps the region's data.
-func (n *node) goBack(g *errgroup.Group, ctx context.Context) {
+// goBack starts what keeps the region's data. It calls leave when the node has left the region for good.
+func (n *node) goBack(ctx context.Context, g *errgroup.Group, leave func()) {
 	g.Go(func() error { return n.telemetry.Run(ctx) })
 	g.Go(func() error { return n.port.Run(ctx) })
 	g.Go(func() error { return n.region.Run(ctx) })
@@ -111,6 +113,14 @@ func (n *node) goBack(g *errgroup.Group, ctx context.Context) {
 		return serveHTTP(ctx, &http.Server{Handler: n.operators(), ReadHeaderTimeout: headerTimeout}, n.admin)
 	})
 	g.Go(func() error { return n.links.Mirror(ctx) })
+	g.Go(func() error {
+		select {
+		case <-n.region.Left():
+			leave()
+		case <-ctx.Done():
+		}
+		return nil
+	})
 	g.Go(func() error {
 		select {
 		case <-n.region.Ready():
@@ -172,7 +182,7 @@ func (n *node) awaitReady(ctx context.Context) error {
 			return nil
 		}
 	}
-	return n.pool.Settle()
+	return errors.Join(n.region.Strangers(ctx), n.pool.Settle())
 }
 
 func (n *node) serveClients(ctx context.Context, ready func()) error {
@@ -198,7 +208,7 @@ func (n *node) drain(ctx context.Context) {
 	if n.killed.Load() {
 		return
 	}
-	if n.opts.BootstrapExpect > 1 {
+	if !n.region.Alone() {
 		if err := n.region.StepDown(); err != nil {
 			n.log.Warn("nobody takes the lead of the region", "err", err)
 		}

@@ -88,7 +88,10 @@ func (s *status) print(w io.Writer) error {
 		fmt.Fprintf(w, " Issues as %s, entry %d of term %d, log from %d to %d.",
 			cmp.Or(string(s.Origin), "nobody yet"), s.Raft.Applied, s.Raft.Term, s.Raft.FirstLog, s.Raft.LastLog)
 	}
-	fmt.Fprintln(w)
+	fmt.Fprintf(w, "\nFeature level %d, %d nodes are wanted to vote.\n", s.Raft.Committed, s.Raft.Size)
+	for _, p := range s.Raft.Pending {
+		fmt.Fprintf(w, "Pending: %s.\n", p)
+	}
 	s.printDisk(w)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	s.printGroups(t)

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -53,8 +54,10 @@ func startNodes(list []*site) error {
 // nodeStatus is what a test reads of /v1/status.
 type nodeStatus struct {
 	Raft struct {
-		Leads bool
-		Nodes []struct{ ID, Node, Role string }
+		Leads   bool
+		Nodes   []struct{ ID, Node, Role string }
+		Size    int
+		Pending []string
 	}
 	Partitions []struct {
 		Cursors map[string]uint64
@@ -128,6 +131,8 @@ type talker struct {
 	said    int
 	rest    time.Duration // between an ok and the next message
 	pause   time.Duration // the longest time between a message and its ok
+	broke   []string      // nodes whose connection broke, or was refused
+	refused []error       // puts
 }
 
 // talk goes on until stop is closed. What is under way then is still brought to its ok.
@@ -157,6 +162,10 @@ func (k *talker) say(oid string) error {
 		if c := code(err); c != "" && c != "unavailable" || time.Now().After(deadline) {
 			return fmt.Errorf("%s: %w", oid, err)
 		}
+		if r := (errRefused{}); errors.As(err, &r) && r.ID != 0 { // one without an id is the connection's end
+			k.refused = append(k.refused, err)
+		}
+		k.broke = append(k.broke, k.nodes[k.at%len(k.nodes)].node)
 		k.drop()
 		k.at++
 		<-time.After(time.Duration(k.rnd.Int64N(int64(100 * time.Millisecond)))) // backs off, as clients do
@@ -170,6 +179,17 @@ func (k *talker) try(oid string) error {
 		}
 	}
 	return k.put(k.session, msg(oid, "said by "+k.name))
+}
+
+// calm says what a client was not spared.
+func (k *talker) calm() error {
+	if len(k.refused) > 0 {
+		return fmt.Errorf("%s: %d puts were refused: %w", k.name, len(k.refused), k.refused[0])
+	}
+	if broke := slices.Sorted(slices.Values(k.broke)); len(slices.Compact(broke)) < len(k.broke) {
+		return fmt.Errorf("%s had to connect anew because of %v", k.name, k.broke)
+	}
+	return nil
 }
 
 // kills is how many leaders TestLeaderKilled kills.
@@ -215,6 +235,7 @@ type talks struct {
 	clients int
 	rest    time.Duration // of each client between two messages
 	within  time.Duration // how long a client waits for an answer before it goes to another node; 0: patience
+	calm    bool          // no put is refused, and no node breaks a client's connection, or refuses it, more than once
 }
 
 // crowd has clients talk, three in a session, at all nodes. end stops them, and checks that all that was acknowledged
@@ -245,6 +266,11 @@ func crowdAt(t *testing.T, name string, list, doors []*site, how talks) (end fun
 			err = errors.Join(err, <-done)
 		}
 		must(t, err)
+		for _, k := range talkers {
+			if err := k.calm(); how.calm && err != nil {
+				t.Error(err)
+			}
+		}
 		must(t, sameState(list)) // what is acknowledged is shown by any node soon, not at once
 		var slowest time.Duration
 		said := map[string]int{}
@@ -268,7 +294,7 @@ func crowdAt(t *testing.T, name string, list, doors []*site, how talks) (end fun
 }
 
 // TestRollingRestart ends and starts all nodes of a region, one after the other, while clients talk: each hands the lead
-// over if it has it, exits 0, and nothing fails.
+// over if it has it, exits 0, and nothing fails: no put, and no client has to connect more often than its nodes were restarted.
 func TestRollingRestart(t *testing.T) {
 	t.Parallel()
 	list := nodesOf(t, "beijing", 3)
@@ -279,7 +305,7 @@ func TestRollingRestart(t *testing.T) {
 // roll restarts one node after the other.
 func roll(t *testing.T, name string, list []*site) {
 	t.Helper()
-	end := crowd(t, name, list, talks{clients: 9})
+	end := crowd(t, name, list, talks{clients: 9, calm: true})
 	var rolling error
 	for _, s := range list {
 		s.serve.signal(syscall.SIGTERM)

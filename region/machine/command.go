@@ -11,8 +11,9 @@ import (
 	"github.com/roamsync/roam/wire"
 )
 
-// FeatureLevel is the newest format of a Raft entry that this version applies.
-const FeatureLevel = 1
+// FeatureLevel is the newest format of a Raft entry that this version applies. What a region may propose is the level that it
+// has committed: see Command.Level.
+const FeatureLevel = 2
 
 var errEntry = errors.New("bad Raft entry")
 
@@ -30,6 +31,7 @@ type Command struct {
 	Next     crdt.Origin  // renew
 	Peer     string       // peer
 	Keep     uint64       // trim: about how many entries of each session stay
+	Shape    Shape        // shape
 }
 
 // Kind is what a command does.
@@ -106,6 +108,8 @@ func (c *Command) Encode() []byte {
 		b = appendBytes(b, 15, []byte(c.Peer))
 	case KindTrim:
 		b = appendUint(b, 17, c.Keep)
+	case KindShape:
+		b = c.Shape.encode(b)
 	}
 	for _, op := range c.Ops {
 		b = appendBytes(b, 16, op.Encode())
@@ -161,6 +165,8 @@ func (c *Command) setUint(num protowire.Number, v uint64) error {
 		c.Records.From = v
 	case 17:
 		c.Keep = v
+	case 32, 33, 35:
+		c.Shape.setUint(num, v)
 	default:
 		return fmt.Errorf("%w: unknown field %d", errEntry, num)
 	}
@@ -193,29 +199,34 @@ func (c *Command) setBytes(num protowire.Number, v []byte) error {
 			return fmt.Errorf("%w: %w", errEntry, err)
 		}
 		c.Ops = append(c.Ops, op)
+	case 34:
+		c.Shape.Out = string(v)
 	default:
 		return fmt.Errorf("%w: unknown field %d", errEntry, num)
 	}
 	return nil
 }
 
-// EncodeEntry joins commands into what one Raft entry holds: the format's level, then the commands.
-func EncodeEntry(cmds [][]byte) []byte {
-	b := protowire.AppendVarint(nil, FeatureLevel)
+// EncodeEntry joins commands of the first level into what one Raft entry holds.
+func EncodeEntry(cmds [][]byte) []byte { return EncodeEntryOf(firstLevel, cmds) }
+
+// EncodeEntryOf joins commands of a level or below into what one Raft entry holds: the level, then the commands.
+func EncodeEntryOf(level uint32, cmds [][]byte) []byte {
+	b := protowire.AppendVarint(nil, uint64(level))
 	for _, c := range cmds {
 		b = protowire.AppendBytes(b, c)
 	}
 	return b
 }
 
-// DecodeEntry reads the commands of an entry.
-func DecodeEntry(b []byte) ([]*Command, error) {
+// DecodeEntry reads the commands of an entry of at most a level.
+func DecodeEntry(b []byte, most uint32) ([]*Command, error) {
 	level, n := protowire.ConsumeVarint(b)
 	if n < 0 {
 		return nil, errEntry
 	}
-	if level > FeatureLevel {
-		return nil, fmt.Errorf("%w of level %d: this version applies up to %d, so install the newer one", errEntry, level, FeatureLevel)
+	if level > uint64(most) {
+		return nil, fmt.Errorf("%w of level %d: this version applies up to %d, so install the newer one", errEntry, level, most)
 	}
 	var cmds []*Command
 	for b = b[n:]; len(b) > 0; b = b[n:] {

@@ -13,11 +13,11 @@ import (
 
 func TestEntriesOfALaterLevelStopTheNode(t *testing.T) {
 	b := EncodeEntry([][]byte{(&Command{Kind: KindPeer, Peer: "x"}).Encode()})
-	if _, err := DecodeEntry(b); err != nil {
+	if _, err := DecodeEntry(b, FeatureLevel); err != nil {
 		t.Fatal(err)
 	}
-	b[0]++
-	if _, err := DecodeEntry(b); err == nil || !strings.Contains(err.Error(), "newer") {
+	b[0] = FeatureLevel + 1
+	if _, err := DecodeEntry(b, FeatureLevel); err == nil || !strings.Contains(err.Error(), "newer") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -31,7 +31,7 @@ func FuzzDecodeEntry(f *testing.F) {
 	f.Add(EncodeEntry(all))
 	f.Add(binary.AppendUvarint(nil, FeatureLevel))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		cmds, err := DecodeEntry(b)
+		cmds, err := DecodeEntry(b, FeatureLevel)
 		if err != nil {
 			return
 		}
@@ -39,7 +39,7 @@ func FuzzDecodeEntry(f *testing.F) {
 		for _, c := range cmds {
 			all = append(all, c.Encode())
 		}
-		if back, err := DecodeEntry(EncodeEntry(all)); err != nil || len(back) != len(cmds) {
+		if back, err := DecodeEntry(EncodeEntry(all), FeatureLevel); err != nil || len(back) != len(cmds) {
 			t.Errorf("%d commands read back as %d, %v", len(cmds), len(back), err)
 		}
 	})

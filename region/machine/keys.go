@@ -59,4 +59,7 @@ const (
 	metaPeer    = "peer/"   // + region: other regions ever met
 	metaResults = "results" // position in the results stream
 	metaStamp   = "stamp"   // the greatest stamp applied, 8 bytes
+	metaSize    = "size"    // voters that are wanted, 4 bytes
+	metaLevel   = "level"   // feature level, 4 bytes
+	metaOut     = "out/"    // + raft id: an Out, 1 byte
 )

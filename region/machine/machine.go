@@ -20,6 +20,7 @@ type Config struct {
 	Store  Store              // holds the state
 	Watch  func([]wire.Event) // is told of every event, in order, as part of Apply; nil: nobody is
 	Tracer trace.Tracer       // nil: no spans
+	Level  uint32             // the newest format of an entry that it applies; 0: FeatureLevel
 }
 
 // Machine is a region's replicated state machine on one node. One goroutine applies; all else may be called by any.
@@ -37,10 +38,15 @@ type Machine struct {
 	cursors [crdt.Partitions]atomic.Pointer[crdt.Vector]
 	stamp   atomic.Uint64
 	origins atomic.Pointer[[]crdt.Origin]
+	size    atomic.Uint32 // see Size
+	level   atomic.Uint32 // see Level
 }
 
 // New reads a machine's state.
 func New(cfg Config) (*Machine, error) {
+	if cfg.Level == 0 {
+		cfg.Level = FeatureLevel
+	}
 	m := &Machine{cfg: cfg}
 	none := crdt.Origin("")
 	m.self.Store(&none)
@@ -73,6 +79,8 @@ func (m *Machine) loadMeta() error {
 		metaApplied: func(v []byte) { m.applied.Store(binary.BigEndian.Uint64(v)) },
 		metaStamp:   func(v []byte) { m.stamp.Store(binary.BigEndian.Uint64(v)) },
 		metaSelf:    func(v []byte) { self := crdt.Origin(v); m.self.Store(&self) },
+		metaSize:    func(v []byte) { m.size.Store(binary.BigEndian.Uint32(v)) },
+		metaLevel:   func(v []byte) { m.level.Store(binary.BigEndian.Uint32(v)) },
 	} {
 		v, err := m.cfg.Store.Get(MetaKey(name))
 		if err != nil {
@@ -81,6 +89,9 @@ func (m *Machine) loadMeta() error {
 		if v != nil {
 			use(v)
 		}
+	}
+	if m.Level() > m.cfg.Level {
+		return fmt.Errorf("the region is at feature level %d, and this version applies up to %d: install the newer one", m.Level(), m.cfg.Level)
 	}
 	lo := MetaKey(metaOrigin)
 	return m.cfg.Store.Scan(lo, upper(lo), false, func(k, v []byte) bool {
@@ -112,7 +123,7 @@ func (m *Machine) Apply(index uint64, entry []byte, replayed bool) ([]Result, er
 	if index <= m.applied.Load() || len(entry) == 0 { // applied, or a nudge
 		return nil, nil
 	}
-	cmds, err := DecodeEntry(entry)
+	cmds, err := DecodeEntry(entry, m.cfg.Level)
 	if err != nil {
 		return nil, fmt.Errorf("apply entry %d: %w", index, err)
 	}
@@ -156,6 +167,7 @@ func (m *Machine) commit(s *step, index uint64) error {
 	if s.named {
 		m.publishOrigins()
 	}
+	m.publishShape(s)
 	s.spans.end()
 	if m.cfg.Watch != nil && len(s.events) > 0 {
 		m.cfg.Watch(s.events)

@@ -26,6 +26,7 @@ type step struct {
 	spans   spans // of what is applied
 	// replayed: this node has applied the entry before, in an earlier life.
 	replayed bool
+	shaped   Shape // what became of size and level; 0: nothing
 	named    bool  // origins were learned or forgotten
 	err      error // of the disk: nothing of the step may be used
 }
@@ -198,6 +199,8 @@ func (s *step) run(c *Command) {
 		s.set(MetaKey(metaPeer+c.Peer), nil)
 	case KindTrim:
 		s.trim(c)
+	case KindShape:
+		s.shape(&c.Shape)
 	default:
 		s.fail(fmt.Errorf("%w: command %d", errEntry, c.Kind))
 	}

@@ -955,6 +955,7 @@ func (x *Row) GetF() []uint64 {
 type HelloRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Region        string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	From          string                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"` // raft id of who asks
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -996,6 +997,13 @@ func (x *HelloRequest) GetRegion() string {
 	return ""
 }
 
+func (x *HelloRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
 type HelloReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`            // raft id: node name and what was drawn for its disk
@@ -1009,6 +1017,8 @@ type HelloReply struct {
 	States        []*GroupState          `protobuf:"bytes,9,rep,name=states,proto3" json:"states,omitempty"`         // by group
 	Undecided     bool                   `protobuf:"varint,10,opt,name=undecided,proto3" json:"undecided,omitempty"` // the number of groups is not known yet
 	Draining      bool                   `protobuf:"varint,11,opt,name=draining,proto3" json:"draining,omitempty"`   // it is about to end, and does not want to lead
+	Committed     uint32                 `protobuf:"varint,20,opt,name=committed,proto3" json:"committed,omitempty"` // feature level of the region: what may be proposed; 0: a version that commits none
+	Left          bool                   `protobuf:"varint,21,opt,name=left,proto3" json:"left,omitempty"`           // who asks has left the region for good
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1120,12 +1130,27 @@ func (x *HelloReply) GetDraining() bool {
 	return false
 }
 
+func (x *HelloReply) GetCommitted() uint32 {
+	if x != nil {
+		return x.Committed
+	}
+	return 0
+}
+
+func (x *HelloReply) GetLeft() bool {
+	if x != nil {
+		return x.Left
+	}
+	return false
+}
+
 // GroupState is what the node is to one Raft group.
 type GroupState struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Founded       bool                   `protobuf:"varint,1,opt,name=founded,proto3" json:"founded,omitempty"`
 	Leads         bool                   `protobuf:"varint,2,opt,name=leads,proto3" json:"leads,omitempty"`
 	Applied       uint64                 `protobuf:"varint,3,opt,name=applied,proto3" json:"applied,omitempty"` // Raft index
+	Members       []string               `protobuf:"bytes,20,rep,name=members,proto3" json:"members,omitempty"` // raft ids of the committed configuration; of a leader only, and not while it changes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1181,6 +1206,126 @@ func (x *GroupState) GetApplied() uint64 {
 	return 0
 }
 
+func (x *GroupState) GetMembers() []string {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+// ReshapeRequest has one of size and leave.
+type ReshapeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	To            string                 `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`        // raft id
+	Size          uint32                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`   // how many nodes are to vote
+	Leave         string                 `protobuf:"bytes,3,opt,name=leave,proto3" json:"leave,omitempty"`  // name or raft id of the node that is to leave for good
+	Force         bool                   `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"` // leave: the dead go with it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReshapeRequest) Reset() {
+	*x = ReshapeRequest{}
+	mi := &file_peer_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReshapeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReshapeRequest) ProtoMessage() {}
+
+func (x *ReshapeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReshapeRequest.ProtoReflect.Descriptor instead.
+func (*ReshapeRequest) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ReshapeRequest) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *ReshapeRequest) GetSize() uint32 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *ReshapeRequest) GetLeave() string {
+	if x != nil {
+		return x.Leave
+	}
+	return ""
+}
+
+func (x *ReshapeRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type ReshapeReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Told          string                 `protobuf:"bytes,1,opt,name=told,proto3" json:"told,omitempty"` // what was done, and what it costs
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReshapeReply) Reset() {
+	*x = ReshapeReply{}
+	mi := &file_peer_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReshapeReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReshapeReply) ProtoMessage() {}
+
+func (x *ReshapeReply) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReshapeReply.ProtoReflect.Descriptor instead.
+func (*ReshapeReply) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ReshapeReply) GetTold() string {
+	if x != nil {
+		return x.Told
+	}
+	return ""
+}
+
 type ProposeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	To            string                 `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"` // raft id
@@ -1192,7 +1337,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_peer_proto_msgTypes[19]
+	mi := &file_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1204,7 +1349,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[19]
+	mi := &file_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1217,7 +1362,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{19}
+	return file_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ProposeRequest) GetTo() string {
@@ -1249,7 +1394,7 @@ type ProposeReply struct {
 
 func (x *ProposeReply) Reset() {
 	*x = ProposeReply{}
-	mi := &file_peer_proto_msgTypes[20]
+	mi := &file_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1261,7 +1406,7 @@ func (x *ProposeReply) String() string {
 func (*ProposeReply) ProtoMessage() {}
 
 func (x *ProposeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[20]
+	mi := &file_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1274,7 +1419,7 @@ func (x *ProposeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeReply.ProtoReflect.Descriptor instead.
 func (*ProposeReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{20}
+	return file_peer_proto_rawDescGZIP(), []int{22}
 }
 
 type FrontierRequest struct {
@@ -1287,7 +1432,7 @@ type FrontierRequest struct {
 
 func (x *FrontierRequest) Reset() {
 	*x = FrontierRequest{}
-	mi := &file_peer_proto_msgTypes[21]
+	mi := &file_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1299,7 +1444,7 @@ func (x *FrontierRequest) String() string {
 func (*FrontierRequest) ProtoMessage() {}
 
 func (x *FrontierRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[21]
+	mi := &file_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1312,7 +1457,7 @@ func (x *FrontierRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierRequest.ProtoReflect.Descriptor instead.
 func (*FrontierRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{21}
+	return file_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *FrontierRequest) GetTo() string {
@@ -1338,7 +1483,7 @@ type FrontierReply struct {
 
 func (x *FrontierReply) Reset() {
 	*x = FrontierReply{}
-	mi := &file_peer_proto_msgTypes[22]
+	mi := &file_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1350,7 +1495,7 @@ func (x *FrontierReply) String() string {
 func (*FrontierReply) ProtoMessage() {}
 
 func (x *FrontierReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[22]
+	mi := &file_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1363,7 +1508,7 @@ func (x *FrontierReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierReply.ProtoReflect.Descriptor instead.
 func (*FrontierReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{22}
+	return file_peer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *FrontierReply) GetApplied() uint64 {
@@ -1384,7 +1529,7 @@ type StateRequest struct {
 
 func (x *StateRequest) Reset() {
 	*x = StateRequest{}
-	mi := &file_peer_proto_msgTypes[23]
+	mi := &file_peer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1396,7 +1541,7 @@ func (x *StateRequest) String() string {
 func (*StateRequest) ProtoMessage() {}
 
 func (x *StateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[23]
+	mi := &file_peer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1409,7 +1554,7 @@ func (x *StateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateRequest.ProtoReflect.Descriptor instead.
 func (*StateRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{23}
+	return file_peer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *StateRequest) GetTo() string {
@@ -1448,7 +1593,7 @@ type StatePart struct {
 
 func (x *StatePart) Reset() {
 	*x = StatePart{}
-	mi := &file_peer_proto_msgTypes[24]
+	mi := &file_peer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1460,7 +1605,7 @@ func (x *StatePart) String() string {
 func (*StatePart) ProtoMessage() {}
 
 func (x *StatePart) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[24]
+	mi := &file_peer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1473,7 +1618,7 @@ func (x *StatePart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatePart.ProtoReflect.Descriptor instead.
 func (*StatePart) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{24}
+	return file_peer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StatePart) GetApplied() uint64 {
@@ -1583,9 +1728,10 @@ const file_peer_proto_rawDesc = "" +
 	"\x03Row\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x16\n" +
 	"\x06origin\x18\x02 \x01(\aR\x06origin\x12\f\n" +
-	"\x01f\x18\x03 \x03(\x04R\x01f\"&\n" +
+	"\x01f\x18\x03 \x03(\x04R\x01f\":\n" +
 	"\fHelloRequest\x12\x16\n" +
-	"\x06region\x18\x01 \x01(\tR\x06region\"\xac\x02\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\"\xde\x02\n" +
 	"\n" +
 	"HelloReply\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
@@ -1599,12 +1745,22 @@ const file_peer_proto_rawDesc = "" +
 	"\x06states\x18\t \x03(\v2\x18.roam.peer.v1.GroupStateR\x06states\x12\x1c\n" +
 	"\tundecided\x18\n" +
 	" \x01(\bR\tundecided\x12\x1a\n" +
-	"\bdraining\x18\v \x01(\bR\bdraining\"V\n" +
+	"\bdraining\x18\v \x01(\bR\bdraining\x12\x1c\n" +
+	"\tcommitted\x18\x14 \x01(\rR\tcommitted\x12\x12\n" +
+	"\x04left\x18\x15 \x01(\bR\x04left\"p\n" +
 	"\n" +
 	"GroupState\x12\x18\n" +
 	"\afounded\x18\x01 \x01(\bR\afounded\x12\x14\n" +
 	"\x05leads\x18\x02 \x01(\bR\x05leads\x12\x18\n" +
-	"\aapplied\x18\x03 \x01(\x04R\aapplied\"R\n" +
+	"\aapplied\x18\x03 \x01(\x04R\aapplied\x12\x18\n" +
+	"\amembers\x18\x14 \x03(\tR\amembers\"`\n" +
+	"\x0eReshapeRequest\x12\x0e\n" +
+	"\x02to\x18\x01 \x01(\tR\x02to\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\rR\x04size\x12\x14\n" +
+	"\x05leave\x18\x03 \x01(\tR\x05leave\x12\x14\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\"\"\n" +
+	"\fReshapeReply\x12\x12\n" +
+	"\x04told\x18\x01 \x01(\tR\x04told\"R\n" +
 	"\x0eProposeRequest\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\tR\x02to\x12\x1a\n" +
 	"\bcommands\x18\x02 \x03(\fR\bcommands\x12\x14\n" +
@@ -1629,12 +1785,13 @@ const file_peer_proto_rawDesc = "" +
 	"\x04Peer\x123\n" +
 	"\x05Feeds\x12\x12.roam.peer.v1.Want\x1a\x12.roam.peer.v1.Have(\x010\x01\x12F\n" +
 	"\bIdentify\x12\x1d.roam.peer.v1.IdentifyRequest\x1a\x1b.roam.peer.v1.IdentifyReply\x129\n" +
-	"\x05Reach\x12\x1a.roam.peer.v1.ReachRequest\x1a\x12.roam.peer.v1.Rows0\x012\x92\x02\n" +
+	"\x05Reach\x12\x1a.roam.peer.v1.ReachRequest\x1a\x12.roam.peer.v1.Rows0\x012\xd7\x02\n" +
 	"\x04Node\x12=\n" +
 	"\x05Hello\x12\x1a.roam.peer.v1.HelloRequest\x1a\x18.roam.peer.v1.HelloReply\x12C\n" +
 	"\aPropose\x12\x1c.roam.peer.v1.ProposeRequest\x1a\x1a.roam.peer.v1.ProposeReply\x12F\n" +
 	"\bFrontier\x12\x1d.roam.peer.v1.FrontierRequest\x1a\x1b.roam.peer.v1.FrontierReply\x12>\n" +
-	"\x05State\x12\x1a.roam.peer.v1.StateRequest\x1a\x17.roam.peer.v1.StatePart0\x012G\n" +
+	"\x05State\x12\x1a.roam.peer.v1.StateRequest\x1a\x17.roam.peer.v1.StatePart0\x01\x12C\n" +
+	"\aReshape\x12\x1c.roam.peer.v1.ReshapeRequest\x1a\x1a.roam.peer.v1.ReshapeReply2G\n" +
 	"\x04Door\x12?\n" +
 	"\aClients\x12\x18.roam.peer.v1.FromClient\x1a\x16.roam.peer.v1.ToClient(\x010\x01B&Z$github.com/roamsync/roam/wire/peerpbb\x06proto3"
 
@@ -1650,7 +1807,7 @@ func file_peer_proto_rawDescGZIP() []byte {
 	return file_peer_proto_rawDescData
 }
 
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_peer_proto_goTypes = []any{
 	(*FromClient)(nil),      // 0: roam.peer.v1.FromClient
 	(*ToClient)(nil),        // 1: roam.peer.v1.ToClient
@@ -1671,12 +1828,14 @@ var file_peer_proto_goTypes = []any{
 	(*HelloRequest)(nil),    // 16: roam.peer.v1.HelloRequest
 	(*HelloReply)(nil),      // 17: roam.peer.v1.HelloReply
 	(*GroupState)(nil),      // 18: roam.peer.v1.GroupState
-	(*ProposeRequest)(nil),  // 19: roam.peer.v1.ProposeRequest
-	(*ProposeReply)(nil),    // 20: roam.peer.v1.ProposeReply
-	(*FrontierRequest)(nil), // 21: roam.peer.v1.FrontierRequest
-	(*FrontierReply)(nil),   // 22: roam.peer.v1.FrontierReply
-	(*StateRequest)(nil),    // 23: roam.peer.v1.StateRequest
-	(*StatePart)(nil),       // 24: roam.peer.v1.StatePart
+	(*ReshapeRequest)(nil),  // 19: roam.peer.v1.ReshapeRequest
+	(*ReshapeReply)(nil),    // 20: roam.peer.v1.ReshapeReply
+	(*ProposeRequest)(nil),  // 21: roam.peer.v1.ProposeRequest
+	(*ProposeReply)(nil),    // 22: roam.peer.v1.ProposeReply
+	(*FrontierRequest)(nil), // 23: roam.peer.v1.FrontierRequest
+	(*FrontierReply)(nil),   // 24: roam.peer.v1.FrontierReply
+	(*StateRequest)(nil),    // 25: roam.peer.v1.StateRequest
+	(*StatePart)(nil),       // 26: roam.peer.v1.StatePart
 }
 var file_peer_proto_depIdxs = []int32{
 	2,  // 0: roam.peer.v1.FromClient.ending:type_name -> roam.peer.v1.Ending
@@ -1693,20 +1852,22 @@ var file_peer_proto_depIdxs = []int32{
 	11, // 11: roam.peer.v1.Peer.Identify:input_type -> roam.peer.v1.IdentifyRequest
 	13, // 12: roam.peer.v1.Peer.Reach:input_type -> roam.peer.v1.ReachRequest
 	16, // 13: roam.peer.v1.Node.Hello:input_type -> roam.peer.v1.HelloRequest
-	19, // 14: roam.peer.v1.Node.Propose:input_type -> roam.peer.v1.ProposeRequest
-	21, // 15: roam.peer.v1.Node.Frontier:input_type -> roam.peer.v1.FrontierRequest
-	23, // 16: roam.peer.v1.Node.State:input_type -> roam.peer.v1.StateRequest
-	0,  // 17: roam.peer.v1.Door.Clients:input_type -> roam.peer.v1.FromClient
-	6,  // 18: roam.peer.v1.Peer.Feeds:output_type -> roam.peer.v1.Have
-	12, // 19: roam.peer.v1.Peer.Identify:output_type -> roam.peer.v1.IdentifyReply
-	14, // 20: roam.peer.v1.Peer.Reach:output_type -> roam.peer.v1.Rows
-	17, // 21: roam.peer.v1.Node.Hello:output_type -> roam.peer.v1.HelloReply
-	20, // 22: roam.peer.v1.Node.Propose:output_type -> roam.peer.v1.ProposeReply
-	22, // 23: roam.peer.v1.Node.Frontier:output_type -> roam.peer.v1.FrontierReply
-	24, // 24: roam.peer.v1.Node.State:output_type -> roam.peer.v1.StatePart
-	1,  // 25: roam.peer.v1.Door.Clients:output_type -> roam.peer.v1.ToClient
-	18, // [18:26] is the sub-list for method output_type
-	10, // [10:18] is the sub-list for method input_type
+	21, // 14: roam.peer.v1.Node.Propose:input_type -> roam.peer.v1.ProposeRequest
+	23, // 15: roam.peer.v1.Node.Frontier:input_type -> roam.peer.v1.FrontierRequest
+	25, // 16: roam.peer.v1.Node.State:input_type -> roam.peer.v1.StateRequest
+	19, // 17: roam.peer.v1.Node.Reshape:input_type -> roam.peer.v1.ReshapeRequest
+	0,  // 18: roam.peer.v1.Door.Clients:input_type -> roam.peer.v1.FromClient
+	6,  // 19: roam.peer.v1.Peer.Feeds:output_type -> roam.peer.v1.Have
+	12, // 20: roam.peer.v1.Peer.Identify:output_type -> roam.peer.v1.IdentifyReply
+	14, // 21: roam.peer.v1.Peer.Reach:output_type -> roam.peer.v1.Rows
+	17, // 22: roam.peer.v1.Node.Hello:output_type -> roam.peer.v1.HelloReply
+	22, // 23: roam.peer.v1.Node.Propose:output_type -> roam.peer.v1.ProposeReply
+	24, // 24: roam.peer.v1.Node.Frontier:output_type -> roam.peer.v1.FrontierReply
+	26, // 25: roam.peer.v1.Node.State:output_type -> roam.peer.v1.StatePart
+	20, // 26: roam.peer.v1.Node.Reshape:output_type -> roam.peer.v1.ReshapeReply
+	1,  // 27: roam.peer.v1.Door.Clients:output_type -> roam.peer.v1.ToClient
+	19, // [19:28] is the sub-list for method output_type
+	10, // [10:19] is the sub-list for method input_type
 	10, // [10:10] is the sub-list for extension type_name
 	10, // [10:10] is the sub-list for extension extendee
 	0,  // [0:10] is the sub-list for field type_name
@@ -1723,7 +1884,7 @@ func file_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -213,6 +213,7 @@ const (
 	Node_Propose_FullMethodName  = "/roam.peer.v1.Node/Propose"
 	Node_Frontier_FullMethodName = "/roam.peer.v1.Node/Frontier"
 	Node_State_FullMethodName    = "/roam.peer.v1.Node/State"
+	Node_Reshape_FullMethodName  = "/roam.peer.v1.Node/Reshape"
 )
 
 // NodeClient is the client API for Node service.
@@ -231,6 +232,8 @@ type NodeClient interface {
 	Frontier(ctx context.Context, in *FrontierRequest, opts ...grpc.CallOption) (*FrontierReply, error)
 	// State is all that the node has applied in a group, for one that is too far behind the Raft log.
 	State(ctx context.Context, in *StateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StatePart], error)
+	// Reshape changes what is wanted of the region's nodes. Only the leader of the first group does so.
+	Reshape(ctx context.Context, in *ReshapeRequest, opts ...grpc.CallOption) (*ReshapeReply, error)
 }
 
 type nodeClient struct {
@@ -290,6 +293,16 @@ func (c *nodeClient) State(ctx context.Context, in *StateRequest, opts ...grpc.C
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Node_StateClient = grpc.ServerStreamingClient[StatePart]
 
+func (c *nodeClient) Reshape(ctx context.Context, in *ReshapeRequest, opts ...grpc.CallOption) (*ReshapeReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReshapeReply)
+	err := c.cc.Invoke(ctx, Node_Reshape_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // NodeServer is the server API for Node service.
 // All implementations must embed UnimplementedNodeServer
 // for forward compatibility.
@@ -306,6 +319,8 @@ type NodeServer interface {
 	Frontier(context.Context, *FrontierRequest) (*FrontierReply, error)
 	// State is all that the node has applied in a group, for one that is too far behind the Raft log.
 	State(*StateRequest, grpc.ServerStreamingServer[StatePart]) error
+	// Reshape changes what is wanted of the region's nodes. Only the leader of the first group does so.
+	Reshape(context.Context, *ReshapeRequest) (*ReshapeReply, error)
 	mustEmbedUnimplementedNodeServer()
 }
 
@@ -327,6 +342,9 @@ func (UnimplementedNodeServer) Frontier(context.Context, *FrontierRequest) (*Fro
 }
 func (UnimplementedNodeServer) State(*StateRequest, grpc.ServerStreamingServer[StatePart]) error {
 	return status.Error(codes.Unimplemented, "method State not implemented")
+}
+func (UnimplementedNodeServer) Reshape(context.Context, *ReshapeRequest) (*ReshapeReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Reshape not implemented")
 }
 func (UnimplementedNodeServer) mustEmbedUnimplementedNodeServer() {}
 func (UnimplementedNodeServer) testEmbeddedByValue()              {}
@@ -414,6 +432,24 @@ func _Node_State_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Node_StateServer = grpc.ServerStreamingServer[StatePart]
 
+func _Node_Reshape_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReshapeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServer).Reshape(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Node_Reshape_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServer).Reshape(ctx, req.(*ReshapeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Node_ServiceDesc is the grpc.ServiceDesc for Node service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -432,6 +468,10 @@ var Node_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Frontier",
 			Handler:    _Node_Frontier_Handler,
+		},
+		{
+			MethodName: "Reshape",
+			Handler:    _Node_Reshape_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
