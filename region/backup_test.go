@@ -13,6 +13,7 @@ import (
 
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/region/backup"
+	"github.com/roamsync/roam/region/machine"
 )
 
 func (s *started) backUp(t testing.TB) []byte {
