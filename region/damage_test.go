@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-
-	"github.com/roamsync/roam/crdt"
 )
 
 // TestHungDisk: a disk that never answers again ends Run, with the limit and a second, although Raft waits for it; Close does not
@@ -135,7 +133,7 @@ func TestDamagedTable(t *testing.T) {
 	spoil(t, largest, func(n int) int { return n / 2 })
 	cfg := Config{Region: "beijing", Node: "n1", Dir: dir}
 	err = failing(t, cfg, func(r *Region) {
-		r.View("alice/trip", func(st crdt.Store) { crdt.Page(st, 0, 1000) })
+		r.own().Scan([]byte{0}, []byte{0xFF}, false, func(_, _ []byte) bool { return true })
 	})
 	refusesUntilLifted(t, cfg, err, filepath.Base(largest))
 	spoil(t, largest, func(n int) int { return n / 2 }) // it is whole again

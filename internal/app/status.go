@@ -123,8 +123,7 @@ func (s *status) printDisk(w io.Writer) {
 	if d.Total == 0 {
 		return
 	}
-	const gib = 1 << 30
-	fmt.Fprintf(w, "disk: %.1f of %.1f GiB free; puts are refused below %.1f GiB", float64(d.Free)/gib, float64(d.Total)/gib, float64(d.Reserve)/gib)
+	fmt.Fprintf(w, "disk: %d of %d MiB free; puts are refused below %d MiB", d.Free>>20, d.Total>>20, d.Reserve>>20)
 	if d.Low {
 		fmt.Fprint(w, ": REFUSED NOW, by groups that this node leads")
 	}
