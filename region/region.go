@@ -230,7 +230,10 @@ func (r *Region) discard(why error) error {
 }
 
 func (r *Region) openState() (err error) {
-	if err := errors.Join(r.checkRestored(), r.makeDirs(), r.checkDamage()); err != nil {
+	if err := r.checkRestored(); err != nil {
+		return err
+	}
+	if err := errors.Join(r.makeDirs(), r.checkDamage()); err != nil {
 		return err
 	}
 	cache := pebble.NewCache(r.cfg.CacheBytes)
