@@ -64,7 +64,8 @@ func (r *Region) anew() error {
 	r.id = r.drawID()
 	b := r.db.NewBatch()
 	defer b.Close()
-	errs := []error{b.Set(machine.NodeKey(nodeID), []byte(r.id), nil), b.Delete(machine.NodeKey(nodeClean), nil), b.Set(machine.NodeKey(nodeSeveral), []byte{0}, nil)}
+	errs := []error{b.Set(machine.NodeKey(nodeID), []byte(r.id), nil), b.Delete(machine.NodeKey(nodeClean), nil),
+		b.Set(machine.NodeKey(nodeSeveral), []byte{0}, nil), b.Delete(machine.NodeKey(nodeLeft), nil)}
 	for _, g := range r.held {
 		// The log may begin after the state, as it does after a transfer.
 		taken := binary.BigEndian.AppendUint64(nil, g.fsm.Applied())

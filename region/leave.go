@@ -20,7 +20,7 @@ func (r *Region) Left() <-chan struct{} { return r.left }
 // checkLeft refuses the directory of a node that has left.
 func (r *Region) checkLeft() error {
 	v, err := r.own().Get(machine.NodeKey(nodeLeft))
-	if err == nil && v != nil {
+	if err == nil && v != nil && !r.recovering {
 		err = fmt.Errorf("node %s has left the region for good: empty the directory, and it joins as a new one", r.id)
 	}
 	return err

@@ -264,6 +264,9 @@ func TestLeave(t *testing.T) {
 		}
 		t.Errorf("a node that has left opens: %v", err)
 	}
+	if rec, err := Recover(Config{Region: "beijing", Node: "n2", Dir: c.node("n2").dir}); err != nil || rec.ID == c.node("n2").id {
+		t.Errorf("it cannot be made a region of its own: %+v, %v", rec, err)
+	}
 	acked := w.stop()
 	back := c.launch("n3", dead.dir, 3)
 	<-back.Left()
@@ -303,9 +306,10 @@ func TestFeatureLevel(t *testing.T) {
 	roll("n1", 2)
 	roll("n2", 2)
 	is(1)
-	if _, err := c.node("n1").Resize(t.Context(), 5); err == nil || !strings.Contains(err.Error(), "feature level 2") {
-		t.Errorf("resized at the first level: %v", err)
-	}
+	c.until("it cannot be resized at the first level", func() bool {
+		_, err := c.node("n1").Resize(t.Context(), 5)
+		return err != nil && strings.Contains(err.Error(), "feature level 2")
+	})
 	roll("n1", 1)
 	roll("n1", 2)
 	is(1)

@@ -171,10 +171,14 @@ func (r *Region) Ask(ctx context.Context, req *peerpb.ReshapeRequest) (told stri
 	}
 	req.To = id
 	reply, err := client.Reshape(ctx, req)
-	if err != nil {
-		return "", errors.New(status.Convert(err).Message())
+	switch said := status.Convert(err); said.Code() {
+	case codes.OK:
+		return reply.Told, nil
+	case codes.FailedPrecondition:
+		return "", errors.New(said.Message())
+	default:
+		return "", fmt.Errorf("%w: %s", wire.ErrUnavailable, said.Message())
 	}
-	return reply.Told, nil
 }
 
 // Reshape implements peerpb.NodeServer.

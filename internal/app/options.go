@@ -189,7 +189,7 @@ func (o *WorkerOptions) check() error {
 		errs = append(errs, checkAddr("--admin-addr", o.AdminAddr))
 	}
 	errs = append(errs, o.CollectorOptions.check())
-	s := ServeOptions{Redis: o.Redis}
+	s := ServeOptions{Redis: o.Redis, BootstrapExpect: 1}
 	if o.Redis == embedded {
 		errs = append(errs, errors.New("--redis embedded: a worker of its own needs the region's Redis; give its URL"))
 	} else {
@@ -236,6 +236,6 @@ func (o *DevOptions) check() error {
 	if o.Demo && len(o.Regions) < 2 {
 		errs = append(errs, errors.New("--demo needs two --regions to move between"))
 	}
-	s := ServeOptions{Redis: o.Redis}
+	s := ServeOptions{Redis: o.Redis, BootstrapExpect: 1}
 	return errors.Join(append(errs, s.checkRedis(), o.TraceOptions.check())...)
 }
