@@ -177,6 +177,7 @@ func (d *device) anew(session string) *check.View {
 	v := check.NewView(session)
 	v.Own = d.view(session).Own
 	d.views[session] = v
+	delete(d.paging, session)
 	return v
 }
 
