@@ -64,6 +64,7 @@ func TestSpaceIsWatched(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- s.run(ctx) }()
 		time.Sleep(2 * spaceLook)
+		synctest.Wait()
 		if err := s.awaitFor(ctx, time.Second); !errors.Is(err, wire.ErrUnavailable) {
 			t.Errorf("there was room on a full disk: %v", err)
 		}
@@ -74,11 +75,13 @@ func TestSpaceIsWatched(t *testing.T) {
 		}
 		d.free.Store(1)
 		time.Sleep(2 * spaceLook)
+		synctest.Wait()
 		if !s.low.Load() {
 			t.Error("a full disk is not low")
 		}
 		d.free.Store(-1)
 		time.Sleep(2 * spaceLook)
+		synctest.Wait()
 		if s.low.Load() || s.now != (Space{}) {
 			t.Errorf("a disk that does not say is %+v", s.now)
 		}
