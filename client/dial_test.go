@@ -81,10 +81,10 @@ func (c *puppetConn) Close(int, string) error {
 	return nil
 }
 
-// puppets starts a client of a region of two nodes.
-func puppets(t *testing.T) (c *Client, one, two *puppet, end func()) {
+// puppets starts a client of a region of two nodes, of which the first may hang from the start on.
+func puppets(t *testing.T, firstHangs bool) (c *Client, one, two *puppet, end func()) {
 	t.Helper()
-	one, two = &puppet{start: time.Now(), safe: true}, &puppet{start: time.Now(), safe: true}
+	one, two = &puppet{start: time.Now(), safe: true, hangs: firstHangs}, &puppet{start: time.Now(), safe: true}
 	c, err := New(Config{
 		Regions: []Region{{Name: "b", URL: "ws://b1/", URLs: []string{"ws://b1/", "ws://b2/"}}},
 		Token:   func(context.Context) (string, error) { return "dev:u", nil },
@@ -112,7 +112,7 @@ func puppets(t *testing.T) (c *Client, one, two *puppet, end func()) {
 // TestNodeThatHangsIsLeft: a put that a node does not answer goes to another node of the region, within little more than a second.
 func TestNodeThatHangsIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, one, two, end := puppets(t)
+		c, one, two, end := puppets(t, false)
 		defer end()
 		s, err := c.Session("u/x")
 		if err != nil {
@@ -142,10 +142,7 @@ func TestNodeThatHangsIsLeft(t *testing.T) {
 // TestFirstNodeThatAnswersIsTaken: one that accepts connections and says nothing does not hold a client up.
 func TestFirstNodeThatAnswersIsTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, one, two, end := puppets(t)
-		one.mu.Lock()
-		one.hangs = true
-		one.mu.Unlock()
+		c, _, two, end := puppets(t, true)
 		defer end()
 		synctest.Wait()
 		time.Sleep(headStart + time.Millisecond) // of the bubble's time

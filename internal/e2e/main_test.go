@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/roamsync/roam/internal/raced"
 )
 
 // binary is the path of roam, built by TestMain.
@@ -39,7 +41,7 @@ func run(m *testing.M) int {
 
 func build(to string) error {
 	args := []string{"build", "-o", to}
-	if raced {
+	if raced.On {
 		args = append(args, "-race")
 	}
 	cmd := exec.Command("go", append(args, "github.com/roamsync/roam/cmd/roam")...)

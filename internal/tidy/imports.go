@@ -40,6 +40,7 @@ var layers = []layer{
 	{dir: "internal/memnet", why: whyLeaf},
 	{dir: "internal/peerport", why: whyLeaf},
 	{dir: "internal/deps", why: whyLeaf},
+	{dir: "internal/raced", why: whyLeaf},
 	{dir: "internal/tidy", why: whyLeaf},
 	{dir: "internal/demo", may: []string{"client"}, why: "the demo checks regions from outside: it has the SDK, URLs and a token"},
 	{dir: "internal/bench", why: "the generator measures regions from outside: it has the protocol, URLs and tokens"},
@@ -115,7 +116,7 @@ func (l layer) refuses(f *File, imp string) string {
 func (l layer) refusesOurs(f *File, dir string) string {
 	may := append([]string{l.dir}, l.may...)
 	if f.Test() {
-		may = append(may, l.tests...)
+		may = append(append(may, l.tests...), "internal/raced") // what the race detector cannot do concerns every test
 	}
 	if slices.ContainsFunc(may, func(d string) bool { return under(dir, d) }) {
 		return ""

@@ -1,0 +1,5 @@
+package dispatch_test
+
+import "github.com/roamsync/roam/internal/raced"
+
+func init() { raced.Bubbles() }

@@ -1,0 +1,5 @@
+package memnet
+
+import "github.com/roamsync/roam/internal/raced"
+
+func init() { raced.Bubbles() }

@@ -1,0 +1,5 @@
+package region
+
+import "github.com/roamsync/roam/internal/raced"
+
+func init() { raced.Bubbles() }
