@@ -42,6 +42,9 @@ func (r *Region) Install(ctx context.Context, part *peerpb.Part, from string) er
 	if g == nil {
 		return errUnknown
 	}
+	if err := r.space.await(ctx); err != nil {
+		return err
+	}
 	_, err := g.do(ctx, &machine.Command{Kind: machine.KindInstall, Part: part, From: from})
 	g.merging.Store(true)
 	return err
