@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/region/machine"
 	"github.com/roamsync/roam/wire"
 )
 
@@ -18,6 +19,7 @@ func TestTrimAndTransfer(t *testing.T) {
 			dir := t.TempDir()
 			cfg := Config{Region: "beijing", Node: "n1", Dir: dir, Groups: groups, FeedOps: 3}
 			a := startWith(t, cfg)
+			a.raised(t)
 			p := crdt.PartitionOf("alice/trip")
 			for i := range 10 {
 				a.put(t, "alice/trip", msg(fmt.Sprint(i), "text"))
@@ -40,12 +42,29 @@ func TestTrimAndTransfer(t *testing.T) {
 				t.Errorf("status has floors %v, transfers %v", st.Floors, st.Transfers)
 			}
 			b := start(t, "shanghai", t.TempDir())
+			b.raised(t)
 			b.take(t, a, p)
 			sameState(t, a, b, []string{"alice/trip"})
 			if got := b.Cursors(p)[self.ID()]; got != 10 {
 				t.Errorf("the cursor is %d", got)
 			}
 		})
+	}
+}
+
+// raised waits until feeds may be cut, and states taken in.
+func (s *started) raised(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for s.level() < machine.FloorLevel {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			t.Fatalf("the region is at level %d", s.level())
+		}
 	}
 }
 
