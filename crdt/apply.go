@@ -61,7 +61,7 @@ func Apply(st Store, op *Op, dot Dot) []Item {
 		buryCopy(st, op, id, old)
 		return append(items, seatSlots(st, op, id)...)
 	}
-	st.Set(dotKey(dot.ID, dot.F), opRef(op))
+	add(st, dotKey(dot.ID, dot.F), opRef(op)) // an unseen dot has no key
 	switch {
 	case op.Kind == KindRead:
 		return applyRead(st, op, id, old, known)
@@ -70,7 +70,7 @@ func Apply(st Store, op *Op, dot Dot) []Item {
 			dropCopy(st, old, op.OID)
 		}
 		st.Set(identityKey(op.OID), id.encode())
-		items = append(items, applyCopy(st, op, id, known)...)
+		items = append(items, applyCopy(st, op, id, known, h.Marked)...)
 	default:
 		items = append(items, again(opItems(st, op.OID, nil))...)
 	}
@@ -84,16 +84,17 @@ func again(items []Item) []Item {
 	return items
 }
 
-// applyCopy puts in the copy of an op that stands now; known, if another stood before.
-func applyCopy(st Store, op *Op, id Identity, known bool) []Item {
+// applyCopy puts in the copy of an op that stands now; known, if another stood before; marked, if messages of the session may have
+// marks.
+func applyCopy(st Store, op *Op, id Identity, known, marked bool) []Item {
 	if id.reg != "" {
 		return applyRegister(st, op, id, known)
 	}
 	if op.Kind != KindMsg {
 		return nil
 	}
-	st.Set(id.key(classEntry, op.OID), stored(op))
-	return []Item{{Entry: viewMessage(st, op, id.Place)}}
+	add(st, id.key(classEntry, op.OID), stored(op)) // an origin gives a place once
+	return []Item{{Entry: viewMessage(st, op, id.Place, id.By, marked)}}
 }
 
 // stored is the form of an op inside its own session.
@@ -269,7 +270,7 @@ func applyAnswer(st Store, op *Op, dot Dot) []Item {
 		return nil
 	}
 	if op.Kind != KindChunk {
-		st.Set(dotKey(dot.ID, dot.F), slotRef(op.Run))
+		add(st, dotKey(dot.ID, dot.F), slotRef(op.Run))
 	}
 	switch op.Kind {
 	case KindBegin:
@@ -331,7 +332,7 @@ func (s *Slot) chunk(st Store, op *Op, dot Dot) []Item {
 		return nil
 	}
 	st.Set(pieceKey(s.OID, op.Off), pieceValue(dot, op.Text))
-	st.Set(dotKey(dot.ID, dot.F), slotRef(op.Run))
+	add(st, dotKey(dot.ID, dot.F), slotRef(op.Run))
 	return []Item{{Tok: &Tok{Run: s.OID, Attempt: s.Attempt, Off: op.Off, Text: op.Text}}}
 }
 

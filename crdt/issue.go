@@ -93,7 +93,7 @@ func Issue(st Store, op *Op, floor Floor) (id Identity, known bool) {
 	case KindRead:
 		op.Seq = min(op.ReadSeq, h.MaxSeq)
 	case KindForget:
-		op.Seen = h.Seen
+		op.Seen = h.Seen.Clone()
 	}
 	return Identity{}, false
 }

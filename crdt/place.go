@@ -139,21 +139,32 @@ type Header struct {
 	Created  int64  // ms since 1970, of the oldest op
 	Last     int64  // of the newest
 	Cut      Vector // per origin, the f of the last forget or trim: who has not seen that may hold what is gone
+	Marked   bool   // there was an edit or reaction, ever: without one, no message has a mark
 }
 
 // ReadHeader returns the session's header; zero with an empty vector for a session never written.
 func ReadHeader(st Store) Header {
-	k := []byte{classHeader}
-	b := st.Get(k)
+	keeper, keeps := st.(HeaderKeeper)
+	if keeps {
+		if h := keeper.KeptHeader(); h != nil {
+			return *h
+		}
+	}
+	b := st.Get(headerKey)
 	if b == nil {
 		return Header{Seen: Vector{}, Cut: Vector{}}
 	}
 	h, err := decodeHeader(b)
 	if err != nil {
-		corrupt(k, err)
+		corrupt(headerKey, err)
+	}
+	if keeps {
+		keeper.KeepHeader(&h)
 	}
 	return h
 }
+
+var headerKey = []byte{classHeader}
 
 func (h Header) write(st Store) {
 	e := make(enc, 0, 48+len(h.Seen)*16)
@@ -163,7 +174,11 @@ func (h Header) write(st Store) {
 	e.int(4, h.Created)
 	e.int(5, h.Last)
 	e.bytes(6, h.Cut.encode())
-	st.Set([]byte{classHeader}, e)
+	e.bool(7, h.Marked)
+	st.Set(headerKey, e)
+	if keeper, ok := st.(HeaderKeeper); ok {
+		keeper.KeepHeader(&h)
+	}
 }
 
 func decodeHeader(b []byte) (Header, error) {
@@ -182,6 +197,8 @@ func decodeHeader(b []byte) (Header, error) {
 			h.Last = d.int()
 		case 6:
 			h.Cut = decodeSeen(&d)
+		case 7:
+			h.Marked = d.bool()
 		default:
 			d.fail("unknown field")
 		}
@@ -191,9 +208,11 @@ func decodeHeader(b []byte) (Header, error) {
 
 // note takes an op into the header.
 func (h *Header) note(op *Op, dot Dot) {
-	h.merge(Header{
-		MaxSeq: op.lastSeq(), MaxStamp: op.Stamp, Seen: Vector{dot.ID: dot.F}, Created: op.TS, Last: op.TS,
-	})
+	h.span(op.TS, op.TS)
+	h.MaxSeq = max(h.MaxSeq, op.lastSeq())
+	h.MaxStamp = max(h.MaxStamp, op.Stamp)
+	h.Seen[dot.ID] = max(h.Seen[dot.ID], dot.F)
+	h.Marked = h.Marked || marks(op)
 	if op.Kind.Removes() {
 		h.Cut[dot.ID] = dot.F
 	}
@@ -203,15 +222,24 @@ func (h *Header) merge(o Header) {
 	if len(o.Seen) == 0 {
 		return
 	}
-	empty := len(h.Seen) == 0
-	if empty || o.Created < h.Created {
-		h.Created = o.Created
-	}
-	if empty || o.Last > h.Last {
-		h.Last = o.Last
-	}
+	h.span(o.Created, o.Last)
 	h.MaxSeq = max(h.MaxSeq, o.MaxSeq)
 	h.MaxStamp = max(h.MaxStamp, o.MaxStamp)
 	h.Seen.Merge(o.Seen)
 	h.Cut.Merge(o.Cut)
+	h.Marked = h.Marked || o.Marked
 }
+
+// span takes in the times of the oldest and the newest of some ops, before Seen has them.
+func (h *Header) span(oldest, newest int64) {
+	empty := len(h.Seen) == 0
+	if empty || oldest < h.Created {
+		h.Created = oldest
+	}
+	if empty || newest > h.Last {
+		h.Last = newest
+	}
+}
+
+// marks reports whether an op is one of those that mark the message that they are on.
+func marks(op *Op) bool { return op.Of != "" && registerOf(op) != "" }

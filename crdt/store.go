@@ -11,10 +11,36 @@ import (
 type Store interface {
 	// Get returns nil for an absent key. The result is valid until the store next changes.
 	Get(key []byte) []byte
+	// Set puts a value, which Apply does not change or use again: a store that nothing is merged into may keep it.
 	Set(key, value []byte)
 	Delete(key []byte)
 	// Scan visits lo <= key < hi, descending if reverse, until visit returns false. visit must not change the store.
 	Scan(lo, hi []byte, reverse bool, visit func(key, value []byte) bool)
+}
+
+// Adder is a Store that can be told that a key is not there, which spares it the look.
+type Adder interface {
+	// Add is Set of a key that is absent.
+	Add(key, value []byte)
+}
+
+// IsHeader reports whether a key is the header's.
+func IsHeader(key []byte) bool { return len(key) == 1 && key[0] == classHeader }
+
+func add(st Store, key, value []byte) {
+	if a, ok := st.(Adder); ok {
+		a.Add(key, value)
+		return
+	}
+	st.Set(key, value)
+}
+
+// HeaderKeeper is a Store that keeps the header as it was last read or written, since every op reads it several times. It
+// forgets it when that element changes in any other way.
+type HeaderKeeper interface {
+	// KeptHeader is nil if none is kept. What it holds is changed only by who writes it next.
+	KeptHeader() *Header
+	KeepHeader(*Header)
 }
 
 // Encode returns the session's canonical bytes: equal sessions have equal bytes.

@@ -235,6 +235,7 @@ var headers = subject{
 				h.MaxSeq = max(h.MaxSeq, rec.op.Seq)
 			}
 			h.MaxStamp, h.Seen[rec.dot.ID] = max(h.MaxStamp, rec.op.Stamp), max(h.Seen[rec.dot.ID], rec.dot.F)
+			h.Marked = h.Marked || rec.op.Kind == KindEdit || rec.op.Kind == KindDel || rec.op.Kind == KindReact
 			h.Created, h.Last = min(h.Created, rec.op.TS), max(h.Last, rec.op.TS)
 		}
 		return fmt.Sprint(h)

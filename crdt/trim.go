@@ -7,7 +7,7 @@ func IssueTrim(st Store, op *Op, keep int) bool {
 	if !ok || first <= oldestSeq(st) {
 		return false
 	}
-	op.Seq, op.Seen = first-1, ReadHeader(st).Seen
+	op.Seq, op.Seen = first-1, ReadHeader(st).Seen.Clone()
 	return true
 }
 

@@ -44,6 +44,9 @@ func (v Vector) IDs() []OriginID {
 
 // put writes the non-zero entries in canonical order: per origin id, then f, as one packed field.
 func (v Vector) encode() []byte {
+	if len(v) == 0 {
+		return nil
+	}
 	b := make(enc, 0, len(v)*14)
 	for _, id := range v.IDs() {
 		if f := v[id]; f > 0 {

@@ -62,14 +62,15 @@ func (s *Slot) view(st Store, whole bool) *Entry {
 	}
 }
 
-func viewMessage(st Store, op *Op, at Place) *Entry {
+// viewMessage shows a message that by numbered; marked, if it may have a mark.
+func viewMessage(st Store, op *Op, at Place, by OriginID, marked bool) *Entry {
 	m := &Message{Role: op.Role, Text: op.Text, Parts: op.Parts, Ext: op.Ext}
-	if st.Get(writtenKey(op.OID)) != nil {
+	if marked && st.Get(writtenKey(op.OID)) != nil {
 		m.React = reactions(st, op.OID)
 		m.rewrite(winner(st, "m"+op.OID))
 	}
 	return &Entry{
-		OID: op.OID, Place: at, Version: Version{op.Stamp, at.At.ID()}, TS: op.TS, User: op.User, Device: op.Device, Msg: m,
+		OID: op.OID, Place: at, Version: Version{op.Stamp, by}, TS: op.TS, User: op.User, Device: op.Device, Msg: m,
 	}
 }
 
@@ -164,7 +165,7 @@ func viewAt(st Store, k []byte) *Entry {
 		}
 		return s.view(st, true)
 	}
-	return viewMessage(st, decodeStored(k, b), place)
+	return viewMessage(st, decodeStored(k, b), place, place.At.ID(), true)
 }
 
 // Page returns the last limit entries with a seq below before (0: all), oldest first, and whether there are older

@@ -51,11 +51,11 @@ func (r *Region) Backup(ctx context.Context, w io.Writer) error {
 		if err := sendState(state, h.Applied[n], func(p *peerpb.StatePart) error {
 			return errors.Join(ctx.Err(), out.Part(p))
 		}); err != nil {
-			return errors.Join(fmt.Errorf("backup of group %d: %w", n, err), out.Close())
+			return fmt.Errorf("backup of group %d: %w", n, err)
 		}
 		// A state that is taken from another node meanwhile is swapped in below snapshots.
 		if now, err := machine.AppliedIn(state); err != nil || now != h.Applied[n] {
-			return errors.Join(fmt.Errorf("the state of group %d was replaced meanwhile: take the backup again", n), err, out.Close())
+			return errors.Join(fmt.Errorf("the state of group %d was replaced meanwhile: take the backup again", n), err)
 		}
 	}
 	return out.Close()

@@ -233,6 +233,7 @@ func (c *cluster) putAll(b *testing.B, at func(session string) *clusterNode) {
 	text, took := string(make([]byte, messageBytes)), make([]time.Duration, 0, b.N)
 	b.ReportAllocs()
 	b.ResetTimer()
+	used := cpuTime(b)
 	for next, got := 0, 0; got < b.N; got++ {
 		for ; next < b.N && next-got < proposers; next++ {
 			session, tag := fmt.Sprintf("alice/%d", next%1000), uint64(next+1)
@@ -246,6 +247,7 @@ func (c *cluster) putAll(b *testing.B, at func(session string) *clusterNode) {
 		took = append(took, time.Since(sent[<-done-1]))
 	}
 	b.StopTimer()
+	b.ReportMetric(float64((cpuTime(b)-used).Nanoseconds())/1000/float64(b.N), "cpu-us/op")
 	report(b, 1, took)
 }
 

@@ -35,7 +35,14 @@ func Recover(cfg Config) (rec Recovered, err error) {
 	}
 	r := prepare(cfg)
 	r.recovering = true
-	defer func() { err = errors.Join(err, r.release()) }()
+	err = r.guarded(func() error {
+		rec, err = r.recover()
+		return err
+	})
+	return rec, errors.Join(err, r.Close())
+}
+
+func (r *Region) recover() (rec Recovered, err error) {
 	if err := r.openState(); err != nil {
 		return rec, err
 	}

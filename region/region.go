@@ -233,11 +233,23 @@ func (r *Region) discard(why error) error {
 }
 
 func (r *Region) openState() (err error) {
-	if err := errors.Join(r.checkRestored(), r.makeDirs(), r.checkDamage()); err != nil {
+	if err := r.checkRestored(); err != nil {
 		return err
 	}
+	if err := errors.Join(r.makeDirs(), r.checkDamage()); err != nil {
+		return err
+	}
+	opts := r.stateOptions()
+	defer opts.Cache.Unref()
+	if r.db, err = pebble.Open(filepath.Join(r.cfg.Dir, "state"), opts); err != nil {
+		return fmt.Errorf("state (is another process using it?): %w", r.opened("the state", err))
+	}
+	return errors.Join(r.checkIdentity(), r.checkPending(), r.checkLeft(), r.checkSeveral(), r.checkGroups(), r.dirty())
+}
+
+// stateOptions are those of the database of the state, whose cache the caller lets go.
+func (r *Region) stateOptions() *pebble.Options {
 	cache := pebble.NewCache(r.cfg.CacheBytes)
-	defer cache.Unref()
 	opts := &pebble.Options{
 		Cache: cache, MemTableSize: r.cfg.MemtableBytes, DisableWAL: true, FormatMajorVersion: pebble.FormatNewest,
 	}
@@ -245,10 +257,7 @@ func (r *Region) openState() (err error) {
 	for i := range opts.Levels {
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
-	if r.db, err = pebble.Open(filepath.Join(r.cfg.Dir, "state"), opts); err != nil {
-		return fmt.Errorf("state (is another process using it?): %w", r.opened("the state", err))
-	}
-	return errors.Join(r.checkIdentity(), r.checkPending(), r.checkLeft(), r.checkSeveral(), r.checkGroups(), r.dirty())
+	return opts
 }
 
 // checkIdentity refuses a directory that another node filled, and draws the raft id of a new one. A directory that

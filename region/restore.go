@@ -77,8 +77,16 @@ func restore(ctx context.Context, cfg Config, file *backup.Reader, all *Saved, s
 		return err
 	}
 	r := prepare(cfg)
-	defer func() { err = errors.Join(err, r.release()) }()
-	if err := errors.Join(r.openState(), r.decide(cfg.Groups)); err != nil {
+	err = r.guarded(func() error { return r.take(ctx, file, all, seen) })
+	return errors.Join(err, r.Close())
+}
+
+// take makes what a file holds this node's state, and has it begin anew.
+func (r *Region) take(ctx context.Context, file *backup.Reader, all *Saved, seen func(Saved)) (err error) {
+	if err := r.openState(); err != nil {
+		return err
+	}
+	if err := r.decide(r.cfg.Groups); err != nil {
 		return err
 	}
 	var open *staging
@@ -90,7 +98,7 @@ func restore(ctx context.Context, cfg Config, file *backup.Reader, all *Saved, s
 	last := ""
 	if err := eachGroup(file, func(n int) (func(*peerpb.StatePart) error, error) {
 		open = &staging{
-			fs: vfs.Default, dir: filepath.Join(cfg.Dir, "staging"), prefix: r.prefix(n), db: r.db, intake: intake{sum: newChecksum()},
+			fs: vfs.Default, dir: filepath.Join(r.cfg.Dir, "staging"), prefix: r.prefix(n), db: r.db, intake: intake{sum: newChecksum()},
 		}
 		if err := open.clear(); err != nil {
 			return nil, err

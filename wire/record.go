@@ -25,10 +25,17 @@ func FeedStart(origin crdt.Origin, partition uint8) Hash {
 
 // Next returns the running hash after one more record.
 func (h Hash) Next(record []byte) Hash {
-	s := sha256.New()
-	s.Write(h[:])
-	s.Write(record)
-	return Hash(s.Sum(nil)[:16])
+	_, next := h.Chain(record)
+	return next
+}
+
+// Chain returns a record after its running hash, as feeds are kept, and that hash.
+func (h Hash) Chain(record []byte) (kept []byte, next Hash) {
+	kept = append(append(make([]byte, 0, len(h)+len(record)), h[:]...), record...)
+	sum := sha256.Sum256(kept)
+	next = Hash(sum[:len(h)])
+	copy(kept, next[:])
+	return kept, next
 }
 
 // Record is an op as its origin's feed holds it. Its f is its position; origin and partition are the feed's.

@@ -3,7 +3,10 @@ package app
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/base64"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +16,7 @@ import (
 	"github.com/roamsync/roam/client"
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/internal/memnet"
+	"github.com/roamsync/roam/wire"
 )
 
 // TestRestoreOfAnOldBackup: a region is lost, and restored from a backup that is older than what it had given to another. All that
@@ -150,5 +154,34 @@ func TestBackupLeavesNothingHalf(t *testing.T) {
 	if err := Backup(t.Context(), BackupOptions{Admin: w.nodes["beijing"].opts.ClientAddr, Out: "-"}, &out, &out); err == nil ||
 		!strings.Contains(err.Error(), "--admin") {
 		t.Errorf("at the client address: %v", err)
+	}
+}
+
+// TestNobodyWhoReadsHoldsANodeUp: a node that is told to end does, though somebody has asked it for a backup and does not read on.
+func TestNobodyWhoReadsHoldsANodeUp(t *testing.T) {
+	w := newWorld(t)
+	stop := w.start("beijing", t.TempDir(), w.ring)
+	n := w.nodes["beijing"]
+	text := make([]byte, 48<<10)
+	for i := range 400 { // more than what fits between the two, and does not compress
+		rand.Read(text)
+		oid := fmt.Sprintf("m%d", i)
+		op := &crdt.Op{Kind: crdt.KindMsg, Session: session, OID: oid, User: "alice", Role: "user", Text: base64.StdEncoding.EncodeToString(text)}
+		if err := n.region.Submit(&wire.Put{Session: session, Ops: []*crdt.Op{op}, Fail: func(err error) { t.Error(err) }}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.until("all is there", func() bool { return w.has("beijing", "m399") })
+	body, err := ask(t.Context(), n.opts.AdminAddr, "GET", backupPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer body.Close()
+	if _, err := io.ReadFull(body, make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if _, err := copyBackup(body, io.Discard, io.Discard); err == nil {
+		t.Error("the backup is whole all the same: the test is of nothing")
 	}
 }

@@ -100,9 +100,13 @@ func appendBytes(b []byte, n protowire.Number, v []byte) []byte {
 	return protowire.AppendBytes(protowire.AppendTag(b, n, protowire.BytesType), v)
 }
 
+// commandHead is about what a command needs besides its ops and records.
+const commandHead = 128
+
 // Encode returns the bytes of a command in an entry.
 func (c *Command) Encode() []byte {
-	b := appendUint(nil, 1, uint64(c.Kind))
+	_, size := c.Size()
+	b := appendUint(make([]byte, 0, commandHead+size+size/8), 1, uint64(c.Kind))
 	switch c.Kind {
 	case KindPut:
 		b = appendBytes(b, 2, []byte(c.Session))
@@ -259,7 +263,11 @@ func EncodeEntry(cmds [][]byte) []byte { return EncodeEntryOf(firstLevel, cmds) 
 
 // EncodeEntryOf joins commands of a level or below into what one Raft entry holds: the level, then the commands.
 func EncodeEntryOf(level uint32, cmds [][]byte) []byte {
-	b := protowire.AppendVarint(nil, uint64(level))
+	size := protowire.SizeVarint(uint64(level))
+	for _, c := range cmds {
+		size += protowire.SizeBytes(len(c))
+	}
+	b := protowire.AppendVarint(make([]byte, 0, size), uint64(level))
 	for _, c := range cmds {
 		b = protowire.AppendBytes(b, c)
 	}

@@ -252,8 +252,7 @@ func (s *step) jump(p uint8, to []*peerpb.Mark) error {
 		if err := s.learn(f.id, o); err != nil {
 			return err
 		}
-		s.heads[f], s.vector(p)[f.id] = pos, pos.F
-		s.set(cursorKey(p, f.id), encodePosition(pos))
+		s.heads[f], s.vector(p)[f.id] = &head{Position: pos, moved: true}, pos.F
 		s.drop(f, pos)
 		jumps = append(jumps, crdt.Dot{Origin: o, ID: f.id, Partition: p, F: pos.F})
 	}

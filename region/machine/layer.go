@@ -1,7 +1,6 @@
 package machine
 
 import (
-	"bytes"
 	"slices"
 	"strings"
 )
@@ -9,11 +8,14 @@ import (
 // layer is what an entry changes of some keys, over a state that stays as it is meanwhile. It remembers what was read, too:
 // applying an op looks at the same few elements again and again. It is as large as what one entry touches.
 type layer struct {
-	under   Reader
-	hot     elements // what is known of under; may be nil
-	held    map[string]*cell
-	changed []*cell // in the order in which they first were
+	under Reader
+	hot   elements       // what is known of under; may be nil
+	cells []cell         // in the order in which they were first looked at
+	index map[string]int // of cells, once they are more than few
 }
+
+// few is how many keys are found faster one after the other than by a map. Most sessions are touched by few ops of an entry.
+const few = 8
 
 // cell is a key as the entry sees it.
 type cell struct {
@@ -24,35 +26,63 @@ type cell struct {
 }
 
 func newLayer(under Reader, known elements) *layer {
-	return &layer{under: under, hot: known, held: map[string]*cell{}}
+	return &layer{under: under, hot: known, cells: make([]cell, 0, few)}
+}
+
+// find returns the cell of a key, nil if it was not looked at. It is valid until the next hold.
+func (l *layer) find(k []byte) *cell {
+	if l.index != nil {
+		if i, ok := l.index[string(k)]; ok {
+			return &l.cells[i]
+		}
+		return nil
+	}
+	for i := range l.cells {
+		if l.cells[i].key == string(k) {
+			return &l.cells[i]
+		}
+	}
+	return nil
+}
+
+// hold returns a new cell of a key. It is valid until the next one.
+func (l *layer) hold(k []byte) *cell {
+	l.cells = append(l.cells, cell{key: string(k)})
+	last := len(l.cells) - 1
+	switch {
+	case l.index != nil:
+		l.index[l.cells[last].key] = last
+	case last == few:
+		l.index = make(map[string]int, 4*few)
+		for i := range l.cells {
+			l.index[l.cells[i].key] = i
+		}
+	}
+	return &l.cells[last]
 }
 
 // Get implements Reader. What it returns is not to be changed.
 func (l *layer) Get(k []byte) ([]byte, error) {
-	if c := l.held[string(k)]; c != nil {
+	if c := l.find(k); c != nil {
 		return c.value, nil
 	}
-	if v := l.hot[string(k)]; v != nil {
-		l.hold(k).value = v
-		return v, nil
+	v := l.hot[string(k)]
+	if v == nil {
+		var err error
+		if v, err = l.under.Get(k); err != nil {
+			return nil, err
+		}
 	}
-	v, err := l.under.Get(k)
-	if err == nil {
-		l.hold(k).value = v
-	}
-	return v, err
+	l.hold(k).value = v
+	return v, nil
 }
 
-func (l *layer) hold(k []byte) *cell {
-	c := &cell{key: string(k)}
-	l.held[c.key] = c
-	return c
-}
-
-// Set changes a key.
-func (l *layer) Set(k, v []byte) error {
-	l.change(k, append(make([]byte, 0, len(v)), v...))
-	return nil
+// Own changes a key to a value that the layer keeps.
+func (l *layer) Own(k, v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	l.change(k, v)
 }
 
 // Delete removes a key.
@@ -62,13 +92,12 @@ func (l *layer) Delete(k []byte) error {
 }
 
 func (l *layer) change(k, v []byte) {
-	c := l.held[string(k)]
+	c := l.find(k)
 	if c == nil {
 		c = l.hold(k)
 	}
 	if !c.changed {
 		c.changed, c.was = true, c.value != nil
-		l.changed = append(l.changed, c)
 	}
 	c.value = v
 }
@@ -108,8 +137,9 @@ func (l *layer) Scan(lo, hi []byte, reverse bool, visit func(k, v []byte) bool) 
 
 // between returns what was changed in a range, in order.
 func (l *layer) between(lo, hi []byte, reverse bool) (over []*cell) {
-	for _, c := range l.changed {
-		if c.key >= string(lo) && c.key < string(hi) {
+	for i := range l.cells {
+		c := &l.cells[i]
+		if c.changed && c.key >= string(lo) && c.key < string(hi) {
 			over = append(over, c)
 		}
 	}
@@ -124,15 +154,18 @@ func (l *layer) between(lo, hi []byte, reverse bool) (over []*cell) {
 
 // write puts the changes into a batch.
 func (l *layer) write(b Batch) error {
-	var key bytes.Buffer
-	for _, c := range l.changed {
-		key.Reset()
-		key.WriteString(c.key)
+	var key []byte
+	for i := range l.cells {
+		c := &l.cells[i]
+		if !c.changed {
+			continue
+		}
+		key = append(key[:0], c.key...)
 		err := error(nil)
 		if c.value == nil {
-			err = b.Delete(key.Bytes())
+			err = b.Delete(key)
 		} else {
-			err = b.Set(key.Bytes(), c.value)
+			err = b.Set(key, c.value)
 		}
 		if err != nil {
 			return err

@@ -29,7 +29,7 @@ func TestLayerIsAStore(t *testing.T) {
 				}
 			case "set":
 				v := []byte(rapid.SampledFrom([]string{"", "v", "w"}).Draw(t, "v"))
-				l.Set(k, v)
+				l.Own(k, v)
 				want.Set(k, v)
 			case "delete":
 				l.Delete(k)

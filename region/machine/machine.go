@@ -129,8 +129,9 @@ func (m *Machine) Apply(index uint64, entry []byte, replayed bool) ([]Result, er
 	}
 	s := &step{
 		m: m, own: newLayer(m.cfg.Store, m.positions), stores: map[string]*sessionStore{}, self: m.Self(), stamp: m.Stamp(), replayed: replayed, index: index,
-		cursors: map[uint8]crdt.Vector{}, heads: map[feed]wire.Position{}, digests: map[uint8]*uint64{},
+		cursors: map[uint8]crdt.Vector{}, heads: map[feed]*head{}, deps: map[uint8]crdt.Vector{}, digests: map[uint8]*uint64{},
 	}
+	s.results, s.events = make([]Result, 0, len(cmds)), make([]wire.Event, 0, len(cmds))
 	for _, c := range cmds {
 		s.run(c)
 	}
@@ -145,6 +146,11 @@ func (m *Machine) commit(s *step, index uint64) error {
 	for p, d := range s.digests {
 		s.set(partitionKey(spaceDigest, p), binary.BigEndian.AppendUint64(nil, *d))
 	}
+	for f, h := range s.heads {
+		if h.moved {
+			s.set(cursorKey(f.p, f.id), encodePosition(h.Position))
+		}
+	}
 	s.set(MetaKey(metaApplied), binary.BigEndian.AppendUint64(nil, index))
 	s.set(MetaKey(metaStamp), binary.BigEndian.AppendUint64(nil, uint64(s.stamp)))
 	if s.err != nil {
@@ -154,7 +160,8 @@ func (m *Machine) commit(s *step, index uint64) error {
 		return err
 	}
 	for _, st := range s.stores {
-		st.write.hot.keep(st.write)
+		st.kept.elements.keep(st.write)
+		st.kept.head = st.head
 	}
 	m.positions.keep(s.own)
 	m.stamp.Store(uint64(s.stamp))

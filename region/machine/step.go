@@ -17,7 +17,8 @@ type step struct {
 	layers  []*layer
 	stores  map[string]*sessionStore
 	cursors map[uint8]crdt.Vector
-	heads   map[feed]wire.Position
+	heads   map[feed]*head
+	deps    map[uint8]crdt.Vector // what the own feeds' last records depended on
 	digests map[uint8]*uint64
 	stamp   crdt.Stamp
 	self    crdt.Origin
@@ -40,6 +41,12 @@ type feed struct {
 	p  uint8
 }
 
+// head is the end of a feed.
+type head struct {
+	wire.Position
+	moved bool // by this step
+}
+
 // Result is what the proposer of a command is told.
 type Result struct {
 	Held   []crdt.Held // answer: what became of each report
@@ -53,7 +60,8 @@ func (s *step) fail(err error) {
 	}
 }
 
-func (s *step) set(k, v []byte) { s.fail(s.own.Set(k, v)) }
+// set changes a key, to a value that nobody changes any more.
+func (s *step) set(k, v []byte) { s.own.Own(k, v) }
 
 func (s *step) get(k []byte) []byte {
 	v, err := s.own.Get(k)
@@ -87,26 +95,27 @@ func (s *step) session(name string) (*sessionStore, uint8) {
 	p := crdt.PartitionOf(name)
 	st := s.stores[name]
 	if st == nil {
-		l := newLayer(s.m.cfg.Store, s.m.hot.of(name))
-		st = &sessionStore{read: l, write: l, prefix: sessionPrefix(p, name), digest: s.digest(p)}
+		kept := s.m.hot.of(name)
+		l := newLayer(s.m.cfg.Store, kept.elements)
+		st = &sessionStore{read: l, write: l, prefix: sessionPrefix(p, name), digest: s.digest(p), kept: kept, head: kept.head}
 		s.stores[name], s.layers = st, append(s.layers, l)
 	}
 	return st, p
 }
 
 // head returns the end of a feed as it is here.
-func (s *step) head(f feed, origin crdt.Origin) wire.Position {
-	pos, ok := s.heads[f]
-	if ok {
-		return pos
+func (s *step) head(f feed, origin crdt.Origin) *head {
+	h := s.heads[f]
+	if h != nil {
+		return h
 	}
 	if v := s.get(cursorKey(f.p, f.id)); v != nil {
-		pos = decodePosition(v)
+		h = &head{Position: decodePosition(v)}
 	} else {
-		pos = wire.Position{Hash: wire.FeedStart(origin, f.p)}
+		h = &head{Position: wire.Position{Hash: wire.FeedStart(origin, f.p)}}
 	}
-	s.heads[f] = pos
-	return pos
+	s.heads[f] = h
+	return h
 }
 
 func encodePosition(p wire.Position) []byte {
@@ -119,13 +128,13 @@ func decodePosition(b []byte) wire.Position {
 
 // extend appends a record to a feed and moves its cursor.
 func (s *step) extend(f feed, origin crdt.Origin, record []byte) uint64 {
-	pos := s.head(f, origin)
-	pos = wire.Position{F: pos.F + 1, Hash: pos.Hash.Next(record)}
-	s.heads[f] = pos
-	s.set(feedKey(f.p, f.id, pos.F), append(pos.Hash[:], record...))
-	s.set(cursorKey(f.p, f.id), encodePosition(pos))
-	s.vector(f.p)[f.id] = pos.F
-	return pos.F
+	h := s.head(f, origin)
+	var kept []byte
+	h.F, h.moved = h.F+1, true
+	kept, h.Hash = h.Hash.Chain(record)
+	s.set(feedKey(f.p, f.id, h.F), kept)
+	s.vector(f.p)[f.id] = h.F
+	return h.F
 }
 
 // issue numbers a completed op under the own incarnation, appends it to the feed and applies it. Its stamp is the leader's, unless
@@ -139,18 +148,25 @@ func (s *step) issue(st *sessionStore, p uint8, op *crdt.Op) wire.Change {
 
 // newDeps returns what has grown of the other origins' cursors since the own feed's last record.
 func (s *step) newDeps(p uint8, self crdt.OriginID) crdt.Vector {
-	k := partitionKey(spaceDeps, p)
-	last, err := crdt.DecodeVector(s.get(k))
-	s.fail(err)
-	grown := crdt.Vector{}
+	last, ok := s.deps[p]
+	if !ok {
+		var err error
+		last, err = crdt.DecodeVector(s.get(partitionKey(spaceDeps, p)))
+		s.fail(err)
+		s.deps[p] = last
+	}
+	var grown crdt.Vector
 	for id, f := range s.depends(p) {
 		if id != self && f > last[id] {
+			if grown == nil {
+				grown = crdt.Vector{}
+			}
 			grown[id] = f
 		}
 	}
 	if len(grown) > 0 {
 		last.Merge(grown)
-		s.set(k, crdt.EncodeVector(last))
+		s.set(partitionKey(spaceDeps, p), crdt.EncodeVector(last))
 	}
 	return grown
 }
@@ -285,7 +301,7 @@ func (s *step) ingest(rs *wire.Records) (uint64, error) {
 		return 0, err
 	}
 	f := feed{id, rs.Partition}
-	pos := s.head(f, rs.Origin)
+	pos := s.head(f, rs.Origin).Position
 	switch {
 	case rs.Origin == s.self:
 		return pos.F, fmt.Errorf("records of our own incarnation %s: %w", rs.Origin, wire.ErrFork)
@@ -386,6 +402,7 @@ func (s *step) renew(c *Command) {
 	for p := range uint8(crdt.Partitions) {
 		s.fail(s.own.Delete(partitionKey(spaceDeps, p)))
 	}
+	clear(s.deps)
 	s.revokeAll()
 }
 

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 
 	"github.com/cespare/xxhash/v2"
+
+	"github.com/roamsync/roam/crdt"
 )
 
 // Reader reads ordered keys.
@@ -47,8 +49,20 @@ type sessionStore struct {
 	write  *layer // the latter; nil: read only
 	prefix []byte
 	digest *uint64
+	kept   *kept        // what entries leave at hand
+	head   *crdt.Header // as it was last read or written; nil: read it
 	err    error
 	buf    []byte
+}
+
+// KeptHeader implements crdt.HeaderKeeper.
+func (s *sessionStore) KeptHeader() *crdt.Header { return s.head }
+
+// KeepHeader implements crdt.HeaderKeeper.
+func (s *sessionStore) KeepHeader(h *crdt.Header) {
+	if s.write != nil { // a reader's is as it was, but may be shared
+		s.head = h
+	}
 }
 
 func (s *sessionStore) fail(err error) {
@@ -57,8 +71,14 @@ func (s *sessionStore) fail(err error) {
 	}
 }
 
+// usualKey is the size that most keys of elements fit into.
+const usualKey = 96
+
 func (s *sessionStore) key(k []byte) []byte {
-	s.buf = append(append(s.buf[:0], s.prefix...), k...)
+	if s.buf == nil {
+		s.buf = append(make([]byte, 0, len(s.prefix)+usualKey), s.prefix...)
+	}
+	s.buf = append(s.buf[:len(s.prefix)], k...)
 	return s.buf
 }
 
@@ -76,10 +96,18 @@ func (s *sessionStore) Set(k, v []byte) {
 	if old := s.Get(k); old != nil {
 		*s.digest -= s.hash(k, old)
 	}
-	*s.digest += s.hash(k, v)
-	if err := s.write.Set(s.key(k), v); err != nil {
-		s.fail(err)
+	s.put(k, v)
+}
+
+// Add implements crdt.Adder.
+func (s *sessionStore) Add(k, v []byte) { s.put(k, v) }
+
+func (s *sessionStore) put(k, v []byte) {
+	if crdt.IsHeader(k) {
+		s.head = nil // until it is kept anew
 	}
+	*s.digest += s.hash(k, v)
+	s.write.Own(s.key(k), v)
 }
 
 // Delete implements crdt.Store.
@@ -87,6 +115,9 @@ func (s *sessionStore) Delete(k []byte) {
 	old := s.Get(k)
 	if old == nil {
 		return
+	}
+	if crdt.IsHeader(k) {
+		s.head = nil
 	}
 	*s.digest -= s.hash(k, old)
 	if err := s.write.Delete(s.key(k)); err != nil {
