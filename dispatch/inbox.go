@@ -37,6 +37,9 @@ func (b *inbox) poke() {
 // watch is called by the region after commits.
 func (b *inbox) watch(events []wire.Event) {
 	for _, e := range events {
+		if e.Merged {
+			b.add(e.Session)
+		}
 		for i := range e.Changes {
 			if c := &e.Changes[i]; c.Op.Trace != nil {
 				b.traced.watch(c)

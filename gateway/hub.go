@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"math/bits"
 	"slices"
 	"sync"
 	"time"
@@ -150,6 +151,9 @@ func (h *hub) deliver(events []wire.Event) {
 			own.conn.send(item{kind: itemOutcome, event: e, ticket: own})
 		}
 	}
+	for jumped := wire.Touched(events); jumped != 0; jumped &= jumped - 1 {
+		touched[bits.TrailingZeros64(jumped)] = true
+	}
 	for p, t := range touched {
 		if t {
 			h.wake(uint8(p))
@@ -165,6 +169,10 @@ func (h *hub) tell(p uint8, e *wire.Event, own ticket) (told bool) {
 	op, deliveries := tracedOp(e), 0
 	for _, s := range sh.subs[e.Session] {
 		it := item{kind: itemEvent, sub: s, event: e}
+		if e.Merged {
+			s.conn.send(item{kind: itemMerged, sub: s})
+			continue
+		}
 		if s.conn == own.conn {
 			it.ticket, told = own, true
 		}

@@ -170,6 +170,36 @@ func (s *sub) caughtUp() (frame any, err error) {
 	return frame, err
 }
 
+// merged is what a client lacks after another region's copy of the session was merged into the region's; nil for nothing. It
+// shows the session as it is now, so it brings what still waits in the queue as well.
+func (s *sub) merged() (frame any, err error) {
+	err = s.conn.g.cfg.Backend.View(s.session, func(st crdt.Store) {
+		h := crdt.ReadHeader(st)
+		if !s.pos.seen.Covers(h.Cut) {
+			frame = s.atFloor(st)
+			return
+		}
+		since := crdt.Since
+		if s.came.shown != nil { // as news has it
+			since = crdt.SinceBehind
+		}
+		ops := itemFrames(since(st, s.pos.seen))
+		s.pos.seen.Merge(h.Seen)
+		s.pos.reach(h.MaxSeq, h.MaxStamp)
+		if len(ops) > 0 {
+			frame = &wire.Delta{T: "delta", S: s.session, Cur: s.token(), Ops: ops, Behind: s.sayBehind()}
+		}
+	})
+	return frame, err
+}
+
+// holds reports whether the session itself has all that its client has seen: it may be ahead of the region's cursors, while
+// another region's state is merged.
+func (s *sub) holds() (all bool) {
+	err := s.conn.g.cfg.Backend.View(s.session, func(st crdt.Store) { all = crdt.ReadHeader(st).Seen.Covers(s.came.all()) })
+	return err == nil && all
+}
+
 // sayBehind is nil unless the client has to hear it.
 func (s *sub) sayBehind() *bool {
 	if !s.behind {

@@ -82,6 +82,8 @@ func (c *Conn) do(it *item) error {
 		return c.answerOpen(it.sub)
 	case itemCovered, itemLate:
 		return c.covered(it.sub, it.kind == itemCovered)
+	case itemMerged:
+		return c.merged(it.sub)
 	case itemClose:
 		it.sub.closed = true
 	case itemPage:
@@ -113,7 +115,7 @@ func (c *Conn) writeFor(s *sub, frame any) {
 func (c *Conn) answerOpen(s *sub) error {
 	s.inherit()
 	have := c.g.cfg.Backend.Cursors(s.partition)
-	if s.cur == curGood && !have.Covers(s.came.all()) {
+	if s.cur == curGood && !have.Covers(s.came.all()) && !s.holds() {
 		c.g.cfg.Clock.AfterFunc(c.g.cfg.BehindAfter, func() { c.send(item{kind: itemLate, sub: s}) })
 		c.g.hub.await(s)
 		return nil
@@ -151,6 +153,18 @@ func (c *Conn) covered(s *sub, all bool) error {
 		c.writeFor(s, frame)
 	}
 	return nil
+}
+
+// merged shows what another region's copy of the session has brought.
+func (c *Conn) merged(s *sub) error {
+	if s.closed || !s.open {
+		return nil // it is shown when it is open
+	}
+	frame, err := s.merged()
+	if frame != nil && err == nil {
+		c.writeFor(s, frame)
+	}
+	return err
 }
 
 // event shows what changed in a session that is open here. If it was this connection's put, the ok stands at its

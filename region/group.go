@@ -37,6 +37,7 @@ type group struct {
 	fsm       *fsm
 	transport raft.Transport
 	queue     chan *proposal
+	merging   atomic.Bool // there may be states to merge
 	leading   atomic.Bool // and all that was committed before is applied
 	leader    *leader
 	seat      seat // owned by tend, as all that follows

@@ -60,6 +60,9 @@ type Config struct {
 	// SessionEntries is about how many entries of a session's log stay: what is older is removed, in every region, once there
 	// are a quarter more. 0: all.
 	SessionEntries int
+	// FeedOps is how many records of each feed are kept for other regions that have not acknowledged them; one that was away for
+	// longer takes whole partitions instead. 0: all.
+	FeedOps uint64
 
 	// Reserve is how much of a disk of so many bytes has to stay free: below that, groups that this node leads take no puts. nil:
 	// DefaultReserve.
@@ -359,6 +362,7 @@ func (r *Region) work(ctx context.Context) error {
 		g.Go(func() error { return grp.propose(ctx) })
 		g.Go(func() error { return grp.leader.follow(ctx, grp.raft) })
 		g.Go(func() error { return grp.Lead(ctx, grp.lead) })
+		g.Go(func() error { return grp.Lead(ctx, grp.merge) })
 	}
 	g.Go(func() error { return r.space.run(ctx) })
 	g.Go(func() error { return r.join(ctx) })

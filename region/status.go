@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/roamsync/roam/region/machine"
 	"github.com/roamsync/roam/wire"
 )
 
@@ -30,6 +31,10 @@ type Status struct {
 	Disk    Space         `json:"disk"` // of this node
 	Groups  []GroupStatus `json:"groups"`
 	Nodes   []NodeStatus  `json:"nodes"`
+	// Floors are the feeds of which the oldest records are not kept any more: origin, and by partition the last that went.
+	Floors map[string]map[int]uint64 `json:"floors,omitempty"`
+	// Transfers are those of partitions' states from other regions that are under way, or were cut short.
+	Transfers []machine.Transfer `json:"transfers,omitempty"`
 }
 
 // GroupStatus is one Raft group as this node sees it.
@@ -61,6 +66,7 @@ type NodeStatus struct {
 // Status asks all nodes of the region, each for at most a second.
 func (r *Region) Status(ctx context.Context) Status {
 	s := Status{ID: r.id, Level: r.cfg.level, Committed: r.level(), Size: r.size(), Disk: r.Space(), Groups: r.groupStatus()}
+	r.feedStatus(&s)
 	if len(s.Groups) > 0 {
 		g := s.Groups[0]
 		s.Leader, s.Leads, s.Term, s.Applied, s.FirstLog, s.LastLog = g.Leader, g.Leads, g.Term, g.Applied, g.FirstLog, g.LastLog

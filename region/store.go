@@ -61,6 +61,12 @@ func (b *batch) Delete(k []byte) error {
 	return op.Finish()
 }
 
+// DeleteRange implements machine.Batch.
+func (b *batch) DeleteRange(lo, hi []byte) error {
+	at := reader{prefix: b.prefix}
+	return b.b.DeleteRange(at.key(lo), at.key(hi), nil)
+}
+
 // Commit implements machine.Batch.
 func (b *batch) Commit() error { return b.b.Commit(pebble.NoSync) }
 

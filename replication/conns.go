@@ -52,7 +52,7 @@ func NewConns(cfg ConnsConfig) *Conns {
 		}),
 		grpc.WithContextDialer(cfg.Dial),
 		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxPart), grpc.MaxCallSendMsgSize(maxMessage)),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: redialMin / 2, Multiplier: 2, Jitter: 0.2, MaxDelay: redialMax / 2},
 			MinConnectTimeout: silentAfter,

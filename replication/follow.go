@@ -97,7 +97,7 @@ func (k *link) signal() {
 
 // watch runs on the region's apply goroutines.
 func (k *link) watch(events []wire.Event) {
-	k.applied.Or(partitionsOf(events) & k.partitions)
+	k.applied.Or(wire.Touched(events) & k.partitions)
 	if k.waiting.Load() {
 		k.signal()
 	}
@@ -113,6 +113,9 @@ func (l *Links) renew(ctx context.Context, r *feeds.Renew) {
 // event counts what did not go as it should, and says it.
 func (l *Links) event(peer string, e *feeds.Event) {
 	l.metrics.refused.WithLabelValues(string(e.Reason)).Inc()
+	if l.transferring(peer, e) {
+		return
+	}
 	args := []any{"origin", e.Feed.Origin, "partition", e.Feed.Partition, "peer", peer, "why", e.Why}
 	switch e.Reason {
 	case feeds.Rewind:
@@ -122,19 +125,6 @@ func (l *Links) event(peer string, e *feeds.Event) {
 	case feeds.NoPosition:
 		l.cfg.Logger.Error("feed not followed", args...)
 	}
-}
-
-// partitionsOf returns the partitions in which something changed, a bit each.
-func partitionsOf(events []wire.Event) (touched uint64) {
-	for i := range events {
-		if events[i].Reset {
-			return ^uint64(0)
-		}
-		for _, ch := range events[i].Changes {
-			touched |= 1 << ch.Dot.Partition
-		}
-	}
-	return touched
 }
 
 func (k *link) take(have *peerpb.Have) error {
@@ -150,6 +140,8 @@ func (k *link) take(have *peerpb.Have) error {
 		return k.do(func(f *feeds.Follower, _ time.Time) error { return f.Records(have.Records, spans) })
 	case have.Refused != nil:
 		return k.do(func(f *feeds.Follower, now time.Time) error { return f.Refused(have.Refused, now) })
+	case have.Part != nil:
+		return k.do(func(f *feeds.Follower, _ time.Time) error { f.Part(have.Part); return nil })
 	}
 	return nil
 }
@@ -201,6 +193,8 @@ func (k *link) perform(a feeds.Action) {
 		}
 	case a.Commit != nil:
 		k.running.Go(func() { k.commit(a.Commit) }) // one a feed
+	case a.Install != nil:
+		k.running.Go(func() { k.install(a.Install) }) // one a partition
 	case a.Renew != nil:
 		k.running.Go(func() { k.l.renew(k.ctx, a.Renew) }) // once a heartbeat, until it is done
 	case a.Event != nil:

@@ -56,6 +56,7 @@ type LinksConfig struct {
 	Region, Node string
 	Source       Source
 	Local        Local
+	States       States
 	Pool         *Pool
 	Lead         Lead
 	Keys         [][]byte // credentials between nodes: the first is shown, all are accepted
@@ -74,6 +75,7 @@ const (
 	quietFor     = time.Second // a link is down before it is said: regions that start, or change leaders, are no news
 	window       = 16 << 20    // gRPC flow control, for long fat links
 	maxMessage   = 8 << 20
+	maxPart      = feeds.MaxPart + 1<<20 // a session is in one message, and may be large
 	keyLabel     = "roam-key"
 	regionLabel  = "roam-region"
 	nodeLabel    = "roam-node"
@@ -103,12 +105,13 @@ type linkMetrics struct {
 	records *prometheus.CounterVec
 	refused *prometheus.CounterVec
 	up      *prometheus.GaugeVec
+	parts   *prometheus.CounterVec
 }
 
 // NewLinks prepares links and starts nothing.
 func NewLinks(cfg LinksConfig) (*Links, error) {
-	if cfg.Source == nil || cfg.Local == nil || cfg.Pool == nil || len(cfg.Keys) == 0 || cfg.Lead == nil {
-		return nil, errors.New("links: Source, Local, Pool, Keys and Lead are needed")
+	if cfg.Source == nil || cfg.Local == nil || cfg.States == nil || cfg.Pool == nil || len(cfg.Keys) == 0 || cfg.Lead == nil {
+		return nil, errors.New("links: Source, Local, States, Pool, Keys and Lead are needed")
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -127,11 +130,12 @@ func NewLinks(cfg LinksConfig) (*Links, error) {
 			Name: "roam_replication_link_up", Help: "1 while a region's feeds are followed: those of all partitions that this node follows.",
 		}, []string{"region"}),
 	}
+	m.parts = newTransferMetrics()
 	lag := newLag(cfg.Local, cfg.Pool.matrix)
-	cfg.Metrics.MustRegister(m.records, m.refused, m.up, lag)
+	cfg.Metrics.MustRegister(m.records, m.refused, m.up, m.parts, lag)
 	return &Links{
 		cfg: cfg, metrics: m, lag: lag, done: make(chan struct{}), links: map[lane]*link{}, forks: map[lane]feeds.Forks{},
-		conns: NewConns(ConnsConfig{cfg.Region, cfg.Node, cfg.Keys, cfg.Dial}), local: local{cfg.Source, cfg.Local},
+		conns: NewConns(ConnsConfig{cfg.Region, cfg.Node, cfg.Keys, cfg.Dial}), local: local{cfg.Source, cfg.Local, cfg.States},
 	}, nil
 }
 
@@ -167,6 +171,7 @@ func (l *Links) Identify(context.Context, *peerpb.IdentifyRequest) (*peerpb.Iden
 func (l *Links) Run(ctx context.Context, partitions uint64) error {
 	var running sync.WaitGroup
 	defer running.Wait()
+	running.Go(func() { l.trim(ctx, partitions) })
 	followed := map[string]bool{}
 	refresh := time.NewTicker(peersRefresh)
 	defer refresh.Stop()
@@ -253,4 +258,5 @@ func (l *Links) address(region string, try int) string {
 type local struct {
 	Source
 	Local
+	States
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -249,17 +250,25 @@ func (p *Pool) record(ctx context.Context) {
 // configured counts the other regions that count for safe. A seed that never answered counts as one: nothing is called
 // safe before it is known where that would be.
 func (p *Pool) configured() int {
+	all, _ := p.peerRegions()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	all := map[string]struct{}{}
+	return len(all) + len(p.owed)
+}
+
+// peerRegions returns the other regions that were ever met, and whether every seed has answered.
+func (p *Pool) peerRegions() (regions []string, all bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	known := map[string]struct{}{}
 	for r := range p.met {
-		all[r] = struct{}{}
+		known[r] = struct{}{}
 	}
 	for _, m := range p.peers {
-		all[m.Region] = struct{}{}
+		known[m.Region] = struct{}{}
 	}
-	delete(all, p.cfg.Region)
-	return len(all) + len(p.owed)
+	delete(known, p.cfg.Region)
+	return slices.Sorted(maps.Keys(known)), len(p.owed) == 0
 }
 
 // Reach implements gateway.Peers.

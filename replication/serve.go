@@ -59,7 +59,7 @@ func (l *Links) Feeds(stream peerpb.Peer_FeedsServer) error {
 
 // committed runs on the region's apply goroutines.
 func (s *server) committed(events []wire.Event) {
-	if touched := partitionsOf(events) & s.parts; touched != 0 {
+	if touched := wire.Touched(events) & s.parts; touched != 0 {
 		s.touched.Or(touched)
 		s.signal()
 	}

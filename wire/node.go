@@ -14,6 +14,8 @@ var (
 	ErrGap = errors.New("records do not follow the cursor")
 	// ErrFork: a feed's hash differs at a position that both sides hold.
 	ErrFork = errors.New("feeds differ at the same position")
+	// ErrFloor: records are asked for that are not kept any more.
+	ErrFloor = errors.New("the feed is not kept from there on")
 	// ErrBehind: a peer holds more of our own feed than we do.
 	ErrBehind = errors.New("a peer holds ops of ours that we do not")
 )
@@ -62,6 +64,28 @@ type Event struct {
 	// Reset is set in an event of its own: the node has taken over another's state, and events that led to it were not
 	// told here. Whoever shows or derives anything starts anew.
 	Reset bool
+	// Merged is set in an event of its own: what another region has of the session was merged into it, and the ops that led
+	// to that were not told. Whoever shows or derives anything of the session looks at it anew.
+	Merged bool
+	// Jumps, in an event of its own without a session, are cursors that have moved over records that are not held here: a
+	// transfer of state is complete.
+	Jumps []crdt.Dot
+}
+
+// Touched returns the partitions in which events have moved cursors, a bit each.
+func Touched(events []Event) (partitions uint64) {
+	for i := range events {
+		if events[i].Reset {
+			return ^uint64(0)
+		}
+		for j := range events[i].Changes {
+			partitions |= 1 << events[i].Changes[j].Dot.Partition
+		}
+		for _, d := range events[i].Jumps {
+			partitions |= 1 << d.Partition
+		}
+	}
+	return partitions
 }
 
 // OpenRun names an answer that is not closed.

@@ -23,7 +23,7 @@ func (n *node) openRegion(KeyRing) (err error) {
 	cfg := region.Config{
 		Region: n.opts.Region, Node: n.opts.Node, Dir: n.opts.Data, Expect: n.opts.BootstrapExpect, Join: n.opts.BootstrapExpect == 0, Groups: n.opts.Groups, Cluster: &n.cluster,
 		Stream: func(id string) raft.StreamLayer { return n.port.Raft(id, n.cluster.resolve) }, Logger: n.log, Metrics: n.reg, Now: n.now,
-		Tracer: n.telemetry.Tracer(), SessionEntries: n.opts.SessionEntries,
+		Tracer: n.telemetry.Tracer(), SessionEntries: n.opts.SessionEntries, FeedOps: n.opts.FeedRetainOps,
 	}
 	if cfg.Reserve, err = parseReserve(n.opts.DiskReserve); err != nil {
 		return err
@@ -57,7 +57,7 @@ func (n *node) openReplication(ring KeyRing) (err error) {
 	}
 	n.opts.ClusterAddr = n.pool.Addr()
 	n.links, err = replication.NewLinks(replication.LinksConfig{
-		Region: n.opts.Region, Node: n.opts.Node, Source: n.region, Local: n.region, Pool: n.pool, Lead: n.region,
+		Region: n.opts.Region, Node: n.opts.Node, Source: n.region, Local: n.region, States: n.region, Pool: n.pool, Lead: n.region,
 		Keys: ring.derive("link"), Dial: n.on.Dial, Instance: instance, Logger: n.log, Metrics: n.reg, Tracer: n.telemetry.Tracer(),
 	})
 	n.cluster.pool.Store(n.pool)

@@ -34,6 +34,8 @@ type ServeOptions struct {
 
 	Groups int `default:"0" placeholder:"1|2|4|8|16" help:"Raft groups that share the region's sessions: 1, 2, 4, 8 or 16, for good from when the region is founded. Default: as many as the region has, 1 when it is founded."`
 
+	FeedRetainOps uint64 `default:"1000000" placeholder:"N" help:"Ops of each feed (a region's, in one of 64 partitions) that are kept for other regions that are away. One that was away for longer takes the sessions as a whole. 0: all."`
+
 	Redis  string `default:"redis://127.0.0.1:6379" placeholder:"URL" help:"Redis of this region, or 'embedded' for one inside this process (nothing durable is kept in Redis)."`
 	Worker string `enum:",echo,openai" default:"" placeholder:"KIND" help:"Run a worker inside this process: echo or openai."`
 

@@ -108,6 +108,7 @@ func (s *status) print(w io.Writer) error {
 	}
 	s.printRegions(t)
 	s.printMatrix(t)
+	s.printTransfers(t)
 	err := t.Flush()
 	for _, n := range s.Raft.Nodes {
 		if n.Error != "" {
@@ -139,6 +140,17 @@ func (s *status) printGroups(t io.Writer) {
 	for _, g := range s.Raft.Groups {
 		fmt.Fprintf(t, "%d\t%d-%d\t%s\t%s\t%d\t%d\t%d-%d\n", g.Group, g.Partitions[0], g.Partitions[1], cmp.Or(g.Leader, "-"),
 			cmp.Or(g.Origin, "-"), g.Term, g.Applied, g.FirstLog, g.LastLog)
+	}
+}
+
+// printTransfers shows which partitions' states are on their way from other regions.
+func (s *status) printTransfers(t io.Writer) {
+	if len(s.Raft.Transfers) == 0 {
+		return
+	}
+	fmt.Fprintln(t, "\nPARTITION\tTAKEN FROM\tSESSIONS\tBYTES\tPASSES\tMERGED")
+	for _, tr := range s.Raft.Transfers {
+		fmt.Fprintf(t, "%d\t%s\t%d\t%d\t%d\t%d\n", tr.Partition, tr.From, tr.Sessions, tr.Bytes, tr.Passes, tr.Merged)
 	}
 }
 

@@ -17,9 +17,13 @@ import (
 
 // status is what is read of /v1/status.
 type status struct {
-	Ready      bool   `json:"ready"`
-	Origin     string `json:"origin"`
-	Raft       struct{ Leads bool }
+	Ready  bool   `json:"ready"`
+	Origin string `json:"origin"`
+	Raft   struct {
+		Leads     bool
+		Floors    map[string]map[int]uint64
+		Transfers []struct{ Sessions, Merged uint64 }
+	}
 	Partitions []partition `json:"partitions"`
 }
 

@@ -34,6 +34,9 @@ type life struct {
 	done    chan error
 }
 
+// retained is how many ops of a feed are kept for regions that are away: so few that cuts of minutes are longer than that.
+const retained = 30
+
 var errDead = errors.New("this process is dead")
 
 func newNode(s *site, i, of int) *node {
@@ -41,7 +44,8 @@ func newNode(s *site, i, of int) *node {
 	n := &node{w: s.w, s: s, place: s.name + "/" + name, host: fmt.Sprintf("127.%d.%d.1", s.number, i), disk: newDisk()}
 	n.opts = app.ServeOptions{
 		Region: s.name, Node: name, Data: "/data", BootstrapExpect: of, Redis: "redis://" + s.redis.addr, Worker: "echo", Auth: "dev",
-		ClientAddr: n.host + ":8080", AdminAddr: n.host + ":8081", ClusterAddr: n.host + ":7946", PeerAddr: n.host + ":7947",
+		FeedRetainOps: retained,
+		ClientAddr:    n.host + ":8080", AdminAddr: n.host + ":8081", ClusterAddr: n.host + ":7946", PeerAddr: n.host + ":7947",
 	}
 	return n
 }

@@ -14,7 +14,8 @@ import (
 
 // ledger is what the checkers remember of a run.
 type ledger struct {
-	dots   map[dotKey]uint64      // what every number was given to
+	dots   map[dotKey]uint64 // what every number was given to
+	ops    map[dotKey]*crdt.Op
 	fenced map[crdt.Origin]bool   // incarnations that ended
 	firm   map[firmKey]uint64     // by region: cursors that others were told of
 	acked  map[string]*ack        // by oid
@@ -57,7 +58,7 @@ type ack struct {
 
 func newLedger() *ledger {
 	return &ledger{
-		dots: map[dotKey]uint64{}, fenced: map[crdt.Origin]bool{}, firm: map[firmKey]uint64{}, acked: map[string]*ack{},
+		dots: map[dotKey]uint64{}, ops: map[dotKey]*crdt.Op{}, fenced: map[crdt.Origin]bool{}, firm: map[firmKey]uint64{}, acked: map[string]*ack{},
 		digest: map[digestKey]digestOf{},
 	}
 }
@@ -69,6 +70,10 @@ func (w *world) checkEvents(n *node, events []wireEvent) {
 	n.g.checked = max(n.g.checked, index)
 	w.counts.Commits++
 	for i := range events {
+		w.checkJumps(n, events[i].Jumps)
+		if events[i].Merged && first {
+			w.checkMerged(n, index, events[i].Session)
+		}
 		for j := range events[i].Changes {
 			ch := &events[i].Changes[j]
 			w.checkNumber(n, ch)
@@ -94,7 +99,7 @@ func (w *world) checkNumber(n *node, ch *wireChange) {
 	if old, ok := w.dots[k]; ok && old != sum {
 		w.violate("3 one number, one op", "%s applies another op than others under %s %d: %s %s", n, f, d.F, ch.Op.Kind, ch.Op.OID)
 	}
-	w.dots[k] = sum
+	w.dots[k], w.ops[k] = sum, &op
 	w.note("apply "+n.name, uint64(d.ID), d.F)
 	w.tell("%s applies %s %d: %s %s", n, f, d.F, ch.Op.Kind, ch.Op.OID)
 }

@@ -26,6 +26,7 @@ type group struct {
 	name  string
 	nodes []*node
 	rng   *rand.Rand
+	trims *rand.Rand
 
 	log      [][]byte // committed; entry i has index i+1
 	first    int      // entries with a smaller index are cut

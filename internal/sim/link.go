@@ -121,26 +121,14 @@ func (n *node) connect(g *group, server *node) {
 	n.links[g.name] = s
 	server.served = append(server.served, s)
 	s.stops = []func(){
-		server.Watch(func(ev []wire.Event) { s.s.Committed(partitionsOf(ev)); s.pump() }),
+		server.Watch(func(ev []wire.Event) { s.s.Committed(wire.Touched(ev)); s.pump() }),
 		n.Watch(func(ev []wire.Event) {
-			s.follow(func(time.Time) error { s.f.Applied(partitionsOf(ev)); return nil })
+			s.follow(func(time.Time) error { s.f.Applied(wire.Touched(ev)); return nil })
 		}),
 	}
 	n.w.tell("link: %s follows %s", n, server)
 	s.beat()
 	s.watchSilence()
-}
-
-func partitionsOf(events []wire.Event) (touched uint64) {
-	for i := range events {
-		if events[i].Reset {
-			return ^uint64(0)
-		}
-		for _, ch := range events[i].Changes {
-			touched |= 1 << ch.Dot.Partition
-		}
-	}
-	return touched
 }
 
 // beat sends heads while the server leads.
@@ -195,6 +183,9 @@ func (s *stream) receive(have *peerpb.Have) {
 		s.follow(func(time.Time) error { return s.f.Records(have.Records, nil) })
 	case have.Refused != nil:
 		s.follow(func(now time.Time) error { return s.f.Refused(have.Refused, now) })
+	case have.Part != nil:
+		s.w.note("part "+have.Part.After, uint64(have.Part.Partition), uint64(len(have.Part.Sessions)))
+		s.follow(func(time.Time) error { s.f.Part(have.Part); return nil })
 	}
 }
 
@@ -250,6 +241,10 @@ func (s *stream) perform(a feeds.Action) {
 	case a.Commit != nil:
 		n.do(&machine.Command{Kind: machine.KindIngest, Records: a.Commit.Records}, func(r machine.Result) {
 			s.follow(func(now time.Time) error { s.f.Done(a.Commit, r.Cursor, r.Err, now); return nil })
+		})
+	case a.Install != nil:
+		n.do(&machine.Command{Kind: machine.KindInstall, Part: a.Install.Part, From: a.Install.From}, func(r machine.Result) {
+			s.follow(func(now time.Time) error { s.f.Installed(a.Install, r.Err, now); return nil })
 		})
 	case a.Renew != nil:
 		n.renewOnce(a.Renew)

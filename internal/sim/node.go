@@ -38,6 +38,7 @@ type node struct {
 	up       bool
 	proven   bool // as region.Region has it
 	life     int
+	terms    int // in which it has led
 	paused   bool
 	slow     time.Duration // what everything takes longer
 	deferred []func()
@@ -327,6 +328,9 @@ func (n *node) assume() {
 		return
 	}
 	n.leading = true
+	n.terms++
+	n.shorten()
+	n.mergeStates()
 	for _, g := range n.w.groups {
 		if g != n.g {
 			n.dial(g, between(n.g.rng, 0, 100*time.Millisecond))

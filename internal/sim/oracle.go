@@ -32,7 +32,10 @@ func allRecords(n *node) (map[string][]record, error) {
 	for _, o := range n.m.Origins() {
 		for p := range uint8(crdt.Partitions) {
 			head := n.Cursors(p)[o.ID()]
-			for f := uint64(1); f <= head; {
+			next := n.trimmed(o, p, func(op *crdt.Op, f uint64) {
+				bySession[op.Session] = append(bySession[op.Session], record{op, crdt.Place{Seq: op.Seq, At: o}, o.ID(), f})
+			})
+			for f := next; f <= head; {
 				rs, err := n.Feed(o, p, f, 1<<20)
 				if err != nil || len(rs.Records) == 0 {
 					return nil, fmt.Errorf("feed %s/%d ends at %d, and its cursor is %d: %v", o, p, f-1, head, err)

@@ -5,6 +5,9 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/region/machine"
 )
 
 // Plan is all that a run does from outside: who there is, what users do and what breaks. It follows from a seed; parts of
@@ -18,6 +21,7 @@ type Plan struct {
 	Length  time.Duration
 	Acts    []Act
 	Faults  []Fault
+	Retain  *machine.Retention // of feeds; nil: all of them are kept
 }
 
 // DevicePlan is one device of a user.
@@ -107,6 +111,7 @@ func NewPlan(seed uint64) *Plan {
 	for range pick(r, []int{2, 2, 2, 2, 3, 3, 3, 3, 4, 5}) {
 		p.Nodes = append(p.Nodes, pick(r, []int{1, 1, 3}))
 	}
+	p.drawRetention(dice(seed, "retention"))
 	p.drawDevices(r)
 	p.drawActs(dice(seed, "acts"))
 	p.drawOlder(dice(seed, "older"))
@@ -121,12 +126,28 @@ func (p *Plan) drawDevices(r *rand.Rand) {
 	for user := range 1 + r.IntN(2) {
 		var sessions []string
 		for s := range 1 + r.IntN(2) {
-			sessions = append(sessions, fmt.Sprintf("u%d/s%d", user, s))
+			sessions = append(sessions, p.session(user, s))
 		}
 		for range 1 + r.IntN(3) {
 			p.Devices = append(p.Devices, DevicePlan{User: user, Home: r.IntN(len(p.Nodes)), Sessions: sessions})
 		}
 	}
+}
+
+// drawRetention has half of the runs drop what every region has, and what some may not have yet.
+func (p *Plan) drawRetention(r *rand.Rand) {
+	if r.IntN(2) == 0 {
+		p.Retain = &machine.Retention{Ops: pick(r, []uint64{0, 1, 3, 10, 40}), Slack: pick(r, []uint64{0, 0, 2})}
+	}
+}
+
+// session names a session. Where states are transferred all are of one partition, so that there is more than one to each.
+func (p *Plan) session(user, n int) string {
+	name := fmt.Sprintf("u%d/s%d", user, n)
+	for more := 0; p.Retain != nil && crdt.PartitionOf(name) != 0; more++ {
+		name = fmt.Sprintf("u%d/s%d.%d", user, n, more)
+	}
+	return name
 }
 
 var allActs = []actKind{

@@ -29,7 +29,7 @@ type Result struct {
 
 // Counts say what a run had in it.
 type Counts struct {
-	Puts, Acks, Commits, Records, Answers, Moves, Faults, Links, Forgets, Trims int
+	Puts, Acks, Commits, Records, Answers, Moves, Faults, Links, Forgets, Trims, Transfers int
 }
 
 // world is one run.
@@ -80,7 +80,7 @@ func newWorld(p *Plan, tell func(time.Duration, string)) *world {
 var regionNames = []string{"beijing", "shanghai", "guangzhou", "chengdu", "harbin"}
 
 func (w *world) newGroup(i, nodes int) *group {
-	g := &group{w: w, name: regionNames[i], rng: dice(w.seed, "group "+regionNames[i]), oids: map[string]int{}}
+	g := &group{w: w, name: regionNames[i], rng: dice(w.seed, "group "+regionNames[i]), trims: dice(w.seed, "trims "+regionNames[i]), oids: map[string]int{}}
 	clocks := dice(w.seed, "clocks "+g.name)
 	for at := range nodes {
 		n := &node{g: g, w: w, name: fmt.Sprintf("n%d", at+1), at: at, clean: true}
@@ -228,4 +228,5 @@ func (c *Counts) Add(o Counts) {
 	c.Links += o.Links
 	c.Forgets += o.Forgets
 	c.Trims += o.Trims
+	c.Transfers += o.Transfers
 }

@@ -6,9 +6,11 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/wire"
+	"github.com/roamsync/roam/wire/peerpb"
 )
 
 // FeatureLevel is the newest format of a Raft entry that this version applies. What a region may propose is the level that it
@@ -32,6 +34,11 @@ type Command struct {
 	Peer     string       // peer
 	Keep     uint64       // trim: about how many entries of each session stay
 	Shape    Shape        // shape
+	Floors   []Floor      // floor
+	Part     *peerpb.Part // install
+	From     string       // install, merge: the region that the state is of
+	Into     uint8        // merge: the partition
+	Bytes    uint64       // merge: about how much
 }
 
 // Kind is what a command does.
@@ -47,6 +54,13 @@ const (
 	KindTrim                   // take the oldest entries out of sessions that are too long
 )
 
+// The kinds of commands that move a feed's floor.
+const (
+	KindFloor   Kind = iota + 7 // drop records that no other region needs
+	KindInstall                 // take in a part of a partition's state, as another region has it
+	KindMerge                   // merge some of a state that has come as a whole
+)
+
 // Size estimates what a command adds to an entry.
 func (c *Command) Size() (ops, bytes int) {
 	for _, op := range c.Ops {
@@ -55,7 +69,12 @@ func (c *Command) Size() (ops, bytes int) {
 	for _, b := range c.Records.Records {
 		bytes += len(b)
 	}
-	return len(c.Ops) + len(c.Records.Records), bytes
+	for _, ses := range c.Part.GetSessions() {
+		for i, k := range ses.Keys {
+			bytes += len(k) + len(ses.Values[i])
+		}
+	}
+	return len(c.Ops) + len(c.Records.Records) + len(c.Part.GetSessions()), bytes
 }
 
 // Stamp gives a command's ops their stamps, above all that came before in the log and all that the client has seen.
@@ -114,6 +133,17 @@ func (c *Command) Encode() []byte {
 		b = appendUint(b, 17, c.Keep)
 	case KindShape:
 		b = c.Shape.encode(b)
+	case KindFloor:
+		for _, f := range c.Floors {
+			b = appendBytes(b, 18, f.encode())
+		}
+	case KindInstall:
+		b = appendBytes(b, 19, encodeMessage(c.Part))
+		b = appendBytes(b, 20, []byte(c.From))
+	case KindMerge:
+		b = appendBytes(b, 20, []byte(c.From))
+		b = appendUint(b, 21, uint64(c.Into))
+		b = appendUint(b, 22, c.Bytes)
 	}
 	for _, op := range c.Ops {
 		b = appendBytes(b, 16, op.Encode())
@@ -171,6 +201,10 @@ func (c *Command) setUint(num protowire.Number, v uint64) error {
 		c.Keep = v
 	case 32, 33, 35:
 		c.Shape.setUint(num, v)
+	case 21:
+		c.Into = uint8(v)
+	case 22:
+		c.Bytes = v
 	default:
 		return fmt.Errorf("%w: unknown field %d", errEntry, num)
 	}
@@ -205,6 +239,19 @@ func (c *Command) setBytes(num protowire.Number, v []byte) error {
 		c.Ops = append(c.Ops, op)
 	case 34:
 		c.Shape.Out = string(v)
+	case 18:
+		f, err := decodeFloor(v)
+		if err != nil {
+			return err
+		}
+		c.Floors = append(c.Floors, f)
+	case 19:
+		c.Part = &peerpb.Part{}
+		if err := proto.Unmarshal(v, c.Part); err != nil {
+			return fmt.Errorf("%w: %w", errEntry, err)
+		}
+	case 20:
+		c.From = string(v)
 	default:
 		return fmt.Errorf("%w: unknown field %d", errEntry, num)
 	}

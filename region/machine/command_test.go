@@ -9,6 +9,7 @@ import (
 
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/wire"
+	"github.com/roamsync/roam/wire/peerpb"
 )
 
 func TestEntriesOfALaterLevelStopTheNode(t *testing.T) {
@@ -61,6 +62,9 @@ var goldenCommands = []string{
 	"08034212612e30303030303030303030303030303031480350015a1001000000000000000000000000000000620f120d08011203612f621a016d520174",
 	"08046a12612e303030303030303030303030303030317212612e30303030303030303030303030303032",
 	"08057a0162",
+	"080792010d0300000009000000000000012c",
+	"08089a014708031203612f611a05070000000122280a12612e3030303030303030303030303030303110021a10000000000000000000000000000000002a0b0a03612f621201011a01023001a2010162",
+	"0809a2010162a80103b00163",
 }
 
 // FuzzDecodeCommand: what decodes encodes to what decodes to the same.
@@ -91,5 +95,12 @@ func commands() []*Command {
 		}},
 		{Kind: KindRenew, Lost: crdt.NewOrigin("a", 1), Next: crdt.NewOrigin("a", 2)},
 		{Kind: KindPeer, Peer: "b"},
+		{Kind: KindFloor, Floors: []Floor{{Partition: 3, ID: 9, F: 300}}},
+		{Kind: KindInstall, From: "b", Part: &peerpb.Part{
+			Partition: 3, After: "a/a", Since: crdt.EncodeVector(crdt.Vector{7: 1}), Last: true,
+			Vector:   []*peerpb.Mark{{Origin: string(crdt.NewOrigin("a", 1)), F: 2, Hash: make([]byte, 16)}},
+			Sessions: []*peerpb.Session{{Name: "a/b", Keys: [][]byte{{1}}, Values: [][]byte{{2}}}},
+		}},
+		{Kind: KindMerge, From: "b", Into: 3, Bytes: 99},
 	}
 }

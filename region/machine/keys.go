@@ -14,8 +14,12 @@ const (
 	spaceFeed    = 0x20 // partition, origin id, f -> running hash, record
 	spaceCursor  = 0x30 // partition, origin id -> f, hash
 	spaceDeps    = 0x31 // partition -> what the own feed's last record depended on
+	spaceFloor   = 0x32 // partition, origin id -> f, hash: records up to there are not held
+	spaceBeyond  = 0x33 // partition -> what sessions may hold that the cursors do not cover, while a state is being merged
 	spaceOpen    = 0x40 // partition, session, 0, run: answers that are not closed
 	spaceDigest  = 0x50 // partition -> sum of element hashes
+	spaceInstall = 0x60 // partition, region -> how far the transfer of its state has come
+	spaceStage   = 0x61 // partition, region, 0, epoch, session -> its elements, on their way in
 	spaceEnd     = 0xff
 )
 
@@ -44,6 +48,17 @@ func feedKey(p uint8, id crdt.OriginID, f uint64) []byte {
 
 func cursorKey(p uint8, id crdt.OriginID) []byte {
 	return binary.BigEndian.AppendUint32([]byte{spaceCursor, p}, uint32(id))
+}
+
+func floorKey(p uint8, id crdt.OriginID) []byte {
+	return binary.BigEndian.AppendUint32([]byte{spaceFloor, p}, uint32(id))
+}
+
+func installKey(p uint8, region string) []byte { return append([]byte{spaceInstall, p}, region...) }
+
+func stageKey(p uint8, region string, epoch uint64, session string) []byte {
+	k := append(append([]byte{spaceStage, p}, region...), 0)
+	return append(binary.BigEndian.AppendUint64(k, epoch), session...)
 }
 
 func partitionKey(space, p uint8) []byte { return []byte{space, p} }

@@ -128,7 +128,7 @@ func (m *Machine) Apply(index uint64, entry []byte, replayed bool) ([]Result, er
 		return nil, fmt.Errorf("apply entry %d: %w", index, err)
 	}
 	s := &step{
-		m: m, own: newLayer(m.cfg.Store, m.positions), stores: map[string]*sessionStore{}, self: m.Self(), stamp: m.Stamp(), replayed: replayed,
+		m: m, own: newLayer(m.cfg.Store, m.positions), stores: map[string]*sessionStore{}, self: m.Self(), stamp: m.Stamp(), replayed: replayed, index: index,
 		cursors: map[uint8]crdt.Vector{}, heads: map[feed]*head{}, deps: map[uint8]crdt.Vector{}, digests: map[uint8]*uint64{},
 	}
 	s.results, s.events = make([]Result, 0, len(cmds)), make([]wire.Event, 0, len(cmds))
@@ -188,6 +188,11 @@ func (m *Machine) write(s *step) error {
 	b := m.cfg.Store.Batch()
 	for _, l := range append(s.layers, s.own) {
 		if err := l.write(b); err != nil {
+			return errors.Join(err, b.Close())
+		}
+	}
+	for _, r := range s.dropped { // last: none of what is set above them is below a floor
+		if err := b.DeleteRange(r[0], r[1]); err != nil {
 			return errors.Join(err, b.Close())
 		}
 	}

@@ -70,6 +70,18 @@ func (b memBatch) Delete(k []byte) error {
 	return nil
 }
 
+func (b memBatch) DeleteRange(lo, hi []byte) error {
+	var gone []pair
+	b.tree.AscendRange(pair{k: lo}, pair{k: hi}, func(p pair) bool {
+		gone = append(gone, p)
+		return true
+	})
+	for _, p := range gone {
+		b.tree.Delete(p)
+	}
+	return nil
+}
+
 func (b memBatch) Commit() error {
 	b.of.tree = b.tree
 	return nil

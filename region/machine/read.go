@@ -21,14 +21,18 @@ func (m *Machine) View(session string, read func(crdt.Store)) error {
 	return nil
 }
 
-// Feed returns records of a feed from one position on: at least one if there is one, up to maxBytes.
+// Feed returns records of a feed from one position on: at least one if there is one, up to maxBytes. Those below the
+// feed's floor are not held: wire.ErrFloor.
 func (m *Machine) Feed(origin crdt.Origin, partition uint8, from uint64, maxBytes int) (wire.Records, error) {
 	rs, id, size := wire.Records{Origin: origin, Partition: partition, From: from}, origin.ID(), 0
 	head := m.Cursors(partition)[id]
 	if from > head {
 		return rs, nil
 	}
-	err := m.cfg.Store.Scan(feedKey(partition, id, from), feedKey(partition, id, head+1), false, func(_, v []byte) bool {
+	err := m.cfg.Store.Scan(feedKey(partition, id, from), feedKey(partition, id, head+1), false, func(k, v []byte) bool {
+		if len(rs.Records) == 0 && !bytes.Equal(k, feedKey(partition, id, from)) {
+			return false // those before are gone
+		}
 		if size += len(v); size > maxBytes && len(rs.Records) > 0 {
 			return false
 		}
@@ -39,17 +43,21 @@ func (m *Machine) Feed(origin crdt.Origin, partition uint8, from uint64, maxByte
 	if err != nil {
 		return rs, fmt.Errorf("read feed: %w", err)
 	}
+	if len(rs.Records) == 0 {
+		return rs, fmt.Errorf("%s partition %d from %d: %w", origin, partition, from, wire.ErrFloor)
+	}
 	return rs, nil
 }
 
-// Position returns the running hash of a feed at f, if that is held here.
+// Position returns the running hash of a feed at f, if that is held here, as it is from the floor on.
 func (m *Machine) Position(origin crdt.Origin, partition uint8, f uint64) (wire.Position, bool) {
 	if f == 0 {
 		return wire.Position{Hash: wire.FeedStart(origin, partition)}, true
 	}
 	v, err := m.cfg.Store.Get(feedKey(partition, origin.ID(), f))
 	if err != nil || len(v) < len(wire.Hash{}) {
-		return wire.Position{}, false
+		floor := m.Floor(origin, partition)
+		return floor, err == nil && f == floor.F
 	}
 	return wire.Position{F: f, Hash: wire.Hash(v[:len(wire.Hash{})])}, true
 }

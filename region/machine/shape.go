@@ -36,8 +36,11 @@ const (
 // Level is from which committed level on the command may be proposed. The command that raises the level is of the level that it
 // raises to: who cannot apply that stops there.
 func (c *Command) Level() uint32 {
-	if c.Kind == KindShape {
+	switch c.Kind {
+	case KindShape:
 		return max(shapeLevel, c.Shape.Level)
+	case KindFloor, KindInstall, KindMerge:
+		return FloorLevel
 	}
 	return firstLevel
 }

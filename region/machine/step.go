@@ -24,7 +24,10 @@ type step struct {
 	self    crdt.Origin
 	events  []wire.Event
 	results []Result
-	spans   spans // of what is applied
+	dropped [][2][]byte // ranges of keys that go, of which the entry sets none
+	index   uint64      // of the entry
+	at      uint64      // of the command in it
+	spans   spans       // of what is applied
 	// replayed: this node has applied the entry before, in an earlier life.
 	replayed bool
 	shaped   Shape // what became of size and level; 0: nothing
@@ -153,7 +156,7 @@ func (s *step) newDeps(p uint8, self crdt.OriginID) crdt.Vector {
 		s.deps[p] = last
 	}
 	var grown crdt.Vector
-	for id, f := range s.vector(p) {
+	for id, f := range s.depends(p) {
 		if id != self && f > last[id] {
 			if grown == nil {
 				grown = crdt.Vector{}
@@ -202,6 +205,7 @@ func (s *step) dropOpen(p uint8, session string, runs []string) {
 // run applies one command.
 func (s *step) run(c *Command) {
 	var r Result
+	s.at++
 	switch c.Kind {
 	case KindPut:
 		s.put(c)
@@ -217,6 +221,12 @@ func (s *step) run(c *Command) {
 		s.trim(c)
 	case KindShape:
 		s.shape(&c.Shape)
+	case KindFloor:
+		s.lift(c.Floors)
+	case KindInstall:
+		r.Err = s.install(c.Part, c.From)
+	case KindMerge:
+		r.Err = s.mergeSome(c.Into, c.From, c.Bytes)
 	default:
 		s.fail(fmt.Errorf("%w: command %d", errEntry, c.Kind))
 	}
@@ -320,7 +330,8 @@ func (s *step) ingest(rs *wire.Records) (uint64, error) {
 // verify checks a run of records against what is held and against its own hash, and decodes those that are new.
 func (s *step) verify(rs *wire.Records, f feed, pos wire.Position) ([]wire.Record, []*crdt.Op, error) {
 	known := min(uint64(len(rs.Records)), pos.F+1-rs.From)
-	for i := range known {
+	held := s.floor(f).F + 1 // what is below can only be believed
+	for i := min(known, max(held, rs.From)-rs.From); i < known; i++ {
 		v := s.get(feedKey(f.p, f.id, rs.From+i))
 		if len(v) < len(wire.Hash{}) || !bytes.Equal(v[len(wire.Hash{}):], rs.Records[i]) {
 			return nil, nil, fmt.Errorf("%s partition %d at %d: %w", rs.Origin, rs.Partition, rs.From+i, wire.ErrFork)

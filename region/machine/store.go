@@ -36,6 +36,8 @@ type Snapshot interface {
 type Batch interface {
 	Set(k, v []byte) error
 	Delete(k []byte) error
+	// DeleteRange deletes the keys from lo to before hi, those that the batch has set too.
+	DeleteRange(lo, hi []byte) error
 	Commit() error
 	Close() error
 }

@@ -25,16 +25,28 @@ type Local interface {
 	Cursors(partition uint8) crdt.Vector
 	// Position returns the running hash of a feed at f, if that is held.
 	Position(origin crdt.Origin, partition uint8, f uint64) (wire.Position, bool)
-	// Feed returns records from one position on: at least one if there is one, up to maxBytes.
+	// Feed returns records from one position on: at least one if there is one, up to maxBytes. wire.ErrFloor: they are not
+	// kept any more.
 	Feed(origin crdt.Origin, partition uint8, from uint64, maxBytes int) (wire.Records, error)
+	States
+}
+
+// States is the region's own copy, as far as whole partitions are taken from it or into it.
+type States interface {
+	// Part returns some of the sessions of a partition that are asked for, about maxBytes. wire.ErrUnavailable: not now.
+	Part(w *peerpb.Pull, maxBytes int) (*peerpb.Part, error)
+	// Pull is what to ask a region for next, to take a partition's state, and whether that was begun before; nil: all has come, and
+	// is being merged.
+	Pull(partition uint8, from string) (w *peerpb.Pull, resumed bool, err error)
 }
 
 // Action is something for the owner to do. One field is set.
 type Action struct {
-	Send   *peerpb.Want // to the region that is followed
-	Commit *Batch       // to the own region's log; Done takes what came of it
-	Renew  *Renew       // go on under a new incarnation
-	Event  *Event       // to be counted, and logged
+	Send    *peerpb.Want // to the region that is followed
+	Commit  *Batch       // to the own region's log; Done takes what came of it
+	Install *Install     // likewise; Installed takes what came of it
+	Renew   *Renew       // go on under a new incarnation
+	Event   *Event       // to be counted, and logged
 }
 
 // Batch is some records that have arrived in order.

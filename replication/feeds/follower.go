@@ -34,6 +34,8 @@ type Follower struct {
 	active  map[Feed]*inflow     // of feeds, those that something is under way in
 	origins map[crdt.Origin]bool // that are followed
 	stuck   map[Feed]int         // how often they were started again in vain
+	pulls   map[uint8]*pull      // of partitions' states
+	lacking uint64               // partitions whose states are to be pulled, a bit each
 	out     []Action
 }
 
@@ -54,7 +56,7 @@ type inflow struct {
 func NewFollower(region string, local Local, forks Forks, partitions uint64) *Follower {
 	return &Follower{
 		region: region, local: local, parts: partitions, forks: forks, feeds: map[Feed]*inflow{}, active: map[Feed]*inflow{},
-		origins: map[crdt.Origin]bool{}, stuck: map[Feed]int{},
+		origins: map[crdt.Origin]bool{}, stuck: map[Feed]int{}, pulls: map[uint8]*pull{},
 	}
 }
 
@@ -288,7 +290,11 @@ func (f *Follower) forked(feed Feed, why error, now time.Time) {
 // Refused takes it that the other side does not send a feed.
 func (f *Follower) Refused(r *peerpb.Refused, now time.Time) error {
 	feed, err := feedOf(r.Origin, r.Partition)
-	if err == nil {
+	switch {
+	case err != nil:
+	case r.Floor:
+		f.below(feed, now)
+	default:
 		f.forked(feed, errors.New(r.Why), now)
 	}
 	return err
@@ -309,6 +315,7 @@ func (f *Follower) Applied(partitions uint64) {
 
 // Tick does what is due.
 func (f *Follower) Tick(now time.Time) {
+	f.late(now)
 	for _, feed := range f.sorted() {
 		in := f.feeds[feed]
 		switch {
@@ -327,6 +334,7 @@ func (f *Follower) Tick(now time.Time) {
 
 // Due is when Tick has something to do; zero: nothing is planned.
 func (f *Follower) Due() (due time.Time) {
+	due = f.duePull()
 	for _, in := range f.active {
 		for _, at := range []time.Time{in.restart, in.retry} {
 			if !at.IsZero() && (due.IsZero() || at.Before(due)) {

@@ -64,6 +64,20 @@ func (m *Matrix) Holders(dot crdt.Dot, self string) int {
 	return n
 }
 
+// Acked is up to where all of some regions have an origin's feed; of no regions, nothing is.
+func (m *Matrix) Acked(regions []string, id crdt.OriginID, p uint8) (f uint64) {
+	for i, region := range regions {
+		have := uint64(0)
+		if r := m.rows[region][id]; r != nil {
+			have = r[p]
+		}
+		if i == 0 || have < f {
+			f = have
+		}
+	}
+	return f
+}
+
 // Rows visits everything that is known, in no order.
 func (m *Matrix) Rows(visit func(region string, id crdt.OriginID, r Row)) {
 	for region, origins := range m.rows {

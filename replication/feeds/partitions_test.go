@@ -18,6 +18,8 @@ func (empty) Position(o crdt.Origin, p uint8, f uint64) (wire.Position, bool) {
 	return wire.Position{Hash: wire.FeedStart(o, p)}, f == 0
 }
 func (empty) Feed(crdt.Origin, uint8, uint64, int) (wire.Records, error) { return wire.Records{}, nil }
+func (empty) Part(*peerpb.Pull, int) (*peerpb.Part, error)               { return nil, wire.ErrUnavailable }
+func (empty) Pull(uint8, string) (*peerpb.Pull, bool, error)             { return nil, false, nil }
 
 // TestOnlyThePartitionsThatAreAsked: a follower asks for no others, a sender serves no others, heads show no others.
 func TestOnlyThePartitionsThatAreAsked(t *testing.T) {

@@ -1,6 +1,7 @@
 package feeds
 
 import (
+	"errors"
 	"fmt"
 	"math/bits"
 	"slices"
@@ -28,6 +29,7 @@ type Sender struct {
 	round    []*subscription
 	inFlight int
 	refused  []*peerpb.Refused
+	pulls    []*peerpb.Pull // parts of states that are asked for, one a partition at most
 	out      []Action
 }
 
@@ -69,6 +71,9 @@ func (s *Sender) Want(w *peerpb.Want, ack func(Feed, uint64)) {
 			continue
 		}
 		s.subscribe(f, sub)
+	}
+	for _, k := range w.Pull {
+		s.pull(k)
 	}
 	for _, a := range w.Ack {
 		f, err := feedOf(a.Origin, a.Partition)
@@ -162,6 +167,9 @@ func (s *Sender) Next() (*peerpb.Have, error) {
 		s.refused = s.refused[1:]
 		return &peerpb.Have{Refused: r}, nil
 	}
+	if part, err := s.nextPart(); part != nil || err != nil {
+		return part, err
+	}
 	for s.turn() {
 		sub := s.round[0]
 		s.round, sub.queued = s.round[1:], false
@@ -169,6 +177,9 @@ func (s *Sender) Next() (*peerpb.Have, error) {
 			continue
 		}
 		rs, err := s.batch(sub)
+		if errors.Is(err, wire.ErrFloor) {
+			return s.below(sub, err), nil
+		}
 		if err != nil {
 			return nil, err
 		}

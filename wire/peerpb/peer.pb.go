@@ -227,6 +227,7 @@ type Want struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Subscribe     []*Subscribe           `protobuf:"bytes,1,rep,name=subscribe,proto3" json:"subscribe,omitempty"`
 	Ack           []*Ack                 `protobuf:"bytes,2,rep,name=ack,proto3" json:"ack,omitempty"`
+	Pull          []*Pull                `protobuf:"bytes,3,rep,name=pull,proto3" json:"pull,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -275,6 +276,74 @@ func (x *Want) GetAck() []*Ack {
 	return nil
 }
 
+func (x *Want) GetPull() []*Pull {
+	if x != nil {
+		return x.Pull
+	}
+	return nil
+}
+
+// Pull asks for the state of a partition, a part at a time: for the sessions after one.
+type Pull struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Partition     uint32                 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	After         string                 `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"` // the last session that came; "" begins
+	Since         []byte                 `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"` // encoded vector: sessions that have nothing beyond it are left out
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pull) Reset() {
+	*x = Pull{}
+	mi := &file_peer_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pull) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pull) ProtoMessage() {}
+
+func (x *Pull) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pull.ProtoReflect.Descriptor instead.
+func (*Pull) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Pull) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *Pull) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *Pull) GetSince() []byte {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
 // Subscribe asks for a feed's records after f. It replaces an earlier subscription of the feed.
 type Subscribe struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -289,7 +358,7 @@ type Subscribe struct {
 
 func (x *Subscribe) Reset() {
 	*x = Subscribe{}
-	mi := &file_peer_proto_msgTypes[4]
+	mi := &file_peer_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -301,7 +370,7 @@ func (x *Subscribe) String() string {
 func (*Subscribe) ProtoMessage() {}
 
 func (x *Subscribe) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[4]
+	mi := &file_peer_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -314,7 +383,7 @@ func (x *Subscribe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscribe.ProtoReflect.Descriptor instead.
 func (*Subscribe) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{4}
+	return file_peer_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Subscribe) GetOrigin() string {
@@ -364,7 +433,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_peer_proto_msgTypes[5]
+	mi := &file_peer_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -376,7 +445,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[5]
+	mi := &file_peer_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -389,7 +458,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{5}
+	return file_peer_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Ack) GetOrigin() string {
@@ -418,13 +487,14 @@ type Have struct {
 	Records       *Records               `protobuf:"bytes,1,opt,name=records,proto3" json:"records,omitempty"`
 	Heads         *Heads                 `protobuf:"bytes,2,opt,name=heads,proto3" json:"heads,omitempty"`
 	Refused       *Refused               `protobuf:"bytes,3,opt,name=refused,proto3" json:"refused,omitempty"`
+	Part          *Part                  `protobuf:"bytes,4,opt,name=part,proto3" json:"part,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Have) Reset() {
 	*x = Have{}
-	mi := &file_peer_proto_msgTypes[6]
+	mi := &file_peer_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -436,7 +506,7 @@ func (x *Have) String() string {
 func (*Have) ProtoMessage() {}
 
 func (x *Have) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[6]
+	mi := &file_peer_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -449,7 +519,7 @@ func (x *Have) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Have.ProtoReflect.Descriptor instead.
 func (*Have) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{6}
+	return file_peer_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Have) GetRecords() *Records {
@@ -473,6 +543,220 @@ func (x *Have) GetRefused() *Refused {
 	return nil
 }
 
+func (x *Have) GetPart() *Part {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+// Part is some whole sessions of a partition, in order, as they are at one moment.
+type Part struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Partition     uint32                 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	After         string                 `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"` // as it was asked for, like since
+	Since         []byte                 `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	Vector        []*Mark                `protobuf:"bytes,4,rep,name=vector,proto3" json:"vector,omitempty"` // how far the sender has applied each origin's feed of the partition
+	Sessions      []*Session             `protobuf:"bytes,5,rep,name=sessions,proto3" json:"sessions,omitempty"`
+	Last          bool                   `protobuf:"varint,6,opt,name=last,proto3" json:"last,omitempty"` // no session follows
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Part) Reset() {
+	*x = Part{}
+	mi := &file_peer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Part) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Part) ProtoMessage() {}
+
+func (x *Part) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Part.ProtoReflect.Descriptor instead.
+func (*Part) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Part) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *Part) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *Part) GetSince() []byte {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Part) GetVector() []*Mark {
+	if x != nil {
+		return x.Vector
+	}
+	return nil
+}
+
+func (x *Part) GetSessions() []*Session {
+	if x != nil {
+		return x.Sessions
+	}
+	return nil
+}
+
+func (x *Part) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
+}
+
+// Mark is a position in an origin's feed.
+type Mark struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Origin        string                 `protobuf:"bytes,1,opt,name=origin,proto3" json:"origin,omitempty"`
+	F             uint64                 `protobuf:"varint,2,opt,name=f,proto3" json:"f,omitempty"`
+	Hash          []byte                 `protobuf:"bytes,3,opt,name=hash,proto3" json:"hash,omitempty"` // running hash at f
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mark) Reset() {
+	*x = Mark{}
+	mi := &file_peer_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mark) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mark) ProtoMessage() {}
+
+func (x *Mark) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mark.ProtoReflect.Descriptor instead.
+func (*Mark) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Mark) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *Mark) GetF() uint64 {
+	if x != nil {
+		return x.F
+	}
+	return 0
+}
+
+func (x *Mark) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+// Session is all elements of a session.
+type Session struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Keys          [][]byte               `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`
+	Values        [][]byte               `protobuf:"bytes,3,rep,name=values,proto3" json:"values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Session) Reset() {
+	*x = Session{}
+	mi := &file_peer_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Session) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Session) ProtoMessage() {}
+
+func (x *Session) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Session.ProtoReflect.Descriptor instead.
+func (*Session) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Session) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Session) GetKeys() [][]byte {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *Session) GetValues() [][]byte {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
 type Records struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Origin        string                 `protobuf:"bytes,1,opt,name=origin,proto3" json:"origin,omitempty"`
@@ -486,7 +770,7 @@ type Records struct {
 
 func (x *Records) Reset() {
 	*x = Records{}
-	mi := &file_peer_proto_msgTypes[7]
+	mi := &file_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -498,7 +782,7 @@ func (x *Records) String() string {
 func (*Records) ProtoMessage() {}
 
 func (x *Records) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[7]
+	mi := &file_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -511,7 +795,7 @@ func (x *Records) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Records.ProtoReflect.Descriptor instead.
 func (*Records) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{7}
+	return file_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Records) GetOrigin() string {
@@ -559,7 +843,7 @@ type Heads struct {
 
 func (x *Heads) Reset() {
 	*x = Heads{}
-	mi := &file_peer_proto_msgTypes[8]
+	mi := &file_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -571,7 +855,7 @@ func (x *Heads) String() string {
 func (*Heads) ProtoMessage() {}
 
 func (x *Heads) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[8]
+	mi := &file_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -584,7 +868,7 @@ func (x *Heads) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heads.ProtoReflect.Descriptor instead.
 func (*Heads) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{8}
+	return file_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Heads) GetHeads() []*Head {
@@ -604,7 +888,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_peer_proto_msgTypes[9]
+	mi := &file_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -616,7 +900,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[9]
+	mi := &file_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -629,7 +913,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{9}
+	return file_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Head) GetOrigin() string {
@@ -653,13 +937,14 @@ type Refused struct {
 	Partition     uint32                 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
 	Fork          bool                   `protobuf:"varint,3,opt,name=fork,proto3" json:"fork,omitempty"` // the running hash differs from the one held at f
 	Why           string                 `protobuf:"bytes,4,opt,name=why,proto3" json:"why,omitempty"`
+	Floor         bool                   `protobuf:"varint,5,opt,name=floor,proto3" json:"floor,omitempty"` // the records after f are not kept any more: pull the partition's state instead
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_peer_proto_msgTypes[10]
+	mi := &file_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -671,7 +956,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[10]
+	mi := &file_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -684,7 +969,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{10}
+	return file_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Refused) GetOrigin() string {
@@ -715,6 +1000,130 @@ func (x *Refused) GetWhy() string {
 	return ""
 }
 
+func (x *Refused) GetFloor() bool {
+	if x != nil {
+		return x.Floor
+	}
+	return false
+}
+
+// Transfer is how far a region has come with taking a partition's state from another. It keeps that in its own state.
+type Transfer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`       // drawn when it begins
+	Passes        uint64                 `protobuf:"varint,2,opt,name=passes,proto3" json:"passes,omitempty"`     // that have ended
+	Since         []byte                 `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`        // encoded vector: what this pass leaves out
+	After         string                 `protobuf:"bytes,4,opt,name=after,proto3" json:"after,omitempty"`        // the last session that came in this pass
+	Least         []*Mark                `protobuf:"bytes,5,rep,name=least,proto3" json:"least,omitempty"`        // of the vectors of this pass's parts
+	Vector        []*Mark                `protobuf:"bytes,6,rep,name=vector,proto3" json:"vector,omitempty"`      // of the last part
+	Complete      bool                   `protobuf:"varint,7,opt,name=complete,proto3" json:"complete,omitempty"` // vector is of all that came: it is being merged
+	Sessions      uint64                 `protobuf:"varint,8,opt,name=sessions,proto3" json:"sessions,omitempty"` // that have come
+	Bytes         uint64                 `protobuf:"varint,9,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Merged        uint64                 `protobuf:"varint,10,opt,name=merged,proto3" json:"merged,omitempty"` // sessions
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Transfer) Reset() {
+	*x = Transfer{}
+	mi := &file_peer_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Transfer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Transfer) ProtoMessage() {}
+
+func (x *Transfer) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Transfer.ProtoReflect.Descriptor instead.
+func (*Transfer) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Transfer) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Transfer) GetPasses() uint64 {
+	if x != nil {
+		return x.Passes
+	}
+	return 0
+}
+
+func (x *Transfer) GetSince() []byte {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Transfer) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *Transfer) GetLeast() []*Mark {
+	if x != nil {
+		return x.Least
+	}
+	return nil
+}
+
+func (x *Transfer) GetVector() []*Mark {
+	if x != nil {
+		return x.Vector
+	}
+	return nil
+}
+
+func (x *Transfer) GetComplete() bool {
+	if x != nil {
+		return x.Complete
+	}
+	return false
+}
+
+func (x *Transfer) GetSessions() uint64 {
+	if x != nil {
+		return x.Sessions
+	}
+	return 0
+}
+
+func (x *Transfer) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Transfer) GetMerged() uint64 {
+	if x != nil {
+		return x.Merged
+	}
+	return 0
+}
+
 type IdentifyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -723,7 +1132,7 @@ type IdentifyRequest struct {
 
 func (x *IdentifyRequest) Reset() {
 	*x = IdentifyRequest{}
-	mi := &file_peer_proto_msgTypes[11]
+	mi := &file_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -735,7 +1144,7 @@ func (x *IdentifyRequest) String() string {
 func (*IdentifyRequest) ProtoMessage() {}
 
 func (x *IdentifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[11]
+	mi := &file_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -748,7 +1157,7 @@ func (x *IdentifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentifyRequest.ProtoReflect.Descriptor instead.
 func (*IdentifyRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{11}
+	return file_peer_proto_rawDescGZIP(), []int{16}
 }
 
 type IdentifyReply struct {
@@ -762,7 +1171,7 @@ type IdentifyReply struct {
 
 func (x *IdentifyReply) Reset() {
 	*x = IdentifyReply{}
-	mi := &file_peer_proto_msgTypes[12]
+	mi := &file_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -774,7 +1183,7 @@ func (x *IdentifyReply) String() string {
 func (*IdentifyReply) ProtoMessage() {}
 
 func (x *IdentifyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[12]
+	mi := &file_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -787,7 +1196,7 @@ func (x *IdentifyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentifyReply.ProtoReflect.Descriptor instead.
 func (*IdentifyReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{12}
+	return file_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *IdentifyReply) GetRegion() string {
@@ -819,7 +1228,7 @@ type ReachRequest struct {
 
 func (x *ReachRequest) Reset() {
 	*x = ReachRequest{}
-	mi := &file_peer_proto_msgTypes[13]
+	mi := &file_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -831,7 +1240,7 @@ func (x *ReachRequest) String() string {
 func (*ReachRequest) ProtoMessage() {}
 
 func (x *ReachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[13]
+	mi := &file_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -844,7 +1253,7 @@ func (x *ReachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReachRequest.ProtoReflect.Descriptor instead.
 func (*ReachRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{13}
+	return file_peer_proto_rawDescGZIP(), []int{18}
 }
 
 // Rows is how far other regions have applied feeds.
@@ -857,7 +1266,7 @@ type Rows struct {
 
 func (x *Rows) Reset() {
 	*x = Rows{}
-	mi := &file_peer_proto_msgTypes[14]
+	mi := &file_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -869,7 +1278,7 @@ func (x *Rows) String() string {
 func (*Rows) ProtoMessage() {}
 
 func (x *Rows) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[14]
+	mi := &file_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -882,7 +1291,7 @@ func (x *Rows) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rows.ProtoReflect.Descriptor instead.
 func (*Rows) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{14}
+	return file_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Rows) GetRows() []*Row {
@@ -903,7 +1312,7 @@ type Row struct {
 
 func (x *Row) Reset() {
 	*x = Row{}
-	mi := &file_peer_proto_msgTypes[15]
+	mi := &file_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -915,7 +1324,7 @@ func (x *Row) String() string {
 func (*Row) ProtoMessage() {}
 
 func (x *Row) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[15]
+	mi := &file_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -928,7 +1337,7 @@ func (x *Row) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Row.ProtoReflect.Descriptor instead.
 func (*Row) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{15}
+	return file_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Row) GetRegion() string {
@@ -962,7 +1371,7 @@ type HelloRequest struct {
 
 func (x *HelloRequest) Reset() {
 	*x = HelloRequest{}
-	mi := &file_peer_proto_msgTypes[16]
+	mi := &file_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -974,7 +1383,7 @@ func (x *HelloRequest) String() string {
 func (*HelloRequest) ProtoMessage() {}
 
 func (x *HelloRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[16]
+	mi := &file_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -987,7 +1396,7 @@ func (x *HelloRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloRequest.ProtoReflect.Descriptor instead.
 func (*HelloRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{16}
+	return file_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *HelloRequest) GetRegion() string {
@@ -1025,7 +1434,7 @@ type HelloReply struct {
 
 func (x *HelloReply) Reset() {
 	*x = HelloReply{}
-	mi := &file_peer_proto_msgTypes[17]
+	mi := &file_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1037,7 +1446,7 @@ func (x *HelloReply) String() string {
 func (*HelloReply) ProtoMessage() {}
 
 func (x *HelloReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[17]
+	mi := &file_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1050,7 +1459,7 @@ func (x *HelloReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloReply.ProtoReflect.Descriptor instead.
 func (*HelloReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{17}
+	return file_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *HelloReply) GetId() string {
@@ -1157,7 +1566,7 @@ type GroupState struct {
 
 func (x *GroupState) Reset() {
 	*x = GroupState{}
-	mi := &file_peer_proto_msgTypes[18]
+	mi := &file_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1578,7 @@ func (x *GroupState) String() string {
 func (*GroupState) ProtoMessage() {}
 
 func (x *GroupState) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[18]
+	mi := &file_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1591,7 @@ func (x *GroupState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupState.ProtoReflect.Descriptor instead.
 func (*GroupState) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{18}
+	return file_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GroupState) GetFounded() bool {
@@ -1226,7 +1635,7 @@ type ReshapeRequest struct {
 
 func (x *ReshapeRequest) Reset() {
 	*x = ReshapeRequest{}
-	mi := &file_peer_proto_msgTypes[19]
+	mi := &file_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1238,7 +1647,7 @@ func (x *ReshapeRequest) String() string {
 func (*ReshapeRequest) ProtoMessage() {}
 
 func (x *ReshapeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[19]
+	mi := &file_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1251,7 +1660,7 @@ func (x *ReshapeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReshapeRequest.ProtoReflect.Descriptor instead.
 func (*ReshapeRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{19}
+	return file_peer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ReshapeRequest) GetTo() string {
@@ -1291,7 +1700,7 @@ type ReshapeReply struct {
 
 func (x *ReshapeReply) Reset() {
 	*x = ReshapeReply{}
-	mi := &file_peer_proto_msgTypes[20]
+	mi := &file_peer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1303,7 +1712,7 @@ func (x *ReshapeReply) String() string {
 func (*ReshapeReply) ProtoMessage() {}
 
 func (x *ReshapeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[20]
+	mi := &file_peer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1316,7 +1725,7 @@ func (x *ReshapeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReshapeReply.ProtoReflect.Descriptor instead.
 func (*ReshapeReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{20}
+	return file_peer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ReshapeReply) GetTold() string {
@@ -1337,7 +1746,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_peer_proto_msgTypes[21]
+	mi := &file_peer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1349,7 +1758,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[21]
+	mi := &file_peer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1362,7 +1771,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{21}
+	return file_peer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ProposeRequest) GetTo() string {
@@ -1394,7 +1803,7 @@ type ProposeReply struct {
 
 func (x *ProposeReply) Reset() {
 	*x = ProposeReply{}
-	mi := &file_peer_proto_msgTypes[22]
+	mi := &file_peer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1406,7 +1815,7 @@ func (x *ProposeReply) String() string {
 func (*ProposeReply) ProtoMessage() {}
 
 func (x *ProposeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[22]
+	mi := &file_peer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1419,7 +1828,7 @@ func (x *ProposeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeReply.ProtoReflect.Descriptor instead.
 func (*ProposeReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{22}
+	return file_peer_proto_rawDescGZIP(), []int{27}
 }
 
 type FrontierRequest struct {
@@ -1432,7 +1841,7 @@ type FrontierRequest struct {
 
 func (x *FrontierRequest) Reset() {
 	*x = FrontierRequest{}
-	mi := &file_peer_proto_msgTypes[23]
+	mi := &file_peer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1444,7 +1853,7 @@ func (x *FrontierRequest) String() string {
 func (*FrontierRequest) ProtoMessage() {}
 
 func (x *FrontierRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[23]
+	mi := &file_peer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1457,7 +1866,7 @@ func (x *FrontierRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierRequest.ProtoReflect.Descriptor instead.
 func (*FrontierRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{23}
+	return file_peer_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *FrontierRequest) GetTo() string {
@@ -1483,7 +1892,7 @@ type FrontierReply struct {
 
 func (x *FrontierReply) Reset() {
 	*x = FrontierReply{}
-	mi := &file_peer_proto_msgTypes[24]
+	mi := &file_peer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1495,7 +1904,7 @@ func (x *FrontierReply) String() string {
 func (*FrontierReply) ProtoMessage() {}
 
 func (x *FrontierReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[24]
+	mi := &file_peer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1508,7 +1917,7 @@ func (x *FrontierReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierReply.ProtoReflect.Descriptor instead.
 func (*FrontierReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{24}
+	return file_peer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *FrontierReply) GetApplied() uint64 {
@@ -1529,7 +1938,7 @@ type StateRequest struct {
 
 func (x *StateRequest) Reset() {
 	*x = StateRequest{}
-	mi := &file_peer_proto_msgTypes[25]
+	mi := &file_peer_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +1950,7 @@ func (x *StateRequest) String() string {
 func (*StateRequest) ProtoMessage() {}
 
 func (x *StateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[25]
+	mi := &file_peer_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +1963,7 @@ func (x *StateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateRequest.ProtoReflect.Descriptor instead.
 func (*StateRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{25}
+	return file_peer_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *StateRequest) GetTo() string {
@@ -1593,7 +2002,7 @@ type StatePart struct {
 
 func (x *StatePart) Reset() {
 	*x = StatePart{}
-	mi := &file_peer_proto_msgTypes[26]
+	mi := &file_peer_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1605,7 +2014,7 @@ func (x *StatePart) String() string {
 func (*StatePart) ProtoMessage() {}
 
 func (x *StatePart) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[26]
+	mi := &file_peer_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1618,7 +2027,7 @@ func (x *StatePart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatePart.ProtoReflect.Descriptor instead.
 func (*StatePart) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{26}
+	return file_peer_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *StatePart) GetApplied() uint64 {
@@ -1683,10 +2092,15 @@ const file_peer_proto_rawDesc = "" +
 	"\x06Ending\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\rR\x06status\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12\x10\n" +
-	"\x03why\x18\x03 \x01(\tR\x03why\"b\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"\x8a\x01\n" +
 	"\x04Want\x125\n" +
 	"\tsubscribe\x18\x01 \x03(\v2\x17.roam.peer.v1.SubscribeR\tsubscribe\x12#\n" +
-	"\x03ack\x18\x02 \x03(\v2\x11.roam.peer.v1.AckR\x03ack\"w\n" +
+	"\x03ack\x18\x02 \x03(\v2\x11.roam.peer.v1.AckR\x03ack\x12&\n" +
+	"\x04pull\x18\x03 \x03(\v2\x12.roam.peer.v1.PullR\x04pull\"P\n" +
+	"\x04Pull\x12\x1c\n" +
+	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\tR\x05after\x12\x14\n" +
+	"\x05since\x18\x03 \x01(\fR\x05since\"w\n" +
 	"\tSubscribe\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\f\n" +
@@ -1696,11 +2110,27 @@ const file_peer_proto_rawDesc = "" +
 	"\x03Ack\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\f\n" +
-	"\x01f\x18\x03 \x01(\x04R\x01f\"\x93\x01\n" +
+	"\x01f\x18\x03 \x01(\x04R\x01f\"\xbb\x01\n" +
 	"\x04Have\x12/\n" +
 	"\arecords\x18\x01 \x01(\v2\x15.roam.peer.v1.RecordsR\arecords\x12)\n" +
 	"\x05heads\x18\x02 \x01(\v2\x13.roam.peer.v1.HeadsR\x05heads\x12/\n" +
-	"\arefused\x18\x03 \x01(\v2\x15.roam.peer.v1.RefusedR\arefused\"\x81\x01\n" +
+	"\arefused\x18\x03 \x01(\v2\x15.roam.peer.v1.RefusedR\arefused\x12&\n" +
+	"\x04part\x18\x04 \x01(\v2\x12.roam.peer.v1.PartR\x04part\"\xc3\x01\n" +
+	"\x04Part\x12\x1c\n" +
+	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\tR\x05after\x12\x14\n" +
+	"\x05since\x18\x03 \x01(\fR\x05since\x12*\n" +
+	"\x06vector\x18\x04 \x03(\v2\x12.roam.peer.v1.MarkR\x06vector\x121\n" +
+	"\bsessions\x18\x05 \x03(\v2\x15.roam.peer.v1.SessionR\bsessions\x12\x12\n" +
+	"\x04last\x18\x06 \x01(\bR\x04last\"@\n" +
+	"\x04Mark\x12\x16\n" +
+	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\f\n" +
+	"\x01f\x18\x02 \x01(\x04R\x01f\x12\x12\n" +
+	"\x04hash\x18\x03 \x01(\fR\x04hash\"I\n" +
+	"\aSession\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04keys\x18\x02 \x03(\fR\x04keys\x12\x16\n" +
+	"\x06values\x18\x03 \x03(\fR\x06values\"\x81\x01\n" +
 	"\aRecords\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x12\n" +
@@ -1711,12 +2141,25 @@ const file_peer_proto_rawDesc = "" +
 	"\x05heads\x18\x01 \x03(\v2\x12.roam.peer.v1.HeadR\x05heads\",\n" +
 	"\x04Head\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\f\n" +
-	"\x01f\x18\x02 \x03(\x04R\x01f\"e\n" +
+	"\x01f\x18\x02 \x03(\x04R\x01f\"{\n" +
 	"\aRefused\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x12\n" +
 	"\x04fork\x18\x03 \x01(\bR\x04fork\x12\x10\n" +
-	"\x03why\x18\x04 \x01(\tR\x03why\"\x11\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why\x12\x14\n" +
+	"\x05floor\x18\x05 \x01(\bR\x05floor\"\xa0\x02\n" +
+	"\bTransfer\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06passes\x18\x02 \x01(\x04R\x06passes\x12\x14\n" +
+	"\x05since\x18\x03 \x01(\fR\x05since\x12\x14\n" +
+	"\x05after\x18\x04 \x01(\tR\x05after\x12(\n" +
+	"\x05least\x18\x05 \x03(\v2\x12.roam.peer.v1.MarkR\x05least\x12*\n" +
+	"\x06vector\x18\x06 \x03(\v2\x12.roam.peer.v1.MarkR\x06vector\x12\x1a\n" +
+	"\bcomplete\x18\a \x01(\bR\bcomplete\x12\x1a\n" +
+	"\bsessions\x18\b \x01(\x04R\bsessions\x12\x14\n" +
+	"\x05bytes\x18\t \x01(\x04R\x05bytes\x12\x16\n" +
+	"\x06merged\x18\n" +
+	" \x01(\x04R\x06merged\"\x11\n" +
 	"\x0fIdentifyRequest\"W\n" +
 	"\rIdentifyReply\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x12\n" +
@@ -1807,70 +2250,81 @@ func file_peer_proto_rawDescGZIP() []byte {
 	return file_peer_proto_rawDescData
 }
 
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_peer_proto_goTypes = []any{
 	(*FromClient)(nil),      // 0: roam.peer.v1.FromClient
 	(*ToClient)(nil),        // 1: roam.peer.v1.ToClient
 	(*Ending)(nil),          // 2: roam.peer.v1.Ending
 	(*Want)(nil),            // 3: roam.peer.v1.Want
-	(*Subscribe)(nil),       // 4: roam.peer.v1.Subscribe
-	(*Ack)(nil),             // 5: roam.peer.v1.Ack
-	(*Have)(nil),            // 6: roam.peer.v1.Have
-	(*Records)(nil),         // 7: roam.peer.v1.Records
-	(*Heads)(nil),           // 8: roam.peer.v1.Heads
-	(*Head)(nil),            // 9: roam.peer.v1.Head
-	(*Refused)(nil),         // 10: roam.peer.v1.Refused
-	(*IdentifyRequest)(nil), // 11: roam.peer.v1.IdentifyRequest
-	(*IdentifyReply)(nil),   // 12: roam.peer.v1.IdentifyReply
-	(*ReachRequest)(nil),    // 13: roam.peer.v1.ReachRequest
-	(*Rows)(nil),            // 14: roam.peer.v1.Rows
-	(*Row)(nil),             // 15: roam.peer.v1.Row
-	(*HelloRequest)(nil),    // 16: roam.peer.v1.HelloRequest
-	(*HelloReply)(nil),      // 17: roam.peer.v1.HelloReply
-	(*GroupState)(nil),      // 18: roam.peer.v1.GroupState
-	(*ReshapeRequest)(nil),  // 19: roam.peer.v1.ReshapeRequest
-	(*ReshapeReply)(nil),    // 20: roam.peer.v1.ReshapeReply
-	(*ProposeRequest)(nil),  // 21: roam.peer.v1.ProposeRequest
-	(*ProposeReply)(nil),    // 22: roam.peer.v1.ProposeReply
-	(*FrontierRequest)(nil), // 23: roam.peer.v1.FrontierRequest
-	(*FrontierReply)(nil),   // 24: roam.peer.v1.FrontierReply
-	(*StateRequest)(nil),    // 25: roam.peer.v1.StateRequest
-	(*StatePart)(nil),       // 26: roam.peer.v1.StatePart
+	(*Pull)(nil),            // 4: roam.peer.v1.Pull
+	(*Subscribe)(nil),       // 5: roam.peer.v1.Subscribe
+	(*Ack)(nil),             // 6: roam.peer.v1.Ack
+	(*Have)(nil),            // 7: roam.peer.v1.Have
+	(*Part)(nil),            // 8: roam.peer.v1.Part
+	(*Mark)(nil),            // 9: roam.peer.v1.Mark
+	(*Session)(nil),         // 10: roam.peer.v1.Session
+	(*Records)(nil),         // 11: roam.peer.v1.Records
+	(*Heads)(nil),           // 12: roam.peer.v1.Heads
+	(*Head)(nil),            // 13: roam.peer.v1.Head
+	(*Refused)(nil),         // 14: roam.peer.v1.Refused
+	(*Transfer)(nil),        // 15: roam.peer.v1.Transfer
+	(*IdentifyRequest)(nil), // 16: roam.peer.v1.IdentifyRequest
+	(*IdentifyReply)(nil),   // 17: roam.peer.v1.IdentifyReply
+	(*ReachRequest)(nil),    // 18: roam.peer.v1.ReachRequest
+	(*Rows)(nil),            // 19: roam.peer.v1.Rows
+	(*Row)(nil),             // 20: roam.peer.v1.Row
+	(*HelloRequest)(nil),    // 21: roam.peer.v1.HelloRequest
+	(*HelloReply)(nil),      // 22: roam.peer.v1.HelloReply
+	(*GroupState)(nil),      // 23: roam.peer.v1.GroupState
+	(*ReshapeRequest)(nil),  // 24: roam.peer.v1.ReshapeRequest
+	(*ReshapeReply)(nil),    // 25: roam.peer.v1.ReshapeReply
+	(*ProposeRequest)(nil),  // 26: roam.peer.v1.ProposeRequest
+	(*ProposeReply)(nil),    // 27: roam.peer.v1.ProposeReply
+	(*FrontierRequest)(nil), // 28: roam.peer.v1.FrontierRequest
+	(*FrontierReply)(nil),   // 29: roam.peer.v1.FrontierReply
+	(*StateRequest)(nil),    // 30: roam.peer.v1.StateRequest
+	(*StatePart)(nil),       // 31: roam.peer.v1.StatePart
 }
 var file_peer_proto_depIdxs = []int32{
 	2,  // 0: roam.peer.v1.FromClient.ending:type_name -> roam.peer.v1.Ending
 	2,  // 1: roam.peer.v1.ToClient.ending:type_name -> roam.peer.v1.Ending
-	4,  // 2: roam.peer.v1.Want.subscribe:type_name -> roam.peer.v1.Subscribe
-	5,  // 3: roam.peer.v1.Want.ack:type_name -> roam.peer.v1.Ack
-	7,  // 4: roam.peer.v1.Have.records:type_name -> roam.peer.v1.Records
-	8,  // 5: roam.peer.v1.Have.heads:type_name -> roam.peer.v1.Heads
-	10, // 6: roam.peer.v1.Have.refused:type_name -> roam.peer.v1.Refused
-	9,  // 7: roam.peer.v1.Heads.heads:type_name -> roam.peer.v1.Head
-	15, // 8: roam.peer.v1.Rows.rows:type_name -> roam.peer.v1.Row
-	18, // 9: roam.peer.v1.HelloReply.states:type_name -> roam.peer.v1.GroupState
-	3,  // 10: roam.peer.v1.Peer.Feeds:input_type -> roam.peer.v1.Want
-	11, // 11: roam.peer.v1.Peer.Identify:input_type -> roam.peer.v1.IdentifyRequest
-	13, // 12: roam.peer.v1.Peer.Reach:input_type -> roam.peer.v1.ReachRequest
-	16, // 13: roam.peer.v1.Node.Hello:input_type -> roam.peer.v1.HelloRequest
-	21, // 14: roam.peer.v1.Node.Propose:input_type -> roam.peer.v1.ProposeRequest
-	23, // 15: roam.peer.v1.Node.Frontier:input_type -> roam.peer.v1.FrontierRequest
-	25, // 16: roam.peer.v1.Node.State:input_type -> roam.peer.v1.StateRequest
-	19, // 17: roam.peer.v1.Node.Reshape:input_type -> roam.peer.v1.ReshapeRequest
-	0,  // 18: roam.peer.v1.Door.Clients:input_type -> roam.peer.v1.FromClient
-	6,  // 19: roam.peer.v1.Peer.Feeds:output_type -> roam.peer.v1.Have
-	12, // 20: roam.peer.v1.Peer.Identify:output_type -> roam.peer.v1.IdentifyReply
-	14, // 21: roam.peer.v1.Peer.Reach:output_type -> roam.peer.v1.Rows
-	17, // 22: roam.peer.v1.Node.Hello:output_type -> roam.peer.v1.HelloReply
-	22, // 23: roam.peer.v1.Node.Propose:output_type -> roam.peer.v1.ProposeReply
-	24, // 24: roam.peer.v1.Node.Frontier:output_type -> roam.peer.v1.FrontierReply
-	26, // 25: roam.peer.v1.Node.State:output_type -> roam.peer.v1.StatePart
-	20, // 26: roam.peer.v1.Node.Reshape:output_type -> roam.peer.v1.ReshapeReply
-	1,  // 27: roam.peer.v1.Door.Clients:output_type -> roam.peer.v1.ToClient
-	19, // [19:28] is the sub-list for method output_type
-	10, // [10:19] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	5,  // 2: roam.peer.v1.Want.subscribe:type_name -> roam.peer.v1.Subscribe
+	6,  // 3: roam.peer.v1.Want.ack:type_name -> roam.peer.v1.Ack
+	4,  // 4: roam.peer.v1.Want.pull:type_name -> roam.peer.v1.Pull
+	11, // 5: roam.peer.v1.Have.records:type_name -> roam.peer.v1.Records
+	12, // 6: roam.peer.v1.Have.heads:type_name -> roam.peer.v1.Heads
+	14, // 7: roam.peer.v1.Have.refused:type_name -> roam.peer.v1.Refused
+	8,  // 8: roam.peer.v1.Have.part:type_name -> roam.peer.v1.Part
+	9,  // 9: roam.peer.v1.Part.vector:type_name -> roam.peer.v1.Mark
+	10, // 10: roam.peer.v1.Part.sessions:type_name -> roam.peer.v1.Session
+	13, // 11: roam.peer.v1.Heads.heads:type_name -> roam.peer.v1.Head
+	9,  // 12: roam.peer.v1.Transfer.least:type_name -> roam.peer.v1.Mark
+	9,  // 13: roam.peer.v1.Transfer.vector:type_name -> roam.peer.v1.Mark
+	20, // 14: roam.peer.v1.Rows.rows:type_name -> roam.peer.v1.Row
+	23, // 15: roam.peer.v1.HelloReply.states:type_name -> roam.peer.v1.GroupState
+	3,  // 16: roam.peer.v1.Peer.Feeds:input_type -> roam.peer.v1.Want
+	16, // 17: roam.peer.v1.Peer.Identify:input_type -> roam.peer.v1.IdentifyRequest
+	18, // 18: roam.peer.v1.Peer.Reach:input_type -> roam.peer.v1.ReachRequest
+	21, // 19: roam.peer.v1.Node.Hello:input_type -> roam.peer.v1.HelloRequest
+	26, // 20: roam.peer.v1.Node.Propose:input_type -> roam.peer.v1.ProposeRequest
+	28, // 21: roam.peer.v1.Node.Frontier:input_type -> roam.peer.v1.FrontierRequest
+	30, // 22: roam.peer.v1.Node.State:input_type -> roam.peer.v1.StateRequest
+	24, // 23: roam.peer.v1.Node.Reshape:input_type -> roam.peer.v1.ReshapeRequest
+	0,  // 24: roam.peer.v1.Door.Clients:input_type -> roam.peer.v1.FromClient
+	7,  // 25: roam.peer.v1.Peer.Feeds:output_type -> roam.peer.v1.Have
+	17, // 26: roam.peer.v1.Peer.Identify:output_type -> roam.peer.v1.IdentifyReply
+	19, // 27: roam.peer.v1.Peer.Reach:output_type -> roam.peer.v1.Rows
+	22, // 28: roam.peer.v1.Node.Hello:output_type -> roam.peer.v1.HelloReply
+	27, // 29: roam.peer.v1.Node.Propose:output_type -> roam.peer.v1.ProposeReply
+	29, // 30: roam.peer.v1.Node.Frontier:output_type -> roam.peer.v1.FrontierReply
+	31, // 31: roam.peer.v1.Node.State:output_type -> roam.peer.v1.StatePart
+	25, // 32: roam.peer.v1.Node.Reshape:output_type -> roam.peer.v1.ReshapeReply
+	1,  // 33: roam.peer.v1.Door.Clients:output_type -> roam.peer.v1.ToClient
+	25, // [25:34] is the sub-list for method output_type
+	16, // [16:25] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_peer_proto_init() }
@@ -1884,7 +2338,7 @@ func file_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

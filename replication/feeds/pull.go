@@ -1,0 +1,185 @@
+package feeds
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/wire"
+	"github.com/roamsync/roam/wire/peerpb"
+)
+
+const (
+	// partBytes is about what one part of a state holds. A session is never divided.
+	partBytes = 512 << 10
+	// MaxPart bounds a part. A session that is larger cannot go to another region as a whole.
+	MaxPart = 63 << 20
+	// maxPulls bounds the partitions whose states are pulled over one stream at once; the others wait.
+	maxPulls = 4
+	// pullTimeout is when a part is asked for again that has not come.
+	pullTimeout = 10 * time.Second
+	// PullPause is before a transfer that failed goes on.
+	PullPause = time.Second
+)
+
+// Reasons of transfers.
+const (
+	BelowFloor Reason = "floor"            // a feed is not kept from our cursor on: the state is pulled
+	Resumed    Reason = "transfer_resumed" // a transfer goes on where it was cut
+	Pulled     Reason = "transfer_done"
+	NotPulled  Reason = "transfer_failed"
+	TooLarge   Reason = "session_too_large" // for a part
+)
+
+// Install is a part of a partition's state to be taken in; Installed takes what came of it.
+type Install struct {
+	Part *peerpb.Part
+	From string // region
+}
+
+// pull is the transfer of one partition's state: one part at a time, each when the one before is committed, so that live traffic
+// goes on between them. How far it has come is kept by the region, so that who leads next goes on with it.
+type pull struct {
+	want  *peerpb.Pull
+	busy  bool      // a part is being taken in
+	retry time.Time // it is asked for again then
+}
+
+// below begins a transfer, because a feed is not kept from our cursor on.
+func (f *Follower) below(feed Feed, now time.Time) {
+	f.drop(feed)
+	f.event(BelowFloor, feed, nil)
+	f.lacking |= 1 << feed.Partition
+	f.pullNext(now)
+}
+
+// pullNext begins the transfers whose turn it is.
+func (f *Follower) pullNext(now time.Time) {
+	for p := range uint8(crdt.Partitions) {
+		if f.lacking&(1<<p) == 0 || f.pulls[p] != nil || len(f.pulls) >= maxPulls {
+			continue
+		}
+		f.pulls[p] = &pull{}
+		if resumed := f.ask(p, now); resumed {
+			f.event(Resumed, Feed{Partition: p}, nil)
+		}
+	}
+}
+
+// ask asks for the part that is next, and reports whether the transfer was begun before. If all have come, the feeds start again:
+// once the state is merged, they do so where it ends.
+func (f *Follower) ask(p uint8, now time.Time) (resumed bool) {
+	w, resumed, err := f.local.Pull(p, f.region)
+	if w == nil || err != nil {
+		f.pulled(p, err, now)
+		return false
+	}
+	f.pulls[p].want, f.pulls[p].busy, f.pulls[p].retry = w, false, now.Add(pullTimeout)
+	f.send(&peerpb.Want{Pull: []*peerpb.Pull{w}})
+	return resumed
+}
+
+// Part takes a part of a state, if it is the one that was asked for.
+func (f *Follower) Part(part *peerpb.Part) {
+	p := uint8(part.Partition)
+	k := f.pulls[p]
+	if part.Partition >= crdt.Partitions || k == nil || k.busy || k.want.After != part.After || !bytes.Equal(k.want.Since, part.Since) {
+		f.event(NotNext, Feed{Partition: p}, nil)
+		return
+	}
+	k.busy = true
+	f.out = append(f.out, Action{Install: &Install{part, f.region}})
+}
+
+// Installed takes what came of a part.
+func (f *Follower) Installed(in *Install, err error, now time.Time) {
+	p := uint8(in.Part.Partition)
+	if err != nil {
+		f.pulled(p, err, now)
+		return
+	}
+	f.ask(p, now)
+}
+
+// pulled ends a transfer over this stream: all has come, or it failed. The partition's feeds start again, soon; who is still below
+// a floor then is told so again.
+func (f *Follower) pulled(p uint8, err error, now time.Time) {
+	delete(f.pulls, p)
+	f.lacking &^= 1 << p
+	if err != nil {
+		f.event(NotPulled, Feed{Partition: p}, err)
+	} else {
+		f.event(Pulled, Feed{Partition: p}, nil)
+	}
+	for _, o := range slices.Sorted(maps.Keys(f.origins)) {
+		feed := Feed{o, p}
+		f.feeds[feed] = &inflow{restart: now.Add(PullPause)}
+		f.active[feed] = f.feeds[feed]
+	}
+	f.pullNext(now)
+}
+
+// late asks again for parts that have not come.
+func (f *Follower) late(now time.Time) {
+	for p := range uint8(crdt.Partitions) {
+		if k := f.pulls[p]; k != nil && !k.busy && !now.Before(k.retry) {
+			f.ask(p, now)
+		}
+	}
+}
+
+// duePull is when late has something to do; zero: nothing is planned.
+func (f *Follower) duePull() (due time.Time) {
+	for _, k := range f.pulls {
+		if !k.busy && (due.IsZero() || k.retry.Before(due)) {
+			due = k.retry
+		}
+	}
+	return due
+}
+
+// pull takes it that a part is asked for. Of each partition the last such wish counts.
+func (s *Sender) pull(w *peerpb.Pull) {
+	if w.Partition >= crdt.Partitions || s.parts&(1<<w.Partition) == 0 {
+		s.event(BadRequest, Feed{Partition: uint8(w.Partition)}, errors.New("the state of a partition that is not served over this stream"))
+		return
+	}
+	s.pulls = slices.DeleteFunc(s.pulls, func(o *peerpb.Pull) bool { return o.Partition == w.Partition })
+	s.pulls = append(s.pulls, w)
+}
+
+// nextPart returns a part that was asked for, nil if there is none.
+func (s *Sender) nextPart() (*peerpb.Have, error) {
+	if len(s.pulls) == 0 {
+		return nil, nil
+	}
+	w := s.pulls[0]
+	s.pulls = s.pulls[1:]
+	part, err := s.local.Part(w, partBytes)
+	if errors.Is(err, wire.ErrUnavailable) {
+		return nil, nil // it asks again
+	}
+	if err != nil {
+		return nil, err
+	}
+	if size := proto.Size(part); size > MaxPart {
+		s.event(TooLarge, Feed{Partition: uint8(w.Partition)}, fmt.Errorf("session %q and those with it have %d bytes", part.Sessions[0].Name, size))
+		return nil, nil
+	}
+	return &peerpb.Have{Part: part}, nil
+}
+
+// below refuses a feed that is not kept from where it is to go on.
+func (s *Sender) below(sub *subscription, why error) *peerpb.Have {
+	s.end(sub.Feed)
+	s.event(BelowFloor, sub.Feed, why)
+	return &peerpb.Have{Refused: &peerpb.Refused{
+		Origin: string(sub.Origin), Partition: uint32(sub.Partition), Floor: true, Why: why.Error(),
+	}}
+}

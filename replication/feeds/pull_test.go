@@ -1,0 +1,119 @@
+package feeds
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/wire"
+	"github.com/roamsync/roam/wire/peerpb"
+)
+
+// cut is a region whose feeds are not kept, and that takes states as far as come says.
+type cut struct {
+	empty
+	come []*peerpb.Pull // what to ask for next; the first is now; nil: all has come
+}
+
+func (c *cut) Feed(crdt.Origin, uint8, uint64, int) (wire.Records, error) {
+	return wire.Records{}, wire.ErrFloor
+}
+func (c *cut) Cursors(p uint8) crdt.Vector { return crdt.Vector{c.self.ID(): 5} }
+func (c *cut) Part(w *peerpb.Pull, _ int) (*peerpb.Part, error) {
+	return &peerpb.Part{Partition: w.Partition, After: w.After, Since: w.Since, Last: true}, nil
+}
+func (c *cut) Pull(p uint8, _ string) (*peerpb.Pull, bool, error) {
+	return c.come[0], c.come[0] != nil && c.come[0].After != "", nil
+}
+
+// said returns what a follower wants to be sent, and the reasons of its events.
+func said(f *Follower) (wants []*peerpb.Want, reasons []Reason, install *Install) {
+	for _, a := range f.Take() {
+		switch {
+		case a.Send != nil:
+			wants = append(wants, a.Send)
+		case a.Event != nil:
+			reasons = append(reasons, a.Event.Reason)
+		case a.Install != nil:
+			install = a.Install
+		}
+	}
+	return wants, reasons, install
+}
+
+// TestBelowTheFloor: a feed that is not kept is refused as that, and the state is pulled part by part, from where it was cut.
+func TestBelowTheFloor(t *testing.T) {
+	shanghai := &cut{empty: empty{crdt.NewOrigin("shanghai", 1)}}
+	beijing := &cut{empty: empty{crdt.NewOrigin("beijing", 1)}, come: []*peerpb.Pull{
+		{Partition: 3, After: "u/1"}, {Partition: 3, After: "u/2"}, nil,
+	}}
+	now := time.Unix(1, 0)
+	s, f := NewSender("beijing", shanghai, All), NewFollower("shanghai", &beijing.empty, Forks{}, All)
+	f.local = beijing
+	start := wire.FeedStart(shanghai.self, 3)
+	f.origins[shanghai.self] = true
+	s.Want(&peerpb.Want{Subscribe: []*peerpb.Subscribe{{Origin: string(shanghai.self), Partition: 3, Hash: start[:]}}}, nil)
+	have, err := s.Next()
+	if err != nil || have.GetRefused() == nil || !have.Refused.Floor || have.Refused.Fork {
+		t.Fatalf("the sender says %v, %v", have, err)
+	}
+	if err := f.Refused(have.Refused, now); err != nil {
+		t.Fatal(err)
+	}
+	wants, reasons, _ := said(f)
+	if len(wants) != 1 || wants[0].Pull[0].After != "u/1" || len(reasons) != 2 || reasons[1] != Resumed {
+		t.Fatalf("the follower wants %v after %v", wants, reasons)
+	}
+	for _, after := range []string{"u/1", "u/2"} {
+		s.Want(wants[0], nil)
+		if have, err = s.Next(); err != nil || have.GetPart() == nil {
+			t.Fatalf("the sender sends %v, %v", have, err)
+		}
+		f.Part(&peerpb.Part{Partition: 3, After: "u/0"}) // of a pull before
+		f.Part(have.Part)
+		f.Part(have.Part) // twice
+		_, _, in := said(f)
+		if in == nil || in.From != "shanghai" || in.Part.After != after {
+			t.Fatalf("to be taken in: %+v", in)
+		}
+		beijing.come = beijing.come[1:]
+		f.Installed(in, nil, now)
+		wants, reasons, _ = said(f)
+	}
+	if len(wants) != 0 || len(reasons) != 1 || reasons[0] != Pulled || f.Due() != now.Add(PullPause) {
+		t.Errorf("at the end it wants %v after %v, and is due at %v", wants, reasons, f.Due())
+	}
+}
+
+// TestPullsAgain: a part that does not come is asked for again; a transfer that fails goes on a little later.
+func TestPullsAgain(t *testing.T) {
+	beijing := &cut{empty: empty{crdt.NewOrigin("beijing", 1)}, come: []*peerpb.Pull{{Partition: 3}}}
+	f, now := NewFollower("shanghai", beijing, Forks{}, All), time.Unix(1, 0)
+	f.origins[crdt.NewOrigin("shanghai", 1)] = true
+	refused := &peerpb.Refused{Origin: string(crdt.NewOrigin("shanghai", 1)), Partition: 3, Floor: true}
+	if err := f.Refused(refused, now); err != nil {
+		t.Fatal(err)
+	}
+	said(f)
+	now = f.Due()
+	f.Tick(now)
+	if wants, _, _ := said(f); len(wants) != 1 || len(wants[0].Pull) != 1 {
+		t.Errorf("it asks %v", wants)
+	}
+	f.Part(&peerpb.Part{Partition: 3})
+	_, _, in := said(f)
+	f.Installed(in, errors.New("not now"), now)
+	if _, reasons, _ := said(f); len(reasons) != 1 || reasons[0] != NotPulled || len(f.pulls) != 0 {
+		t.Errorf("it says %v", reasons)
+	}
+	for p := range uint32(maxPulls + 2) {
+		refused.Partition = p
+		if err := f.Refused(refused, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(f.pulls) != maxPulls {
+		t.Errorf("%d partitions are pulled at once", len(f.pulls))
+	}
+}
