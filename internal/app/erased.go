@@ -82,7 +82,7 @@ func (l eraseLine) print(w io.Writer, user string) {
 const leftovers = `
 What this did not do:
 - Records of the deleted messages stay in the feeds and in the Raft logs on the disks of every node, in every region. Nobody is shown them.
-  Feeds are not trimmed in this version: there is no date by which they are gone.
+  A feed drops them once every other region has them and 1,024 later ones of the same partition have come: no date can be given.
 - The names of the sessions, the ids of the messages, and the names of those who had read them stay.
 - Backups made before hold all of it until you delete them. Restore one, and what it holds comes back only where no other
   region has the deletion: run this command again after every restore.
