@@ -52,7 +52,7 @@ type Config struct {
 	CommitDeadline time.Duration
 	// CacheBytes bounds Pebble's block cache. 0: 256 MiB.
 	CacheBytes int64
-	// MemtableBytes is what may be unflushed, and so replayed at a start. 0: 32 MiB.
+	// MemtableBytes is what may be unflushed, and so replayed at a start. 0: 64 MiB.
 	MemtableBytes uint64
 	// SnapshotEntries is after how many entries a group's log is cut, but for the last TrailingEntries, which a node that was
 	// away can still be brought up to date from. 0: 8192 and 10240.
@@ -86,7 +86,7 @@ func (c *Config) check() error {
 	def(&c.StallLimit, 2*time.Second)
 	def(&c.CommitDeadline, 10*time.Second)
 	def(&c.CacheBytes, 256<<20)
-	def(&c.MemtableBytes, 32<<20)
+	def(&c.MemtableBytes, 64<<20)
 	def(&c.SnapshotEntries, 8192)
 	def(&c.TrailingEntries, 10240)
 	def(&c.level, machine.FeatureLevel)

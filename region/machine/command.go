@@ -145,8 +145,9 @@ func (c *Command) Encode() []byte {
 		b = appendUint(b, 21, uint64(c.Into))
 		b = appendUint(b, 22, c.Bytes)
 	}
+	var room [1024]byte
 	for _, op := range c.Ops {
-		b = appendBytes(b, 16, op.Encode())
+		b = appendBytes(b, 16, op.Append(room[:0]))
 	}
 	return b
 }
@@ -154,33 +155,37 @@ func (c *Command) Encode() []byte {
 // DecodeCommand reads one command of an entry.
 func DecodeCommand(b []byte) (*Command, error) {
 	c := &Command{}
+	return c, c.decode(b)
+}
+
+func (c *Command) decode(b []byte) error {
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)
 		if n < 0 {
-			return nil, fmt.Errorf("%w: tag", errEntry)
+			return fmt.Errorf("%w: tag", errEntry)
 		}
 		b = b[n:]
 		var err error
 		if typ == protowire.VarintType {
 			v, n := protowire.ConsumeVarint(b)
 			if n < 0 {
-				return nil, fmt.Errorf("%w: field %d", errEntry, num)
+				return fmt.Errorf("%w: field %d", errEntry, num)
 			}
 			b = b[n:]
 			err = c.setUint(num, v)
 		} else {
 			v, n := protowire.ConsumeBytes(b)
 			if n < 0 || typ != protowire.BytesType {
-				return nil, fmt.Errorf("%w: field %d", errEntry, num)
+				return fmt.Errorf("%w: field %d", errEntry, num)
 			}
 			b = b[n:]
 			err = c.setBytes(num, v)
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return c, nil
+	return nil
 }
 
 func (c *Command) setUint(num protowire.Number, v uint64) error {
@@ -283,17 +288,22 @@ func DecodeEntry(b []byte, most uint32) ([]*Command, error) {
 	if level > uint64(most) {
 		return nil, fmt.Errorf("%w of level %d: this version applies up to %d, so install the newer one", errEntry, level, most)
 	}
-	var cmds []*Command
-	for b = b[n:]; len(b) > 0; b = b[n:] {
-		var v []byte
-		if v, n = protowire.ConsumeBytes(b); n < 0 {
+	count, rest := 0, b[n:]
+	for ; len(rest) > 0; count++ {
+		if _, n := protowire.ConsumeBytes(rest); n < 0 {
 			return nil, errEntry
+		} else {
+			rest = rest[n:]
 		}
-		c, err := DecodeCommand(v)
-		if err != nil {
+	}
+	cmds, all := make([]*Command, count), make([]Command, count)
+	b = b[n:]
+	for i := range cmds {
+		v, n := protowire.ConsumeBytes(b)
+		if err := all[i].decode(v); err != nil {
 			return nil, err
 		}
-		cmds = append(cmds, c)
+		cmds[i], b = &all[i], b[n:]
 	}
 	return cmds, nil
 }
