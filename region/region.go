@@ -57,6 +57,8 @@ type Config struct {
 	// SnapshotEntries is after how many entries a group's log is cut, but for the last TrailingEntries, which a node that was
 	// away can still be brought up to date from. 0: 8192 and 10240.
 	SnapshotEntries, TrailingEntries uint64
+	// SnapshotBytes and TrailingBytes bound the same in bytes. 0: 128 MiB and 256 MiB.
+	SnapshotBytes, TrailingBytes uint64
 	// SessionEntries is about how many entries of a session's log stay: what is older is removed, in every region, once there
 	// are a quarter more. 0: all.
 	SessionEntries int
@@ -89,6 +91,8 @@ func (c *Config) check() error {
 	def(&c.MemtableBytes, 64<<20)
 	def(&c.SnapshotEntries, 8192)
 	def(&c.TrailingEntries, 10240)
+	def(&c.SnapshotBytes, 128<<20)
+	def(&c.TrailingBytes, 256<<20)
 	def(&c.level, machine.FeatureLevel)
 	def(&c.levelQuiet, levelQuiet)
 	def(&c.lostAfter, lostAfter)
@@ -363,6 +367,7 @@ func (r *Region) work(ctx context.Context) error {
 		g.Go(func() error { return grp.leader.follow(ctx, grp.raft) })
 		g.Go(func() error { return grp.Lead(ctx, grp.lead) })
 		g.Go(func() error { return grp.Lead(ctx, grp.merge) })
+		g.Go(func() error { return grp.cut(ctx) })
 	}
 	g.Go(func() error { return r.space.run(ctx) })
 	g.Go(func() error { return r.join(ctx) })
