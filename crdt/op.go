@@ -142,8 +142,7 @@ func (op *Op) lastSeq() uint64 {
 func (op *Op) ContentHash() [16]byte {
 	c := *op
 	c.Session, c.OID, c.Device, c.Seq, c.Stamp, c.TS, c.Runs, c.Seen, c.Trace = "", "", "", 0, 0, 0, nil, nil, nil
-	var room [1024]byte
-	sum := sha256.Sum256(c.Append(room[:0]))
+	sum := sha256.Sum256(c.Encode())
 	return [16]byte(sum[:16])
 }
 

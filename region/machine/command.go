@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -145,10 +146,22 @@ func (c *Command) Encode() []byte {
 		b = appendUint(b, 21, uint64(c.Into))
 		b = appendUint(b, 22, c.Bytes)
 	}
-	var room [1024]byte
 	for _, op := range c.Ops {
-		b = appendBytes(b, 16, op.Append(room[:0]))
+		b = appendOp(b, 16, op)
 	}
+	return b
+}
+
+// appendOp is appendBytes of an op's encoding, which is made in place.
+func appendOp(b []byte, n protowire.Number, op *crdt.Op) []byte {
+	b = protowire.AppendTag(b, n, protowire.BytesType)
+	at := len(b)
+	b = op.Append(b)
+	var room [binary.MaxVarintLen64]byte
+	length := protowire.AppendVarint(room[:0], uint64(len(b)-at))
+	b = append(b, length...)
+	copy(b[at+len(length):], b[at:])
+	copy(b[at:], length)
 	return b
 }
 

@@ -270,14 +270,17 @@ func (s *step) put(c *Command) {
 		if ev.Refused != nil {
 			break
 		}
-		if id, known := crdt.Issue(st, op, c.Floor); !known {
-			ev.Changes = append(ev.Changes, s.issue(st, p, op))
+		id, known := crdt.Issue(st, op, c.Floor)
+		if !known {
+			change := s.issue(st, p, op)
+			ev.Changes = append(ev.Changes, change)
+			if ev.Tag != 0 {
+				ev.Placed = append(ev.Placed, placed(op, change.Dot))
+			}
 		} else if ev.Tag != 0 {
 			ev.Stands = append(ev.Stands, crdt.Standing(st, op.OID)...)
 			ev.Gone = ev.Gone || id.Removed
-		}
-		if ev.Tag != 0 {
-			ev.Placed = append(ev.Placed, s.placed(st, p, op.OID))
+			ev.Placed = append(ev.Placed, stands(id, p, op.OID))
 		}
 	}
 	s.fail(st.err)
@@ -286,8 +289,13 @@ func (s *step) put(c *Command) {
 	}
 }
 
-func (s *step) placed(st *sessionStore, p uint8, oid string) wire.Placed {
-	id, _ := crdt.Lookup(st, oid)
+// placed is where an op that was issued now stands.
+func placed(op *crdt.Op, dot crdt.Dot) wire.Placed {
+	return wire.Placed{OID: op.OID, Place: crdt.PlaceOf(op, dot), Version: crdt.Version{Stamp: op.Stamp, By: dot.ID}, Dot: dot}
+}
+
+// stands is where the copy of an op stands that was there before.
+func stands(id crdt.Identity, p uint8, oid string) wire.Placed {
 	return wire.Placed{
 		OID: oid, Place: id.Place, Version: id.Version(),
 		Dot: crdt.Dot{Origin: id.At, ID: id.By, Partition: p, F: id.F},
