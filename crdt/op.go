@@ -148,8 +148,13 @@ func (op *Op) ContentHash() [16]byte {
 
 // Encode returns the canonical bytes.
 func (op *Op) Encode() []byte {
-	e := make(enc, 0, 64+len(op.Session)+len(op.OID)+len(op.User)+len(op.Device)+len(op.Text)+len(op.Parts)+len(op.Ext)+
-		len(op.Key)+len(op.Value)+len(op.Of)+len(op.Run)+len(op.Nonce)+len(op.Sum)+len(op.Usage)+len(op.Unknown))
+	return op.Append(make([]byte, 0, 64+len(op.Session)+len(op.OID)+len(op.User)+len(op.Device)+len(op.Text)+len(op.Parts)+len(op.Ext)+
+		len(op.Key)+len(op.Value)+len(op.Of)+len(op.Run)+len(op.Nonce)+len(op.Sum)+len(op.Usage)+len(op.Unknown)))
+}
+
+// Append appends the canonical bytes.
+func (op *Op) Append(b []byte) []byte {
+	e := enc(b)
 	e.uint(1, uint64(op.Kind))
 	e.str(2, op.Session)
 	e.str(3, op.OID)

@@ -54,14 +54,19 @@ func (id Identity) before(other Identity) bool {
 }
 
 func identityOf(op *Op, dot Dot) Identity {
-	id := Identity{
-		Kind: op.Kind, Hash: op.ContentHash(), Place: Place{At: dot.Origin},
+	return Identity{
+		Kind: op.Kind, Hash: op.ContentHash(), Place: PlaceOf(op, dot),
 		By: dot.ID, F: dot.F, Stamp: op.Stamp, reg: registerOf(op),
 	}
+}
+
+// PlaceOf is where a copy of an op stands.
+func PlaceOf(op *Op, dot Dot) Place {
+	p := Place{At: dot.Origin}
 	if op.lastSeq() > 0 {
-		id.Seq = op.Seq
+		p.Seq = op.Seq
 	}
-	return id
+	return p
 }
 
 func (id Identity) encode() []byte {

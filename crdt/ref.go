@@ -2,6 +2,7 @@ package crdt
 
 import (
 	"bytes"
+	"encoding/binary"
 	"strings"
 )
 
@@ -14,11 +15,11 @@ type ref struct {
 
 // opRef says what a client's op touched: itself, and the answer slots it asked for.
 func opRef(op *Op) []byte {
-	var b []byte
+	b := make([]byte, 0, 9+len(op.OID))
 	if op.lastSeq() > 0 {
-		b = append([]byte{classEntry}, be64(op.Seq)...)
+		b = binary.BigEndian.AppendUint64(append(b, classEntry), op.Seq)
 	} else {
-		b = []byte{classIdentity}
+		b = append(b, classIdentity)
 	}
 	b = append(b, op.OID...)
 	for _, seed := range op.slots() {

@@ -27,6 +27,12 @@ type Adder interface {
 // IsHeader reports whether a key is the header's.
 func IsHeader(key []byte) bool { return len(key) == 1 && key[0] == classHeader }
 
+// IsIdentity reports whether a key is an op's oid. Each op looks for its own, which hardly ever is there.
+func IsIdentity(key []byte) bool { return len(key) > 0 && key[0] == classIdentity }
+
+// Identities is the range of those keys.
+func Identities() (lo, hi []byte) { return classRange(classIdentity) }
+
 func add(st Store, key, value []byte) {
 	if a, ok := st.(Adder); ok {
 		a.Add(key, value)

@@ -48,13 +48,23 @@ func (v Vector) encode() []byte {
 		return nil
 	}
 	b := make(enc, 0, len(v)*14)
-	for _, id := range v.IDs() {
-		if f := v[id]; f > 0 {
-			b.rawFixed32(uint32(id))
-			b.rawVarint(f)
+	if len(v) == 1 { // as most are
+		for id, f := range v {
+			b.pair(id, f)
 		}
+		return b
+	}
+	for _, id := range v.IDs() {
+		b.pair(id, v[id])
 	}
 	return b
+}
+
+func (e *enc) pair(id OriginID, f uint64) {
+	if f > 0 {
+		e.rawFixed32(uint32(id))
+		e.rawVarint(f)
+	}
 }
 
 func decodeVector(b []byte) (Vector, error) {

@@ -127,6 +127,7 @@ type stallWatch struct {
 	quit    func(error) // fails, and does not return
 	damaged func(where string, why error) error
 	metrics *metrics
+	size    logSize
 }
 
 // GetLog implements raft.LogStore. raft-wal still gives entries that were cut, as long as their segment has others: a
@@ -153,6 +154,7 @@ func (s *stallWatch) StoreLogs(ls []*raft.Log) error {
 	t := newStallTimer(s.limit, s.tooLate)
 	err := s.LogStore.StoreLogs(ls)
 	t.stop()
+	s.size.add(ls)
 	s.metrics.fsync.Observe(time.Since(start).Seconds())
 	if err != nil {
 		s.fail(diskError("write Raft log", err))

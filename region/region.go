@@ -52,11 +52,13 @@ type Config struct {
 	CommitDeadline time.Duration
 	// CacheBytes bounds Pebble's block cache. 0: 256 MiB.
 	CacheBytes int64
-	// MemtableBytes is what may be unflushed, and so replayed at a start. 0: 32 MiB.
+	// MemtableBytes is what may be unflushed, and so replayed at a start. 0: 64 MiB.
 	MemtableBytes uint64
 	// SnapshotEntries is after how many entries a group's log is cut, but for the last TrailingEntries, which a node that was
 	// away can still be brought up to date from. 0: 8192 and 10240.
 	SnapshotEntries, TrailingEntries uint64
+	// SnapshotBytes and TrailingBytes bound the same in bytes. 0: 128 MiB and 256 MiB.
+	SnapshotBytes, TrailingBytes uint64
 	// SessionEntries is about how many entries of a session's log stay: what is older is removed, in every region, once there
 	// are a quarter more. 0: all.
 	SessionEntries int
@@ -86,9 +88,11 @@ func (c *Config) check() error {
 	def(&c.StallLimit, 2*time.Second)
 	def(&c.CommitDeadline, 10*time.Second)
 	def(&c.CacheBytes, 256<<20)
-	def(&c.MemtableBytes, 32<<20)
+	def(&c.MemtableBytes, 64<<20)
 	def(&c.SnapshotEntries, 8192)
 	def(&c.TrailingEntries, 10240)
+	def(&c.SnapshotBytes, 128<<20)
+	def(&c.TrailingBytes, 256<<20)
 	def(&c.level, machine.FeatureLevel)
 	def(&c.levelQuiet, levelQuiet)
 	def(&c.lostAfter, lostAfter)
@@ -363,6 +367,7 @@ func (r *Region) work(ctx context.Context) error {
 		g.Go(func() error { return grp.leader.follow(ctx, grp.raft) })
 		g.Go(func() error { return grp.Lead(ctx, grp.lead) })
 		g.Go(func() error { return grp.Lead(ctx, grp.merge) })
+		g.Go(func() error { return grp.cut(ctx) })
 	}
 	g.Go(func() error { return r.space.run(ctx) })
 	g.Go(func() error { return r.join(ctx) })

@@ -25,13 +25,13 @@ func FeedStart(origin crdt.Origin, partition uint8) Hash {
 
 // Next returns the running hash after one more record.
 func (h Hash) Next(record []byte) Hash {
-	_, next := h.Chain(record)
+	_, next := h.Chain(make([]byte, 0, len(h)+len(record)), record)
 	return next
 }
 
-// Chain returns a record after its running hash, as feeds are kept, and that hash.
-func (h Hash) Chain(record []byte) (kept []byte, next Hash) {
-	kept = append(append(make([]byte, 0, len(h)+len(record)), h[:]...), record...)
+// Chain appends a record after its running hash to room, which is empty: as feeds are kept. It returns that hash, too.
+func (h Hash) Chain(room, record []byte) (kept []byte, next Hash) {
+	kept = append(append(room, h[:]...), record...)
 	sum := sha256.Sum256(kept)
 	next = Hash(sum[:len(h)])
 	copy(kept, next[:])
@@ -56,8 +56,10 @@ const (
 )
 
 // Encode returns the canonical bytes, which the feed's hash covers.
-func (r Record) Encode() []byte {
-	b := make([]byte, 0, len(r.Op)+8+len(r.Deps)*12)
+func (r Record) Encode() []byte { return r.Append(make([]byte, 0, len(r.Op)+8+len(r.Deps)*12)) }
+
+// Append appends those bytes.
+func (r Record) Append(b []byte) []byte {
 	if deps := crdt.EncodeVector(r.Deps); len(deps) > 0 {
 		b = protowire.AppendBytes(protowire.AppendTag(b, recordDeps, protowire.BytesType), deps)
 	}

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -146,41 +147,58 @@ func (c *Command) Encode() []byte {
 		b = appendUint(b, 22, c.Bytes)
 	}
 	for _, op := range c.Ops {
-		b = appendBytes(b, 16, op.Encode())
+		b = appendOp(b, 16, op)
 	}
+	return b
+}
+
+// appendOp is appendBytes of an op's encoding, which is made in place.
+func appendOp(b []byte, n protowire.Number, op *crdt.Op) []byte {
+	b = protowire.AppendTag(b, n, protowire.BytesType)
+	at := len(b)
+	b = op.Append(b)
+	var room [binary.MaxVarintLen64]byte
+	length := protowire.AppendVarint(room[:0], uint64(len(b)-at))
+	b = append(b, length...)
+	copy(b[at+len(length):], b[at:])
+	copy(b[at:], length)
 	return b
 }
 
 // DecodeCommand reads one command of an entry.
 func DecodeCommand(b []byte) (*Command, error) {
 	c := &Command{}
+	return c, c.decode(b)
+}
+
+func (c *Command) decode(b []byte) error {
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)
 		if n < 0 {
-			return nil, fmt.Errorf("%w: tag", errEntry)
+			return fmt.Errorf("%w: tag", errEntry)
 		}
 		b = b[n:]
 		var err error
 		if typ == protowire.VarintType {
 			v, n := protowire.ConsumeVarint(b)
 			if n < 0 {
-				return nil, fmt.Errorf("%w: field %d", errEntry, num)
+				return fmt.Errorf("%w: field %d", errEntry, num)
 			}
 			b = b[n:]
 			err = c.setUint(num, v)
 		} else {
 			v, n := protowire.ConsumeBytes(b)
 			if n < 0 || typ != protowire.BytesType {
-				return nil, fmt.Errorf("%w: field %d", errEntry, num)
+				return fmt.Errorf("%w: field %d", errEntry, num)
 			}
 			b = b[n:]
 			err = c.setBytes(num, v)
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return c, nil
+	return nil
 }
 
 func (c *Command) setUint(num protowire.Number, v uint64) error {
@@ -283,17 +301,22 @@ func DecodeEntry(b []byte, most uint32) ([]*Command, error) {
 	if level > uint64(most) {
 		return nil, fmt.Errorf("%w of level %d: this version applies up to %d, so install the newer one", errEntry, level, most)
 	}
-	var cmds []*Command
-	for b = b[n:]; len(b) > 0; b = b[n:] {
-		var v []byte
-		if v, n = protowire.ConsumeBytes(b); n < 0 {
+	count, rest := 0, b[n:]
+	for ; len(rest) > 0; count++ {
+		if _, n := protowire.ConsumeBytes(rest); n < 0 {
 			return nil, errEntry
+		} else {
+			rest = rest[n:]
 		}
-		c, err := DecodeCommand(v)
-		if err != nil {
+	}
+	cmds, all := make([]*Command, count), make([]Command, count)
+	b = b[n:]
+	for i := range cmds {
+		v, n := protowire.ConsumeBytes(b)
+		if err := all[i].decode(v); err != nil {
 			return nil, err
 		}
-		cmds = append(cmds, c)
+		cmds[i], b = &all[i], b[n:]
 	}
 	return cmds, nil
 }

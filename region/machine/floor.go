@@ -40,7 +40,7 @@ func (s *step) lift(floors []Floor) {
 		if to <= s.floor(f).F {
 			continue
 		}
-		v := s.get(feedKey(f.p, f.id, to))
+		v := s.record(f, to)
 		if len(v) < len(wire.Hash{}) {
 			s.fail(fmt.Errorf("the record of partition %d, origin %08x at %d is not held", f.p, uint32(f.id), to))
 			return

@@ -294,7 +294,7 @@ func (s *step) fits(p uint8, m *peerpb.Mark) error {
 	case head.F < m.F:
 		return nil
 	}
-	v := s.get(feedKey(p, f.id, m.F))
+	v := s.record(f, m.F)
 	if len(v) >= len(m.Hash) && !bytes.Equal(v[:len(m.Hash)], m.Hash) {
 		return fmt.Errorf("%s partition %d at %d: %w", o, p, m.F, wire.ErrFork)
 	}

@@ -1,8 +1,8 @@
 package machine
 
 import (
+	"bytes"
 	"slices"
-	"strings"
 )
 
 // layer is what an entry changes of some keys, over a state that stays as it is meanwhile. It remembers what was read, too:
@@ -10,8 +10,9 @@ import (
 type layer struct {
 	under Reader
 	hot   elements       // what is known of under; may be nil
+	mem   *arena         // of keys
 	cells []cell         // in the order in which they were first looked at
-	index map[string]int // of cells, once they are more than few
+	index map[string]int // of cells, once they are more than few; empty: they are not
 }
 
 // few is how many keys are found faster one after the other than by a map. Most sessions are touched by few ops of an entry.
@@ -19,26 +20,39 @@ const few = 8
 
 // cell is a key as the entry sees it.
 type cell struct {
-	key     string
+	key     []byte
 	value   []byte // nil: there is none
 	was     bool   // there was one, when it was changed first
 	changed bool
 }
 
-func newLayer(under Reader, known elements) *layer {
-	return &layer{under: under, hot: known, cells: make([]cell, 0, few)}
+func newLayer(under Reader, known elements, mem *arena) *layer {
+	return &layer{under: under, hot: known, mem: mem, cells: make([]cell, 0, few)}
+}
+
+// cellsKept bounds the cells for which a layer that is used again keeps room.
+const cellsKept = 64
+
+// reset makes it a layer over the same state that nothing was changed in.
+func (l *layer) reset(known elements) {
+	if l.hot = known; cap(l.cells) > cellsKept {
+		l.cells, l.index = make([]cell, 0, few), nil
+	}
+	clear(l.cells)
+	clear(l.index)
+	l.cells = l.cells[:0]
 }
 
 // find returns the cell of a key, nil if it was not looked at. It is valid until the next hold.
 func (l *layer) find(k []byte) *cell {
-	if l.index != nil {
+	if len(l.index) > 0 {
 		if i, ok := l.index[string(k)]; ok {
 			return &l.cells[i]
 		}
 		return nil
 	}
 	for i := range l.cells {
-		if l.cells[i].key == string(k) {
+		if bytes.Equal(l.cells[i].key, k) {
 			return &l.cells[i]
 		}
 	}
@@ -47,15 +61,17 @@ func (l *layer) find(k []byte) *cell {
 
 // hold returns a new cell of a key. It is valid until the next one.
 func (l *layer) hold(k []byte) *cell {
-	l.cells = append(l.cells, cell{key: string(k)})
+	l.cells = append(l.cells, cell{key: l.mem.copy(k)})
 	last := len(l.cells) - 1
 	switch {
-	case l.index != nil:
-		l.index[l.cells[last].key] = last
+	case len(l.index) > 0:
+		l.index[string(k)] = last
 	case last == few:
-		l.index = make(map[string]int, 4*few)
+		if l.index == nil {
+			l.index = make(map[string]int, 4*few)
+		}
 		for i := range l.cells {
-			l.index[l.cells[i].key] = i
+			l.index[string(l.cells[i].key)] = i
 		}
 	}
 	return &l.cells[last]
@@ -66,12 +82,13 @@ func (l *layer) Get(k []byte) ([]byte, error) {
 	if c := l.find(k); c != nil {
 		return c.value, nil
 	}
-	v := l.hot[string(k)]
-	if v == nil {
-		var err error
-		if v, err = l.under.Get(k); err != nil {
-			return nil, err
-		}
+	if held := l.hot[string(k)]; held != nil {
+		l.hold(k).value = held.value
+		return held.value, nil
+	}
+	v, err := l.under.Get(k)
+	if err != nil {
+		return nil, err
 	}
 	l.hold(k).value = v
 	return v, nil
@@ -111,13 +128,13 @@ func (l *layer) Scan(lo, hi []byte, reverse bool, visit func(k, v []byte) bool) 
 	more := true
 	show := func(c *cell) {
 		if c.value != nil {
-			more = visit([]byte(c.key), c.value)
+			more = visit(c.key, c.value)
 		}
 	}
 	err := l.under.Scan(lo, hi, reverse, func(k, v []byte) bool {
 		hidden := false
 		for more && len(over) > 0 && !hidden {
-			order := strings.Compare(over[0].key, string(k))
+			order := bytes.Compare(over[0].key, k)
 			if order != 0 && order > 0 != reverse {
 				break // it comes after k
 			}
@@ -139,7 +156,7 @@ func (l *layer) Scan(lo, hi []byte, reverse bool, visit func(k, v []byte) bool) 
 func (l *layer) between(lo, hi []byte, reverse bool) (over []*cell) {
 	for i := range l.cells {
 		c := &l.cells[i]
-		if c.changed && c.key >= string(lo) && c.key < string(hi) {
+		if c.changed && bytes.Compare(c.key, lo) >= 0 && bytes.Compare(c.key, hi) < 0 {
 			over = append(over, c)
 		}
 	}
@@ -147,25 +164,25 @@ func (l *layer) between(lo, hi []byte, reverse bool) (over []*cell) {
 		if reverse {
 			a, b = b, a
 		}
-		return strings.Compare(a.key, b.key)
+		return bytes.Compare(a.key, b.key)
 	})
 	return over
 }
 
-// write puts the changes into a batch.
+// write puts the changes into a batch, in order of their keys: what is inserted next to one another costs the store less.
 func (l *layer) write(b Batch) error {
-	var key []byte
+	slices.SortFunc(l.cells, func(a, b cell) int { return bytes.Compare(a.key, b.key) })
+	clear(l.index)
 	for i := range l.cells {
 		c := &l.cells[i]
 		if !c.changed {
 			continue
 		}
-		key = append(key[:0], c.key...)
 		err := error(nil)
 		if c.value == nil {
-			err = b.Delete(key)
+			err = b.Delete(c.key)
 		} else {
-			err = b.Set(key, c.value)
+			err = b.Set(c.key, c.value)
 		}
 		if err != nil {
 			return err

@@ -18,7 +18,7 @@ func TestLayerIsAStore(t *testing.T) {
 			under.Set(k, k)
 			want.Set(k, k)
 		}
-		l := newLayer(under, nil)
+		l := newLayer(under, nil, &arena{})
 		for range rapid.IntRange(0, 30).Draw(t, "steps") {
 			k := key.Draw(t, "k")
 			switch rapid.SampledFrom([]string{"get", "set", "delete", "scan"}).Draw(t, "do") {

@@ -1,9 +1,12 @@
 package machine
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync/atomic"
 
@@ -28,9 +31,12 @@ type Machine struct {
 	cfg Config
 
 	// owned by who applies
-	names     map[crdt.OriginID]crdt.Origin
-	hot       *hot     // of sessions
-	positions elements // cursors, digests and the like
+	names      map[crdt.OriginID]crdt.Origin
+	hot        *hot     // of sessions
+	positions  elements // cursors, digests and the like
+	mem        arena    // of the entry that is being applied
+	idle       idle
+	op, record []byte // as encoded last
 
 	// published after each commit, read by anyone
 	applied atomic.Uint64
@@ -127,8 +133,9 @@ func (m *Machine) Apply(index uint64, entry []byte, replayed bool) ([]Result, er
 	if err != nil {
 		return nil, fmt.Errorf("apply entry %d: %w", index, err)
 	}
+	m.mem.reset()
 	s := &step{
-		m: m, own: newLayer(m.cfg.Store, m.positions), stores: map[string]*sessionStore{}, self: m.Self(), stamp: m.Stamp(), replayed: replayed, index: index,
+		m: m, own: newLayer(m.cfg.Store, m.positions, &m.mem), stores: map[string]*sessionStore{}, fresh: map[feed]*fresh{}, self: m.Self(), stamp: m.Stamp(), replayed: replayed, index: index,
 		cursors: map[uint8]crdt.Vector{}, heads: map[feed]*head{}, deps: map[uint8]crdt.Vector{}, digests: map[uint8]*uint64{},
 	}
 	s.results, s.events = make([]Result, 0, len(cmds)), make([]wire.Event, 0, len(cmds))
@@ -160,10 +167,10 @@ func (m *Machine) commit(s *step, index uint64) error {
 		return err
 	}
 	for _, st := range s.stores {
-		st.kept.elements.keep(st.write)
-		st.kept.head = st.head
+		st.kept.keep(st)
+		m.idle.give(st)
 	}
-	m.positions.keep(s.own)
+	m.positions.keepAll(s.own)
 	m.stamp.Store(uint64(s.stamp))
 	if s.self != m.Self() {
 		m.self.Store(&s.self)
@@ -186,17 +193,47 @@ func (m *Machine) commit(s *step, index uint64) error {
 // write makes what a step has changed durable, or as durable as the store makes it.
 func (m *Machine) write(s *step) error {
 	b := m.cfg.Store.Batch()
-	for _, l := range append(s.layers, s.own) {
-		if err := l.write(b); err != nil {
-			return errors.Join(err, b.Close())
-		}
+	err := s.writeSessions(b)
+	if err == nil {
+		err = s.writeFeeds(b)
+	}
+	if err == nil {
+		err = s.own.write(b)
 	}
 	for _, r := range s.dropped { // last: none of what is set above them is below a floor
-		if err := b.DeleteRange(r[0], r[1]); err != nil {
-			return errors.Join(err, b.Close())
+		if err == nil {
+			err = b.DeleteRange(r[0], r[1])
 		}
 	}
+	if err != nil {
+		return errors.Join(err, b.Close())
+	}
 	return errors.Join(b.Commit(), b.Close())
+}
+
+func (s *step) writeSessions(b Batch) error {
+	all := slices.SortedFunc(maps.Values(s.stores), func(x, y *sessionStore) int { return bytes.Compare(x.prefix, y.prefix) })
+	for _, st := range all {
+		if err := st.write.write(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *step) writeFeeds(b Batch) error {
+	all := slices.SortedFunc(maps.Keys(s.fresh), func(x, y feed) int { return cmp.Or(cmp.Compare(x.p, y.p), cmp.Compare(x.id, y.id)) })
+	for _, f := range all {
+		added := s.fresh[f]
+		key := feedKey(f.p, f.id, 0)
+		for i, record := range added.records {
+			binary.BigEndian.PutUint64(key[len(key)-8:], added.from+uint64(i))
+			if err := b.Set(key, record); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (m *Machine) publishOrigins() {

@@ -13,9 +13,9 @@ import (
 // owned by the apply goroutine. Given equal state and entry, every node writes the same.
 type step struct {
 	m       *Machine
-	own     *layer // of all keys but those of sessions
-	layers  []*layer
+	own     *layer // of all keys but those of sessions and feeds
 	stores  map[string]*sessionStore
+	fresh   map[feed]*fresh
 	cursors map[uint8]crdt.Vector
 	heads   map[feed]*head
 	deps    map[uint8]crdt.Vector // what the own feeds' last records depended on
@@ -39,6 +39,12 @@ type step struct {
 type feed struct {
 	id crdt.OriginID
 	p  uint8
+}
+
+// fresh is what an entry adds to a feed.
+type fresh struct {
+	from    uint64
+	records [][]byte // each after its running hash
 }
 
 // head is the end of a feed.
@@ -95,12 +101,21 @@ func (s *step) session(name string) (*sessionStore, uint8) {
 	p := crdt.PartitionOf(name)
 	st := s.stores[name]
 	if st == nil {
-		kept := s.m.hot.of(name)
-		l := newLayer(s.m.cfg.Store, kept.elements)
-		st = &sessionStore{read: l, write: l, prefix: sessionPrefix(p, name), digest: s.digest(p), kept: kept, head: kept.head}
-		s.stores[name], s.layers = st, append(s.layers, l)
+		st = s.m.idle.take(s.m)
+		st.open(s.m.hot.of(name, p), s.digest(p))
+		s.stores[name] = st
 	}
 	return st, p
+}
+
+// record is what is held of a feed at f, after its running hash; nil: it is not held.
+func (s *step) record(f feed, at uint64) []byte {
+	if added := s.fresh[f]; added != nil && at >= added.from {
+		return added.records[at-added.from]
+	}
+	v, err := s.m.cfg.Store.Get(feedKey(f.p, f.id, at))
+	s.fail(err)
+	return v
 }
 
 // head returns the end of a feed as it is here.
@@ -131,8 +146,13 @@ func (s *step) extend(f feed, origin crdt.Origin, record []byte) uint64 {
 	h := s.head(f, origin)
 	var kept []byte
 	h.F, h.moved = h.F+1, true
-	kept, h.Hash = h.Hash.Chain(record)
-	s.set(feedKey(f.p, f.id, h.F), kept)
+	kept, h.Hash = h.Hash.Chain(s.m.mem.room(len(h.Hash)+len(record)), record)
+	added := s.fresh[f]
+	if added == nil {
+		added = &fresh{from: h.F}
+		s.fresh[f] = added
+	}
+	added.records = append(added.records, kept)
 	s.vector(f.p)[f.id] = h.F
 	return h.F
 }
@@ -142,7 +162,9 @@ func (s *step) extend(f feed, origin crdt.Origin, record []byte) uint64 {
 func (s *step) issue(st *sessionStore, p uint8, op *crdt.Op) wire.Change {
 	op.Stamp = max(op.Stamp, s.stamp+1)
 	id := s.m.id(s.self)
-	f := s.extend(feed{id, p}, s.self, wire.Record{Deps: s.newDeps(p, id), Op: op.Encode()}.Encode())
+	s.m.op = op.Append(s.m.op[:0])
+	s.m.record = wire.Record{Deps: s.newDeps(p, id), Op: s.m.op}.Append(s.m.record[:0])
+	f := s.extend(feed{id, p}, s.self, s.m.record)
 	return s.apply(st, p, op, crdt.Dot{Origin: s.self, ID: id, Partition: p, F: f})
 }
 
@@ -248,14 +270,17 @@ func (s *step) put(c *Command) {
 		if ev.Refused != nil {
 			break
 		}
-		if id, known := crdt.Issue(st, op, c.Floor); !known {
-			ev.Changes = append(ev.Changes, s.issue(st, p, op))
+		id, known := crdt.Issue(st, op, c.Floor)
+		if !known {
+			change := s.issue(st, p, op)
+			ev.Changes = append(ev.Changes, change)
+			if ev.Tag != 0 {
+				ev.Placed = append(ev.Placed, placed(op, change.Dot))
+			}
 		} else if ev.Tag != 0 {
 			ev.Stands = append(ev.Stands, crdt.Standing(st, op.OID)...)
 			ev.Gone = ev.Gone || id.Removed
-		}
-		if ev.Tag != 0 {
-			ev.Placed = append(ev.Placed, s.placed(st, p, op.OID))
+			ev.Placed = append(ev.Placed, stands(id, p, op.OID))
 		}
 	}
 	s.fail(st.err)
@@ -264,8 +289,13 @@ func (s *step) put(c *Command) {
 	}
 }
 
-func (s *step) placed(st *sessionStore, p uint8, oid string) wire.Placed {
-	id, _ := crdt.Lookup(st, oid)
+// placed is where an op that was issued now stands.
+func placed(op *crdt.Op, dot crdt.Dot) wire.Placed {
+	return wire.Placed{OID: op.OID, Place: crdt.PlaceOf(op, dot), Version: crdt.Version{Stamp: op.Stamp, By: dot.ID}, Dot: dot}
+}
+
+// stands is where the copy of an op stands that was there before.
+func stands(id crdt.Identity, p uint8, oid string) wire.Placed {
 	return wire.Placed{
 		OID: oid, Place: id.Place, Version: id.Version(),
 		Dot: crdt.Dot{Origin: id.At, ID: id.By, Partition: p, F: id.F},
@@ -332,7 +362,7 @@ func (s *step) verify(rs *wire.Records, f feed, pos wire.Position) ([]wire.Recor
 	known := min(uint64(len(rs.Records)), pos.F+1-rs.From)
 	held := s.floor(f).F + 1 // what is below can only be believed
 	for i := min(known, max(held, rs.From)-rs.From); i < known; i++ {
-		v := s.get(feedKey(f.p, f.id, rs.From+i))
+		v := s.record(f, rs.From+i)
 		if len(v) < len(wire.Hash{}) || !bytes.Equal(v[len(wire.Hash{}):], rs.Records[i]) {
 			return nil, nil, fmt.Errorf("%s partition %d at %d: %w", rs.Origin, rs.Partition, rs.From+i, wire.ErrFork)
 		}

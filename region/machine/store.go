@@ -55,6 +55,37 @@ type sessionStore struct {
 	buf    []byte
 }
 
+// idle are stores of sessions that no entry is using.
+type idle []*sessionStore
+
+// take returns one to be opened.
+func (i *idle) take(m *Machine) *sessionStore {
+	if n := len(*i); n > 0 {
+		st := (*i)[n-1]
+		*i = (*i)[:n-1]
+		return st
+	}
+	l := newLayer(m.cfg.Store, nil, &m.mem)
+	return &sessionStore{read: l, write: l}
+}
+
+// give takes a store back, after the entry.
+func (i *idle) give(st *sessionStore) {
+	if len(*i) < batchSessions {
+		*i = append(*i, st)
+	}
+}
+
+// batchSessions bounds the stores that wait for the next entry.
+const batchSessions = 1024
+
+// open makes it the store of a session for an entry.
+func (s *sessionStore) open(k *kept, digest *uint64) {
+	s.write.reset(k.elements)
+	s.kept, s.prefix, s.digest, s.head, s.buf = k, k.prefix, digest, k.head, append(s.buf[:0], k.prefix...)
+	k.gather(s)
+}
+
 // KeptHeader implements crdt.HeaderKeeper.
 func (s *sessionStore) KeptHeader() *crdt.Header { return s.head }
 
@@ -75,7 +106,7 @@ func (s *sessionStore) fail(err error) {
 const usualKey = 96
 
 func (s *sessionStore) key(k []byte) []byte {
-	if s.buf == nil {
+	if len(s.buf) == 0 {
 		s.buf = append(make([]byte, 0, len(s.prefix)+usualKey), s.prefix...)
 	}
 	s.buf = append(s.buf[:len(s.prefix)], k...)
@@ -84,7 +115,14 @@ func (s *sessionStore) key(k []byte) []byte {
 
 // Get implements crdt.Store.
 func (s *sessionStore) Get(k []byte) []byte {
-	v, err := s.read.Get(s.key(k))
+	key := s.key(k)
+	if s.kept != nil && s.kept.oids.lacks(k) {
+		if c := s.write.find(key); c != nil {
+			return c.value
+		}
+		return nil
+	}
+	v, err := s.read.Get(key)
 	if err != nil {
 		s.fail(err)
 	}
