@@ -185,7 +185,7 @@ func (s *stream) receive(have *peerpb.Have) {
 		s.follow(func(now time.Time) error { return s.f.Refused(have.Refused, now) })
 	case have.Part != nil:
 		s.w.note("part "+have.Part.After, uint64(have.Part.Partition), uint64(len(have.Part.Sessions)))
-		s.follow(func(time.Time) error { s.f.Part(have.Part); return nil })
+		s.follow(func(now time.Time) error { s.f.Part(have.Part, now); return nil })
 	}
 }
 

@@ -22,7 +22,7 @@ const (
 	MaxPart = 63 << 20
 	// maxPulls bounds the partitions whose states are pulled over one stream at once; the others wait.
 	maxPulls = 4
-	// pullTimeout is when a part is asked for again that has not come.
+	// pullTimeout is when a part is asked for again that has not come, or that was too large.
 	pullTimeout = 10 * time.Second
 	// PullPause is before a transfer that failed goes on.
 	PullPause = time.Second
@@ -49,6 +49,7 @@ type pull struct {
 	want  *peerpb.Pull
 	busy  bool      // a part is being taken in
 	retry time.Time // it is asked for again then
+	vain  int       // how often it was asked for again in a row, and nothing came
 }
 
 // below begins a transfer, because a feed is not kept from our cursor on.
@@ -86,11 +87,15 @@ func (f *Follower) ask(p uint8, now time.Time) (resumed bool) {
 }
 
 // Part takes a part of a state, if it is the one that was asked for.
-func (f *Follower) Part(part *peerpb.Part) {
+func (f *Follower) Part(part *peerpb.Part, now time.Time) {
 	p := uint8(part.Partition)
 	k := f.pulls[p]
 	if part.Partition >= crdt.Partitions || k == nil || k.busy || k.want.After != part.After || !bytes.Equal(k.want.Since, part.Since) {
 		f.event(NotNext, Feed{Partition: p}, nil)
+		return
+	}
+	if k.vain = 0; part.Wait > 0 {
+		k.retry = now.Add(min(time.Duration(part.Wait)*time.Millisecond, pullTimeout))
 		return
 	}
 	k.busy = true
@@ -110,11 +115,13 @@ func (f *Follower) Installed(in *Install, err error, now time.Time) {
 // pulled ends a transfer over this stream: all has come, or it failed. The partition's feeds start again, soon; who is still below
 // a floor then is told so again.
 func (f *Follower) pulled(p uint8, err error, now time.Time) {
+	asked := f.pulls[p].want != nil
 	delete(f.pulls, p)
 	f.lacking &^= 1 << p
-	if err != nil {
+	switch {
+	case err != nil:
 		f.event(NotPulled, Feed{Partition: p}, err)
-	} else {
+	case asked: // else it had come before, and is being merged
 		f.event(Pulled, Feed{Partition: p}, nil)
 	}
 	for _, o := range slices.Sorted(maps.Keys(f.origins)) {
@@ -129,9 +136,20 @@ func (f *Follower) pulled(p uint8, err error, now time.Time) {
 func (f *Follower) late(now time.Time) {
 	for p := range uint8(crdt.Partitions) {
 		if k := f.pulls[p]; k != nil && !k.busy && !now.Before(k.retry) {
+			k.vain++
 			f.ask(p, now)
 		}
 	}
+}
+
+// dumb reports that parts do not come however often they are asked for.
+func (f *Follower) dumb() error {
+	for p := range uint8(crdt.Partitions) {
+		if k := f.pulls[p]; k != nil && k.vain > maxStuck {
+			return fmt.Errorf("%w: the state of partition %d", ErrStuck, p)
+		}
+	}
+	return nil
 }
 
 // duePull is when late has something to do; zero: nothing is planned.
@@ -163,16 +181,23 @@ func (s *Sender) nextPart() (*peerpb.Have, error) {
 	s.pulls = s.pulls[1:]
 	part, err := s.local.Part(w, partBytes)
 	if errors.Is(err, wire.ErrUnavailable) {
-		return nil, nil // it asks again
+		return later(w, PullPause), nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	if size := proto.Size(part); size > MaxPart {
 		s.event(TooLarge, Feed{Partition: uint8(w.Partition)}, fmt.Errorf("session %q and those with it have %d bytes", part.Sessions[0].Name, size))
-		return nil, nil
+		return later(w, pullTimeout), nil
 	}
 	return &peerpb.Have{Part: part}, nil
+}
+
+// later answers that a part cannot be had now. An answer that does not come at all shows that nothing arrives here.
+func later(w *peerpb.Pull, wait time.Duration) *peerpb.Have {
+	return &peerpb.Have{Part: &peerpb.Part{
+		Partition: w.Partition, After: w.After, Since: w.Since, Wait: uint32(wait.Milliseconds()),
+	}}
 }
 
 // below refuses a feed that is not kept from where it is to go on.
