@@ -26,6 +26,8 @@ const (
 	pullTimeout = 10 * time.Second
 	// PullPause is before a transfer that failed goes on.
 	PullPause = time.Second
+	// badPause is before a part is asked for again that was damaged.
+	badPause = 30 * time.Second
 )
 
 // Reasons of transfers.
@@ -35,6 +37,7 @@ const (
 	Pulled     Reason = "transfer_done"
 	NotPulled  Reason = "transfer_failed"
 	TooLarge   Reason = "session_too_large" // for a part
+	BadPart    Reason = "bad_part"          // it was refused: what the other region holds, or has sent, is damaged
 )
 
 // Install is a part of a partition's state to be taken in; Installed takes what came of it.
@@ -105,11 +108,15 @@ func (f *Follower) Part(part *peerpb.Part, now time.Time) {
 // Installed takes what came of a part.
 func (f *Follower) Installed(in *Install, err error, now time.Time) {
 	p := uint8(in.Part.Partition)
-	if err != nil {
+	switch k := f.pulls[p]; {
+	case errors.Is(err, wire.ErrPart): // it will be so the next time as well: what flows goes on
+		f.event(BadPart, Feed{Partition: p}, err)
+		k.busy, k.retry = false, now.Add(badPause)
+	case err != nil:
 		f.pulled(p, err, now)
-		return
+	default:
+		f.ask(p, now)
 	}
-	f.ask(p, now)
 }
 
 // pulled ends a transfer over this stream: all has come, or it failed. The partition's feeds start again, soon; who is still below

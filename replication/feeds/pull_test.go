@@ -2,6 +2,7 @@ package feeds
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -103,6 +104,14 @@ func TestPullsAgain(t *testing.T) {
 	}
 	f.Part(&peerpb.Part{Partition: 3}, now)
 	_, _, in := said(f)
+	f.Installed(in, fmt.Errorf("session x: %w", wire.ErrPart), now)
+	if _, reasons, _ := said(f); len(reasons) != 1 || reasons[0] != BadPart || f.Due() != now.Add(badPause) {
+		t.Errorf("after a damaged part it says %v, and is due at %v", reasons, f.Due())
+	}
+	now = f.Due()
+	f.Tick(now)
+	f.Part(&peerpb.Part{Partition: 3}, now)
+	_, _, in = said(f)
 	f.Installed(in, errors.New("not now"), now)
 	if _, reasons, _ := said(f); len(reasons) != 1 || reasons[0] != NotPulled || len(f.pulls) != 0 {
 		t.Errorf("it says %v", reasons)
