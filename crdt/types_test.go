@@ -225,6 +225,9 @@ func encodingIsCanonical(t *rapid.T, _ subject, h *history) {
 		t.Fatalf("same ops: %v, and the bytes say otherwise\n%s", same, diff(a.st, b.st))
 	}
 	sameSession(t, "decoded", a.st, decodeSession(t, Encode(a.st)))
+	if err := CheckSession(listed(a.st)); err != nil && len(a.seen) > 0 {
+		t.Fatal(err)
+	}
 	everything(a.st, func(k, v []byte) {
 		back, err := reencode(k, v)
 		if err != nil || !bytes.Equal(back, v) {

@@ -95,6 +95,15 @@ func (f *fake) arrive(op *crdt.Op, origin crdt.Origin) {
 	f.tell(wire.Event{Session: op.Session, Changes: []wire.Change{f.apply(op, origin)}})
 }
 
+// merge takes in another region's copy of a session, which an op is all of.
+func (f *fake) merge(op *crdt.Op, origin crdt.Origin) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change := f.apply(op, origin)
+	f.tell(wire.Event{Session: op.Session, Merged: true})
+	f.tell(wire.Event{Jumps: []crdt.Dot{change.Dot}})
+}
+
 func (f *fake) tell(ev wire.Event) {
 	for _, fn := range f.watchers {
 		fn([]wire.Event{ev})

@@ -124,24 +124,41 @@ func TestRemovalWhileBehind(t *testing.T) {
 	}
 }
 
-// TestRemovalSeenElsewhere: a client that knows of a removal that its region does not have is shown the session anew once it has.
+// TestRemovalSeenElsewhere: a client that knows of a removal that its region does not have is shown the session anew as soon as it
+// has, by its feed or as another region's copy, also if the region goes on being behind.
 func TestRemovalSeenElsewhere(t *testing.T) {
-	r := newRig(t, Config{})
 	other := crdt.NewOrigin("shanghai", 1)
-	a := r.opened("")
-	a.say(`{"t":"put","id":3,"s":"alice/a","ops":[{"k":"msg","oid":"m","text":"x"}]}`)
-	a.wants("snap", "ok")
-	pos := position{seen: crdt.Vector{other.ID(): 1}}
-	b := r.opened(r.g.tokens.mint(&pos, "alice", "alice/a"))
-	r.advance(time.Second)
-	if f := b.want("delta"); f["behind"] != true || len(f["ops"].([]any)) != 1 {
-		t.Fatalf("got %v", f)
-	}
-	seen := crdt.Vector{r.f.self.ID(): 1}
-	r.f.arrive(&crdt.Op{Kind: crdt.KindForget, Session: "alice/a", OID: "f", Seen: seen, Stamp: 5 << 16}, other)
-	r.settle()
-	if f := b.want("snap"); f["behind"] != false || f.str("why") != "floor" || len(logOf(f)) != 0 {
-		t.Errorf("got %v", f)
+	for _, merged := range []bool{false, true} {
+		for _, seen := range []uint64{1, 2} {
+			r := newRig(t, Config{})
+			a := r.opened("")
+			a.say(`{"t":"put","id":3,"s":"alice/a","ops":[{"k":"msg","oid":"m","text":"x"}]}`)
+			a.wants("snap", "ok")
+			pos := position{seen: crdt.Vector{other.ID(): seen}}
+			b := r.opened(r.g.tokens.mint(&pos, "alice", "alice/a"))
+			r.advance(time.Second)
+			if f := b.want("delta"); f["behind"] != true || len(f["ops"].([]any)) != 1 {
+				t.Fatalf("got %v", f)
+			}
+			forget := &crdt.Op{Kind: crdt.KindForget, Session: "alice/a", OID: "f", Seen: crdt.Vector{r.f.self.ID(): 1}, Stamp: 5 << 16}
+			if merged {
+				r.f.merge(forget, other)
+			} else {
+				r.f.arrive(forget, other)
+			}
+			r.settle()
+			types := []string{"snap"}
+			if seen == 1 {
+				types = append(types, "delta")
+			}
+			frames := b.wants(types...)
+			if snap := frames[0]; snap["behind"] != true || snap.str("why") != "floor" || len(logOf(snap)) != 0 {
+				t.Errorf("got %v", snap)
+			}
+			if f := frames[len(frames)-1]; seen == 1 && (f["behind"] != false || len(f["ops"].([]any)) != 0) {
+				t.Errorf("got %v", f)
+			}
+		}
 	}
 }
 

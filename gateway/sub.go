@@ -110,6 +110,15 @@ func (s *sub) take(ch *wire.Change) bool {
 	return true
 }
 
+// had is what the region had when it showed the client the session: all but what was removed by then the client may still hold,
+// even if it saw the removal elsewhere.
+func (s *sub) had() crdt.Vector {
+	if s.behind && !s.replaced {
+		return s.base
+	}
+	return s.pos.seen
+}
+
 // load reads what an open answers with: a snap for a client without a usable token or that may hold what is gone, else what it
 // lacks.
 func (s *sub) load() (frame any, err error) {
@@ -175,7 +184,7 @@ func (s *sub) caughtUp() (frame any, err error) {
 func (s *sub) merged() (frame any, err error) {
 	err = s.conn.g.cfg.Backend.View(s.session, func(st crdt.Store) {
 		h := crdt.ReadHeader(st)
-		if !s.pos.seen.Covers(h.Cut) {
+		if !s.had().Covers(h.Cut) {
 			frame = s.atFloor(st)
 			return
 		}

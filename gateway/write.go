@@ -203,13 +203,15 @@ func (c *Conn) event(it *item) error {
 func (c *Conn) news(s *sub, e *wire.Event, own bool) (show []crdt.Item, cut bool) {
 	for i := range e.Changes {
 		ch := &e.Changes[i]
+		if ch.Op.Kind.Removes() && ch.Dot.F > s.had()[ch.Dot.ID] {
+			cut = true // also if the client has seen it elsewhere: it was shown since what that removes
+		}
 		if !s.take(ch) {
 			continue
 		}
 		for _, item := range ch.Items {
 			switch {
-			case item.Removal != nil:
-				cut = true
+			case item.Removal != nil: // that is what cut is for
 			case item.Again && s.came.shown == nil:
 			case !own || !isOp(item, ch.Op):
 				show = append(show, item)

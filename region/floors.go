@@ -35,7 +35,7 @@ func (r *Region) Pull(partition uint8, from string) (w *peerpb.Pull, resumed boo
 
 // Install commits a part of a partition's state, as another region has it.
 func (r *Region) Install(ctx context.Context, part *peerpb.Part, from string) error {
-	if err := machine.CheckPart(part); err != nil {
+	if err := errors.Join(machine.CheckPart(part), machine.CheckSessions(part)); err != nil {
 		return err
 	}
 	g := r.of(uint8(part.Partition))

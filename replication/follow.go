@@ -141,7 +141,7 @@ func (k *link) take(have *peerpb.Have) error {
 	case have.Refused != nil:
 		return k.do(func(f *feeds.Follower, now time.Time) error { return f.Refused(have.Refused, now) })
 	case have.Part != nil:
-		return k.do(func(f *feeds.Follower, _ time.Time) error { f.Part(have.Part); return nil })
+		return k.do(func(f *feeds.Follower, now time.Time) error { f.Part(have.Part, now); return nil })
 	}
 	return nil
 }

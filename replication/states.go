@@ -30,7 +30,7 @@ const trimEvery = 10 * time.Second
 func newTransferMetrics() *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "roam_replication_transfers_total",
-		Help: "Transfers of partitions' states from other regions, by region and event: floor (a feed is not kept from here on), resumed, done, failed, part, too_large.",
+		Help: "Transfers of partitions' states from other regions, by region and event: floor (a feed is not kept from here on), resumed, done, failed, refused (a part was damaged), part, too_large.",
 	}, []string{"region", "event"})
 }
 
@@ -84,6 +84,9 @@ func (l *Links) transferring(peer string, e *feeds.Event) bool {
 	case feeds.NotPulled:
 		l.cfg.Logger.Warn("transfer of a partition's state; tried again", append(args, "why", e.Why)...)
 		l.metrics.parts.WithLabelValues(peer, "failed").Inc()
+	case feeds.BadPart:
+		l.cfg.Logger.Error("a part of a partition's state is refused: what the other region holds, or has sent, is damaged", append(args, "why", e.Why)...)
+		l.metrics.parts.WithLabelValues(peer, "refused").Inc()
 	case feeds.TooLarge:
 		l.cfg.Logger.Error("a session is too large to be taken by another region as a whole", append(args, "why", e.Why)...)
 		l.metrics.parts.WithLabelValues(peer, "too_large").Inc()

@@ -12,6 +12,8 @@ var (
 	ErrUnavailable = errors.New("the region cannot commit now")
 	// ErrGap: records do not follow what is held; start again from the cursor.
 	ErrGap = errors.New("records do not follow the cursor")
+	// ErrPart: what came is no part of a partition's state, or damaged.
+	ErrPart = errors.New("bad part of a partition's state")
 	// ErrFork: a feed's hash differs at a position that both sides hold.
 	ErrFork = errors.New("feeds differ at the same position")
 	// ErrFloor: records are asked for that are not kept any more.

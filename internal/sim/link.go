@@ -185,7 +185,7 @@ func (s *stream) receive(have *peerpb.Have) {
 		s.follow(func(now time.Time) error { return s.f.Refused(have.Refused, now) })
 	case have.Part != nil:
 		s.w.note("part "+have.Part.After, uint64(have.Part.Partition), uint64(len(have.Part.Sessions)))
-		s.follow(func(time.Time) error { s.f.Part(have.Part); return nil })
+		s.follow(func(now time.Time) error { s.f.Part(have.Part, now); return nil })
 	}
 }
 
@@ -243,6 +243,9 @@ func (s *stream) perform(a feeds.Action) {
 			s.follow(func(now time.Time) error { s.f.Done(a.Commit, r.Cursor, r.Err, now); return nil })
 		})
 	case a.Install != nil:
+		if err := machine.CheckSessions(a.Install.Part); err != nil {
+			s.w.violate("state", "%s is sent what does not read back: %v", n, err)
+		}
 		n.do(&machine.Command{Kind: machine.KindInstall, Part: a.Install.Part, From: a.Install.From}, func(r machine.Result) {
 			s.follow(func(now time.Time) error { s.f.Installed(a.Install, r.Err, now); return nil })
 		})

@@ -116,12 +116,12 @@ func TestPlantedBugsAreFound(t *testing.T) {
 			dir := t.TempDir()
 			program := build(t, root, dir, bug.edits)
 			out, err := exec.Command(program, "-seeds", fmt.Sprint(plantedSeeds), "-jobs", "1", "-shrink", "0", "-quiet").Output()
-			said, _, _ := strings.Cut(string(out[strings.Index(string(out), "breaks a promise")+1:]), "\n")
 			if err == nil {
 				t.Fatalf("%d seeds have not found it", plantedSeeds)
 			}
-			_, said, _ = strings.Cut(said, ": ")
-			t.Logf("%.200s", said)
+			seed, said, _ := strings.Cut(string(out), " breaks a promise: ")
+			said, _, _ = strings.Cut(said, "\n")
+			t.Logf("%s: %.200s", seed, said)
 			for _, way := range strings.Split(bug.found, "|") {
 				if strings.HasPrefix(said, way+" ") || strings.HasPrefix(said, way+",") {
 					return

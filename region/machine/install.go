@@ -117,7 +117,7 @@ func (s *step) discard(p uint8, from string, t *transfer) {
 // go as far as that state had come, all at once. What is numbered meanwhile depends on all of it.
 func (s *step) mergeSome(p uint8, from string, bytes uint64) error {
 	if p >= crdt.Partitions {
-		return fmt.Errorf("%w: partition %d", errPart, p)
+		return fmt.Errorf("%w: partition %d", wire.ErrPart, p)
 	}
 	t, err := s.transfer(p, from)
 	if err != nil || !t.Complete {

@@ -281,3 +281,21 @@ func TestPartsThatDoNotFit(t *testing.T) {
 		}
 	}
 }
+
+// TestDamagedSessionsAreRefused: of a part that no node could merge nothing gets into the log.
+func TestDamagedSessionsAreRefused(t *testing.T) {
+	a := newSite(t, "a")
+	a.say(three[0])
+	part, err := a.Part(&peerpb.Pull{Partition: 7}, 1)
+	if err != nil || CheckSessions(part) != nil {
+		t.Fatal(err, CheckSessions(part))
+	}
+	ses := part.Sessions[0]
+	ses.Values[len(ses.Values)-1] = []byte{0xff}
+	if err := CheckSessions(part); !errors.Is(err, wire.ErrPart) || !errors.Is(err, crdt.ErrCorrupt) {
+		t.Errorf("a damaged element: %v", err)
+	}
+	if err := CheckSessions(&peerpb.Part{Sessions: []*peerpb.Session{{Name: "u/1\x00x"}}}); !errors.Is(err, wire.ErrPart) {
+		t.Errorf("a name with a separator in it: %v", err)
+	}
+}

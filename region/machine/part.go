@@ -86,30 +86,43 @@ func sessions(r Reader, p uint8, part *peerpb.Part, since crdt.Vector, maxBytes 
 	}
 }
 
-// CheckPart refuses a part that no region sends.
+// CheckPart refuses a part that no region sends. It does not look into sessions: see CheckSessions.
 func CheckPart(p *peerpb.Part) error {
 	if p == nil || p.Partition >= crdt.Partitions {
-		return fmt.Errorf("%w: partition %d", errPart, p.GetPartition())
+		return fmt.Errorf("%w: partition %d", wire.ErrPart, p.GetPartition())
 	}
 	for _, m := range p.Vector {
 		if _, err := crdt.ParseOrigin(m.Origin); err != nil || len(m.Hash) != len(wire.Hash{}) || m.F == 0 {
-			return fmt.Errorf("%w: mark %q at %d: %w", errPart, m.Origin, m.F, err)
+			return fmt.Errorf("%w: mark %q at %d: %w", wire.ErrPart, m.Origin, m.F, err)
 		}
 	}
 	if _, err := crdt.DecodeVector(p.Since); err != nil {
-		return fmt.Errorf("%w: %w", errPart, err)
+		return fmt.Errorf("%w: %w", wire.ErrPart, err)
 	}
 	last := p.After
 	for _, s := range p.Sessions {
 		if s.Name <= last || crdt.PartitionOf(s.Name) != uint8(p.Partition) || len(s.Keys) != len(s.Values) || len(s.Keys) == 0 {
-			return fmt.Errorf("%w: session %q after %q, %d keys, %d values", errPart, s.Name, last, len(s.Keys), len(s.Values))
+			return fmt.Errorf("%w: session %q after %q, %d keys, %d values", wire.ErrPart, s.Name, last, len(s.Keys), len(s.Values))
 		}
 		last = s.Name
 	}
 	if !p.Last && len(p.Sessions) == 0 {
-		return fmt.Errorf("%w: it is empty, and not the last", errPart)
+		return fmt.Errorf("%w: it is empty, and not the last", wire.ErrPart)
 	}
 	return nil
 }
 
-var errPart = errors.New("bad part of a partition's state")
+// CheckSessions refuses a part with sessions that do not read back. It is for what another region sends, before it is proposed: once it is
+// in the log every node trusts it.
+func CheckSessions(p *peerpb.Part) error {
+	for _, s := range p.GetSessions() {
+		err := wire.CheckSession(s.Name)
+		if err == nil {
+			err = crdt.CheckSession(s.Keys, s.Values)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: session %q: %w", wire.ErrPart, s.Name, err)
+		}
+	}
+	return nil
+}

@@ -86,14 +86,14 @@ func (f *Follower) Heads(h *peerpb.Heads, up map[string]bool, now time.Time) err
 			return err
 		}
 	}
-	return nil
+	return f.dumb()
 }
 
 // has reports whether a partition is one of those that are followed.
 func (f *Follower) has(p uint8) bool { return f.parts&(1<<p) != 0 }
 
-// ErrStuck ends a stream on which feeds stand still however often they start again: what is asked does not arrive.
-var ErrStuck = errors.New("feeds stand still although they have started again")
+// ErrStuck ends a stream on which nothing comes however often it is asked for: what is asked does not arrive.
+var ErrStuck = errors.New("what was asked for again does not come")
 
 // follows decides whether an origin's feeds come over the link from a region: from its home while that is up, else
 // from any region that has more than we do. Our own current incarnation is never followed.

@@ -22,10 +22,12 @@ const (
 	MaxPart = 63 << 20
 	// maxPulls bounds the partitions whose states are pulled over one stream at once; the others wait.
 	maxPulls = 4
-	// pullTimeout is when a part is asked for again that has not come.
+	// pullTimeout is when a part is asked for again that has not come, or that was too large.
 	pullTimeout = 10 * time.Second
 	// PullPause is before a transfer that failed goes on.
 	PullPause = time.Second
+	// badPause is before a part is asked for again that was damaged.
+	badPause = 30 * time.Second
 )
 
 // Reasons of transfers.
@@ -35,6 +37,7 @@ const (
 	Pulled     Reason = "transfer_done"
 	NotPulled  Reason = "transfer_failed"
 	TooLarge   Reason = "session_too_large" // for a part
+	BadPart    Reason = "bad_part"          // it was refused: what the other region holds, or has sent, is damaged
 )
 
 // Install is a part of a partition's state to be taken in; Installed takes what came of it.
@@ -49,6 +52,7 @@ type pull struct {
 	want  *peerpb.Pull
 	busy  bool      // a part is being taken in
 	retry time.Time // it is asked for again then
+	vain  int       // how often it was asked for again in a row, and nothing came
 }
 
 // below begins a transfer, because a feed is not kept from our cursor on.
@@ -86,11 +90,15 @@ func (f *Follower) ask(p uint8, now time.Time) (resumed bool) {
 }
 
 // Part takes a part of a state, if it is the one that was asked for.
-func (f *Follower) Part(part *peerpb.Part) {
+func (f *Follower) Part(part *peerpb.Part, now time.Time) {
 	p := uint8(part.Partition)
 	k := f.pulls[p]
 	if part.Partition >= crdt.Partitions || k == nil || k.busy || k.want.After != part.After || !bytes.Equal(k.want.Since, part.Since) {
 		f.event(NotNext, Feed{Partition: p}, nil)
+		return
+	}
+	if k.vain = 0; part.Wait > 0 {
+		k.retry = now.Add(min(time.Duration(part.Wait)*time.Millisecond, pullTimeout))
 		return
 	}
 	k.busy = true
@@ -100,21 +108,27 @@ func (f *Follower) Part(part *peerpb.Part) {
 // Installed takes what came of a part.
 func (f *Follower) Installed(in *Install, err error, now time.Time) {
 	p := uint8(in.Part.Partition)
-	if err != nil {
+	switch k := f.pulls[p]; {
+	case errors.Is(err, wire.ErrPart): // it will be so the next time as well: what flows goes on
+		f.event(BadPart, Feed{Partition: p}, err)
+		k.busy, k.retry = false, now.Add(badPause)
+	case err != nil:
 		f.pulled(p, err, now)
-		return
+	default:
+		f.ask(p, now)
 	}
-	f.ask(p, now)
 }
 
 // pulled ends a transfer over this stream: all has come, or it failed. The partition's feeds start again, soon; who is still below
 // a floor then is told so again.
 func (f *Follower) pulled(p uint8, err error, now time.Time) {
+	asked := f.pulls[p].want != nil
 	delete(f.pulls, p)
 	f.lacking &^= 1 << p
-	if err != nil {
+	switch {
+	case err != nil:
 		f.event(NotPulled, Feed{Partition: p}, err)
-	} else {
+	case asked: // else it had come before, and is being merged
 		f.event(Pulled, Feed{Partition: p}, nil)
 	}
 	for _, o := range slices.Sorted(maps.Keys(f.origins)) {
@@ -129,9 +143,20 @@ func (f *Follower) pulled(p uint8, err error, now time.Time) {
 func (f *Follower) late(now time.Time) {
 	for p := range uint8(crdt.Partitions) {
 		if k := f.pulls[p]; k != nil && !k.busy && !now.Before(k.retry) {
+			k.vain++
 			f.ask(p, now)
 		}
 	}
+}
+
+// dumb reports that parts do not come however often they are asked for.
+func (f *Follower) dumb() error {
+	for p := range uint8(crdt.Partitions) {
+		if k := f.pulls[p]; k != nil && k.vain > maxStuck {
+			return fmt.Errorf("%w: the state of partition %d", ErrStuck, p)
+		}
+	}
+	return nil
 }
 
 // duePull is when late has something to do; zero: nothing is planned.
@@ -163,16 +188,23 @@ func (s *Sender) nextPart() (*peerpb.Have, error) {
 	s.pulls = s.pulls[1:]
 	part, err := s.local.Part(w, partBytes)
 	if errors.Is(err, wire.ErrUnavailable) {
-		return nil, nil // it asks again
+		return later(w, PullPause), nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	if size := proto.Size(part); size > MaxPart {
 		s.event(TooLarge, Feed{Partition: uint8(w.Partition)}, fmt.Errorf("session %q and those with it have %d bytes", part.Sessions[0].Name, size))
-		return nil, nil
+		return later(w, pullTimeout), nil
 	}
 	return &peerpb.Have{Part: part}, nil
+}
+
+// later answers that a part cannot be had now. An answer that does not come at all shows that nothing arrives here.
+func later(w *peerpb.Pull, wait time.Duration) *peerpb.Have {
+	return &peerpb.Have{Part: &peerpb.Part{
+		Partition: w.Partition, After: w.After, Since: w.Since, Wait: uint32(wait.Milliseconds()),
+	}}
 }
 
 // below refuses a feed that is not kept from where it is to go on.

@@ -2,6 +2,7 @@ package feeds
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -70,9 +71,9 @@ func TestBelowTheFloor(t *testing.T) {
 		if have, err = s.Next(); err != nil || have.GetPart() == nil {
 			t.Fatalf("the sender sends %v, %v", have, err)
 		}
-		f.Part(&peerpb.Part{Partition: 3, After: "u/0"}) // of a pull before
-		f.Part(have.Part)
-		f.Part(have.Part) // twice
+		f.Part(&peerpb.Part{Partition: 3, After: "u/0"}, now) // of a pull before
+		f.Part(have.Part, now)
+		f.Part(have.Part, now) // twice
 		_, _, in := said(f)
 		if in == nil || in.From != "shanghai" || in.Part.After != after {
 			t.Fatalf("to be taken in: %+v", in)
@@ -101,8 +102,16 @@ func TestPullsAgain(t *testing.T) {
 	if wants, _, _ := said(f); len(wants) != 1 || len(wants[0].Pull) != 1 {
 		t.Errorf("it asks %v", wants)
 	}
-	f.Part(&peerpb.Part{Partition: 3})
+	f.Part(&peerpb.Part{Partition: 3}, now)
 	_, _, in := said(f)
+	f.Installed(in, fmt.Errorf("session x: %w", wire.ErrPart), now)
+	if _, reasons, _ := said(f); len(reasons) != 1 || reasons[0] != BadPart || f.Due() != now.Add(badPause) {
+		t.Errorf("after a damaged part it says %v, and is due at %v", reasons, f.Due())
+	}
+	now = f.Due()
+	f.Tick(now)
+	f.Part(&peerpb.Part{Partition: 3}, now)
+	_, _, in = said(f)
 	f.Installed(in, errors.New("not now"), now)
 	if _, reasons, _ := said(f); len(reasons) != 1 || reasons[0] != NotPulled || len(f.pulls) != 0 {
 		t.Errorf("it says %v", reasons)
@@ -115,5 +124,52 @@ func TestPullsAgain(t *testing.T) {
 	}
 	if len(f.pulls) != maxPulls {
 		t.Errorf("%d partitions are pulled at once", len(f.pulls))
+	}
+}
+
+// merging is a region that has no part to give.
+type merging struct{ cut }
+
+func (m *merging) Part(*peerpb.Pull, int) (*peerpb.Part, error) { return nil, wire.ErrUnavailable }
+
+// TestNothingToGive: who cannot give a part now says so, and is asked again for as long as it takes; a stream on which nothing is
+// answered is given up.
+func TestNothingToGive(t *testing.T) {
+	shanghai := &merging{cut{empty: empty{crdt.NewOrigin("shanghai", 1)}}}
+	beijing := &cut{empty: empty{crdt.NewOrigin("beijing", 1)}, come: []*peerpb.Pull{{Partition: 3}}}
+	s, f, now := NewSender("beijing", shanghai, All), NewFollower("shanghai", beijing, Forks{}, All), time.Unix(1, 0)
+	if err := f.Refused(&peerpb.Refused{Origin: string(shanghai.self), Partition: 3, Floor: true}, now); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		wants, _, _ := said(f)
+		if len(wants) != 1 {
+			t.Fatalf("it asks %v", wants)
+		}
+		s.Want(wants[0], nil)
+		have, err := s.Next()
+		if err != nil || have.GetPart() == nil {
+			t.Fatalf("the answer is %v, %v", have, err)
+		}
+		f.Part(have.Part, now)
+		if due := f.Due(); due != now.Add(PullPause) {
+			t.Fatalf("it asks again at %v", due)
+		}
+		now = f.Due()
+		f.Tick(now)
+		if err := f.Heads(&peerpb.Heads{}, nil, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	for range maxStuck {
+		if err = f.Heads(&peerpb.Heads{}, nil, now); err != nil {
+			t.Fatal(err)
+		}
+		now = f.Due()
+		f.Tick(now)
+	}
+	if err = f.Heads(&peerpb.Heads{}, nil, now); !errors.Is(err, ErrStuck) {
+		t.Errorf("nothing is answered: %v", err)
 	}
 }

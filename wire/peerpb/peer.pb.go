@@ -559,6 +559,7 @@ type Part struct {
 	Vector        []*Mark                `protobuf:"bytes,4,rep,name=vector,proto3" json:"vector,omitempty"` // how far the sender has applied each origin's feed of the partition
 	Sessions      []*Session             `protobuf:"bytes,5,rep,name=sessions,proto3" json:"sessions,omitempty"`
 	Last          bool                   `protobuf:"varint,6,opt,name=last,proto3" json:"last,omitempty"` // no session follows
+	Wait          uint32                 `protobuf:"varint,7,opt,name=wait,proto3" json:"wait,omitempty"` // ms; above 0 the part itself cannot be had now, but after that
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -633,6 +634,13 @@ func (x *Part) GetLast() bool {
 		return x.Last
 	}
 	return false
+}
+
+func (x *Part) GetWait() uint32 {
+	if x != nil {
+		return x.Wait
+	}
+	return 0
 }
 
 // Mark is a position in an origin's feed.
@@ -2115,14 +2123,15 @@ const file_peer_proto_rawDesc = "" +
 	"\arecords\x18\x01 \x01(\v2\x15.roam.peer.v1.RecordsR\arecords\x12)\n" +
 	"\x05heads\x18\x02 \x01(\v2\x13.roam.peer.v1.HeadsR\x05heads\x12/\n" +
 	"\arefused\x18\x03 \x01(\v2\x15.roam.peer.v1.RefusedR\arefused\x12&\n" +
-	"\x04part\x18\x04 \x01(\v2\x12.roam.peer.v1.PartR\x04part\"\xc3\x01\n" +
+	"\x04part\x18\x04 \x01(\v2\x12.roam.peer.v1.PartR\x04part\"\xd7\x01\n" +
 	"\x04Part\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\tR\x05after\x12\x14\n" +
 	"\x05since\x18\x03 \x01(\fR\x05since\x12*\n" +
 	"\x06vector\x18\x04 \x03(\v2\x12.roam.peer.v1.MarkR\x06vector\x121\n" +
 	"\bsessions\x18\x05 \x03(\v2\x15.roam.peer.v1.SessionR\bsessions\x12\x12\n" +
-	"\x04last\x18\x06 \x01(\bR\x04last\"@\n" +
+	"\x04last\x18\x06 \x01(\bR\x04last\x12\x12\n" +
+	"\x04wait\x18\a \x01(\rR\x04wait\"@\n" +
 	"\x04Mark\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\f\n" +
 	"\x01f\x18\x02 \x01(\x04R\x01f\x12\x12\n" +
