@@ -1,8 +1,6 @@
 package region
 
 import (
-	"fmt"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -18,42 +16,52 @@ import (
 // without Raft: what an op costs the machine. In memory it is what applying costs besides the disk.
 func BenchmarkApply(b *testing.B) {
 	b.Run("store=memory", func(b *testing.B) { applyPuts(b, machine.NewMem()) })
-	b.Run("store=pebble", func(b *testing.B) {
-		r := &Region{cfg: Config{Region: "beijing", Node: "n1", Dir: b.TempDir(), Logger: discard}}
-		if err := r.cfg.check(); err != nil {
+	b.Run("store=pebble", func(b *testing.B) { applyPuts(b, benchStore(b)) })
+}
+
+// benchStore is a Pebble as a node has it.
+func benchStore(b *testing.B) machine.Store {
+	r := &Region{cfg: Config{Region: "beijing", Node: "n1", Dir: b.TempDir(), Logger: discard}}
+	if err := r.cfg.check(); err != nil {
+		b.Fatal(err)
+	}
+	opts := r.stateOptions()
+	b.Cleanup(opts.Cache.Unref)
+	var err error
+	if r.db, err = pebble.Open(r.cfg.Dir, opts); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { r.db.Close() })
+	return r.store(nil)
+}
+
+// benchMachine is a machine that issues, and what applies its next entry.
+func benchMachine(b *testing.B, st machine.Store, watch func([]wire.Event)) (apply func(entry []byte)) {
+	m, err := machine.New(machine.Config{Region: "beijing", Entry: "here", Store: st, Watch: watch})
+	if err != nil {
+		b.Fatal(err)
+	}
+	index := uint64(0)
+	apply = func(entry []byte) {
+		index++
+		if _, err := m.Apply(index, entry, false); err != nil {
 			b.Fatal(err)
 		}
-		opts := r.stateOptions()
-		defer opts.Cache.Unref()
-		var err error
-		if r.db, err = pebble.Open(r.cfg.Dir, opts); err != nil {
-			b.Fatal(err)
-		}
-		defer r.db.Close()
-		applyPuts(b, r.store(nil))
-	})
+	}
+	renew := &machine.Command{Kind: machine.KindRenew, Next: crdt.NewOrigin("beijing", 1)}
+	apply(machine.EncodeEntry([][]byte{renew.Encode()}))
+	return apply
 }
 
 func applyPuts(b *testing.B, st machine.Store) {
 	told := 0
-	m, err := machine.New(machine.Config{
-		Region: "beijing", Entry: "here", Store: st, Watch: func(evs []wire.Event) { told += len(evs) },
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	renew := &machine.Command{Kind: machine.KindRenew, Next: crdt.NewOrigin("beijing", 1)}
-	if _, err := m.Apply(1, machine.EncodeEntry([][]byte{renew.Encode()}), false); err != nil {
-		b.Fatal(err)
-	}
+	apply := benchMachine(b, st, func(evs []wire.Event) { told += len(evs) })
 	entries := putEntries(b.N)
 	b.ReportAllocs()
 	b.ResetTimer()
 	used := cpuTime(b)
-	for i, entry := range entries {
-		if _, err := m.Apply(uint64(i+2), entry, false); err != nil {
-			b.Fatal(err)
-		}
+	for _, entry := range entries {
+		apply(entry)
 	}
 	b.ReportMetric(float64((cpuTime(b)-used).Nanoseconds())/1000/float64(b.N), "cpu-us/op")
 	if told != b.N {
@@ -61,21 +69,10 @@ func applyPuts(b *testing.B, st machine.Store) {
 	}
 }
 
-// putEntries are entries that hold so many puts in all.
+// putEntries are entries that hold so many puts in all, to a thousand sessions in turn.
 func putEntries(n int) (entries [][]byte) {
-	var clock crdt.Clock
-	text, now := strings.Repeat("some words of a message, ", 11)[:messageBytes], time.UnixMilli(1_700_000_000_000)
-	for done := 0; done < n; now = now.Add(10 * time.Millisecond) {
-		var cmds [][]byte
-		for ; len(cmds) < batchOps && done < n; done++ {
-			session := fmt.Sprintf("alice/%d", done%1000)
-			op := msg2(session, fmt.Sprintf("01J%020d", done))
-			op.Text = text
-			c := &machine.Command{Kind: machine.KindPut, Session: session, Ops: []*crdt.Op{op}, Tag: uint64(done + 1), Entry: "here"}
-			c.Stamp(&clock, now)
-			cmds = append(cmds, c.Encode())
-		}
-		entries = append(entries, machine.EncodeEntry(cmds))
+	for put := 0; put < n; {
+		entries = append(entries, entryOf(&put, min(batchOps, n-put), func(int) int { return put % 1000 }))
 	}
 	return entries
 }
