@@ -21,6 +21,8 @@ type Config struct {
 	// Now is the time that certificates are judged by; nil is the machine's.
 	Now    func() time.Time
 	Logger *slog.Logger // nil discards
+	// Migrate has peers without TLS let in, and called, in the clear. They have no name.
+	Migrate bool
 	// Refused counts peers that were not let in, by reason (Reasons); nil counts nowhere.
 	Refused *prometheus.CounterVec
 }
@@ -92,7 +94,14 @@ func (p *Peers) Take(ca, cert, key []byte) error {
 
 // Accept shakes hands with a peer that has connected.
 func (p *Peers) Accept(ctx context.Context, raw net.Conn) (net.Conn, error) {
-	return p.shake(ctx, raw, true, nil)
+	if !p.cfg.Migrate {
+		return p.shake(ctx, raw, true, nil)
+	}
+	peeked, isTLS, err := peek(raw)
+	if err != nil || !isTLS {
+		return peeked, err
+	}
+	return p.shake(ctx, peeked, true, nil)
 }
 
 // Dialer shakes hands with whom dial reaches. known names the nodes that membership knows at an address: one of them has to be
@@ -106,6 +115,9 @@ func (p *Peers) Dialer(dial func(context.Context, string) (net.Conn, error), kno
 		c, err := p.shake(ctx, raw, false, known(addr))
 		if err != nil {
 			raw.Close()
+			if p.cfg.Migrate && ctx.Err() == nil && speaksNoTLS(err) {
+				return dial(ctx, addr)
+			}
 			return nil, fmt.Errorf("TLS with %s: %w", addr, err)
 		}
 		return c, nil
@@ -118,6 +130,8 @@ func (p *Peers) SameRegion(c net.Conn) error {
 	name := ""
 	if named, ok := c.(interface{ PeerName() string }); ok {
 		name = named.PeerName()
+	} else if p.cfg.Migrate {
+		return nil
 	}
 	if region, _, _ := strings.Cut(name, "/"); region != own {
 		p.count(reasonIdentity)
@@ -158,6 +172,7 @@ func (p *Peers) shake(ctx context.Context, raw net.Conn, server bool, may []stri
 	c := newConn(p, server)
 	cfg := &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{b.own}, Time: p.cfg.Now, SessionTicketsDisabled: true,
+		DynamicRecordSizingDisabled: true, // that is for pages that appear early; entries and records are of use whole
 		// Names are not those of hosts: VerifyConnection does it all, on both sides.
 		ClientAuth: tls.RequestClientCert, InsecureSkipVerify: true,
 		VerifyConnection: func(s tls.ConnectionState) error { return c.judge(b, s.PeerCertificates, may) },
@@ -195,6 +210,7 @@ func (p *Peers) refused(ctx context.Context, err error) error {
 	switch {
 	case errors.As(err, &r):
 		p.count(r.reason)
+	case p.cfg.Migrate && speaksNoTLS(err):
 	case errors.As(err, &header):
 		p.count(reasonClear)
 		return fmt.Errorf("the peer speaks no TLS: give it --tls-ca, --tls-cert and --tls-key: %w", err)
