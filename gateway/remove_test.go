@@ -98,12 +98,12 @@ func TestRemovalWhileBehind(t *testing.T) {
 	a := r.opened("")
 	a.say(`{"t":"put","id":3,"s":"alice/a","ops":[{"k":"msg","oid":"m","text":"x"}]}`)
 	home := a.wants("snap", "ok")[1].str("cur")
-	pos, err := r.g.tokens.parse(home, "alice", "alice/a")
+	pos, err := r.g.tokens.Load().parse(home, "alice", "alice/a")
 	if err != nil {
 		t.Fatal(err)
 	}
 	pos.seen[other.ID()] = 1
-	a = r.opened(r.g.tokens.mint(&pos, "alice", "alice/a"))
+	a = r.opened(r.g.tokens.Load().mint(&pos, "alice", "alice/a"))
 	r.advance(time.Second)
 	if f := a.want("delta"); f["behind"] != true {
 		t.Fatalf("got %v", f)
@@ -135,7 +135,7 @@ func TestRemovalSeenElsewhere(t *testing.T) {
 			a.say(`{"t":"put","id":3,"s":"alice/a","ops":[{"k":"msg","oid":"m","text":"x"}]}`)
 			a.wants("snap", "ok")
 			pos := position{seen: crdt.Vector{other.ID(): seen}}
-			b := r.opened(r.g.tokens.mint(&pos, "alice", "alice/a"))
+			b := r.opened(r.g.tokens.Load().mint(&pos, "alice", "alice/a"))
 			r.advance(time.Second)
 			if f := b.want("delta"); f["behind"] != true || len(f["ops"].([]any)) != 1 {
 				t.Fatalf("got %v", f)
@@ -169,7 +169,7 @@ func TestRemovalBeforeTheAnswer(t *testing.T) {
 	r.f.reach = wire.Reach{}
 	other := crdt.NewOrigin("shanghai", 1)
 	pos := position{seen: crdt.Vector{other.ID(): 2}}
-	a := r.opened(r.g.tokens.mint(&pos, "alice", "alice/a"))
+	a := r.opened(r.g.tokens.Load().mint(&pos, "alice", "alice/a"))
 	a.say(`{"t":"put","id":3,"s":"alice/a","ops":[{"k":"msg","oid":"m","text":"x"}]}`)
 	a.say(`{"t":"put","id":4,"s":"alice/a","regions":1,"ops":[{"k":"msg","oid":"m","text":"x"}]}`)
 	a.want("ok")

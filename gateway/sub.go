@@ -77,7 +77,7 @@ func (s *sub) token() string {
 		pos.seen, pos.shown = s.came.seen, s.pos.seen.Clone()
 		pos.shown.Merge(s.came.shown)
 	}
-	return s.conn.g.tokens.mint(&pos, s.conn.user, s.session)
+	return s.conn.g.tokens.Load().mint(&pos, s.conn.user, s.session)
 }
 
 // inherit takes over what a client was shown for the time being after the token that it asks again with. The sub before
