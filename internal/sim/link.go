@@ -118,6 +118,7 @@ func (n *node) connect(g *group, server *node) {
 		w: n.w, follower: n, server: server, f: feeds.NewFollower(g.name, n, n.w.forksOf(n, g), feeds.All),
 		s: feeds.NewSender(n.g.name, server, feeds.All), forth: lane{way: there}, back: lane{way: back}, heard: n.w.now,
 	}
+	s.s.Whole = wholePart
 	n.links[g.name] = s
 	server.served = append(server.served, s)
 	s.stops = []func(){
@@ -186,6 +187,9 @@ func (s *stream) receive(have *peerpb.Have) {
 	case have.Part != nil:
 		s.w.note("part "+have.Part.After, uint64(have.Part.Partition), uint64(len(have.Part.Sessions)))
 		s.follow(func(now time.Time) error { s.f.Part(have.Part, now); return nil })
+	case have.Piece != nil:
+		s.w.note("piece "+have.Piece.After, have.Piece.Off, have.Piece.Size)
+		s.follow(func(now time.Time) error { s.f.Piece(have.Piece, now); return nil })
 	}
 }
 
