@@ -162,6 +162,34 @@ func TestRemovalSeenElsewhere(t *testing.T) {
 	}
 }
 
+// TestRemovalBetweenTwoOpens: as above, but the client is away when the removal arrives, or opens the session again.
+func TestRemovalBetweenTwoOpens(t *testing.T) {
+	other := crdt.NewOrigin("shanghai", 1)
+	for _, away := range []bool{false, true} {
+		r := newRig(t, Config{})
+		a := r.opened("")
+		a.say(`{"t":"put","id":3,"s":"alice/a","ops":[{"k":"msg","oid":"m","text":"x"}]}`)
+		a.wants("snap", "ok")
+		pos := position{seen: crdt.Vector{other.ID(): 3}}
+		home := r.g.tokens.mint(&pos, "alice", "alice/a")
+		b := r.opened(home)
+		r.advance(time.Second)
+		cur := b.want("delta").str("cur")
+		r.f.arrive(&crdt.Op{Kind: crdt.KindMsg, Session: "alice/a", OID: "n", Text: "x", Seq: 2, Stamp: 4 << 16}, other)
+		if away {
+			b = r.hello()
+		} else {
+			cur = home // as if the delta had not come
+		}
+		r.f.quietly(&crdt.Op{Kind: crdt.KindForget, Session: "alice/a", OID: "f", Seen: crdt.Vector{r.f.self.ID(): 1}, Stamp: 5 << 16}, other)
+		b.say(`{"t":"open","id":7,"s":"alice/a","cur":%q}`, cur)
+		r.advance(time.Second)
+		if f := b.want("snap"); f["behind"] != true || f.str("why") != "floor" || len(logOf(f)) != 1 {
+			t.Errorf("away: %t: got %v", away, f)
+		}
+	}
+}
+
 // TestRemovalBeforeTheAnswer: a client that knows of a removal puts again what that took, in a region that does not have it yet, and is told
 // so before its open is answered.
 func TestRemovalBeforeTheAnswer(t *testing.T) {

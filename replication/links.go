@@ -76,7 +76,7 @@ const (
 	quietFor     = time.Second // a link is down before it is said: regions that start, or change leaders, are no news
 	window       = 16 << 20    // gRPC flow control, for long fat links
 	maxMessage   = 8 << 20
-	maxPart      = feeds.MaxPart + 1<<20 // a session is in one message, and may be large
+	maxPart      = feeds.MaxPart + 1<<20 // between nodes of a region, whose state has sessions of other regions in one value
 	keyLabel     = "roam-key"
 	regionLabel  = "roam-region"
 	nodeLabel    = "roam-node"
