@@ -19,7 +19,7 @@ var shanghai = crdt.NewOrigin("shanghai", 2)
 
 // ahead is the token of a client that has seen the first op of shanghai, which is far.
 func (r *rig) ahead() string {
-	return r.g.tokens.mint(&position{seen: crdt.Vector{shanghai.ID(): 1}, floor: crdt.Floor{Seq: 41, Stamp: 1 << 40}}, "alice", "alice/a")
+	return r.g.tokens.Load().mint(&position{seen: crdt.Vector{shanghai.ID(): 1}, floor: crdt.Floor{Seq: 41, Stamp: 1 << 40}}, "alice", "alice/a")
 }
 
 func far() *crdt.Op {

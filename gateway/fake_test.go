@@ -95,6 +95,13 @@ func (f *fake) arrive(op *crdt.Op, origin crdt.Origin) {
 	f.tell(wire.Event{Session: op.Session, Changes: []wire.Change{f.apply(op, origin)}})
 }
 
+// quietly applies an op of another region that nobody is told of yet.
+func (f *fake) quietly(op *crdt.Op, origin crdt.Origin) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.apply(op, origin)
+}
+
 // merge takes in another region's copy of a session, which an op is all of.
 func (f *fake) merge(op *crdt.Op, origin crdt.Origin) {
 	f.mu.Lock()

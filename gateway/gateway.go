@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -112,7 +113,7 @@ type Gateway struct {
 	peerpb.UnimplementedDoorServer
 	cfg     Config
 	hub     *hub
-	tokens  tokens
+	tokens  atomic.Pointer[tokens]
 	metrics *metrics
 	traces  *tracing
 	started time.Time
@@ -133,11 +134,16 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	m := newMetrics(cfg.Metrics)
 	traces := newTracing(&cfg, m)
-	return &Gateway{
-		cfg: cfg, hub: newHub(cfg.Backend.Cursors, traces, m.open), tokens: tokens{cfg.Keys}, metrics: m,
+	g := &Gateway{
+		cfg: cfg, hub: newHub(cfg.Backend.Cursors, traces, m.open), metrics: m,
 		traces: traces, started: cfg.Clock.Now(), reached: make(chan struct{}, 1), leaving: make(chan struct{}),
-	}, nil
+	}
+	g.SetKeys(cfg.Keys)
+	return g, nil
 }
+
+// SetKeys goes on with other keys of resume tokens: the first signs, all are accepted.
+func (g *Gateway) SetKeys(keys [][]byte) { g.tokens.Store(&tokens{keys}) }
 
 // Run brings events to the connections until ctx ends; then it closes them and waits for them.
 func (g *Gateway) Run(ctx context.Context) error {

@@ -179,7 +179,7 @@ func TestBehind(t *testing.T) {
 	f := newFake()
 	g, url := serve(t, f)
 	shanghai := crdt.NewOrigin("shanghai", 2)
-	cur := g.tokens.mint(&position{seen: crdt.Vector{shanghai.ID(): 1}, floor: crdt.Floor{Seq: 41, Stamp: 1 << 40}}, "alice", "alice/a")
+	cur := g.tokens.Load().mint(&position{seen: crdt.Vector{shanghai.ID(): 1}, floor: crdt.Floor{Seq: 41, Stamp: 1 << 40}}, "alice", "alice/a")
 	d := hello(t, url)
 	d.say(`{"t":"open","id":2,"s":"alice/a","cur":%q}`, cur)
 	if delta := d.expect("delta"); delta["behind"] != true {
@@ -198,8 +198,8 @@ func TestBehind(t *testing.T) {
 
 func TestBadTokensResync(t *testing.T) {
 	g, url := serve(t, newFake())
-	good := g.tokens.mint(&position{seen: crdt.Vector{1: 2}}, "alice", "alice/a")
-	foreign := g.tokens.mint(&position{seen: crdt.Vector{1: 2}}, "bob", "alice/a")
+	good := g.tokens.Load().mint(&position{seen: crdt.Vector{1: 2}}, "alice", "alice/a")
+	foreign := g.tokens.Load().mint(&position{seen: crdt.Vector{1: 2}}, "bob", "alice/a")
 	d := hello(t, url)
 	for _, cur := range []string{"x", foreign, good[:len(good)-2], "B" + good[1:], strings.Repeat("A", 5000)} {
 		d.say(`{"t":"open","id":2,"s":"alice/a","cur":%q}`, cur)

@@ -159,7 +159,7 @@ func (c *Conn) open(id *int64, session, cur string, tail *int) {
 	}
 	s := newSub(c, id, session, tail)
 	if cur != "" {
-		pos, err := c.g.tokens.parse(cur, c.identity.User, session)
+		pos, err := c.g.tokens.Load().parse(cur, c.identity.User, session)
 		s.begin(pos, err == nil)
 	}
 	s.before = old
@@ -203,7 +203,7 @@ func (c *Conn) submit(f *wire.ClientFrame, span trace.Span) error {
 		floor = s.floor
 	}
 	if f.Cur != "" {
-		if pos, err := c.g.tokens.parse(f.Cur, c.identity.User, f.S); err == nil {
+		if pos, err := c.g.tokens.Load().parse(f.Cur, c.identity.User, f.S); err == nil {
 			floor.Seq, floor.Stamp = max(floor.Seq, pos.floor.Seq), max(floor.Stamp, pos.floor.Stamp)
 		}
 	}

@@ -98,12 +98,12 @@ func TestRemovalWhileBehind(t *testing.T) {
 	a := r.opened("")
 	a.say(`{"t":"put","id":3,"s":"alice/a","ops":[{"k":"msg","oid":"m","text":"x"}]}`)
 	home := a.wants("snap", "ok")[1].str("cur")
-	pos, err := r.g.tokens.parse(home, "alice", "alice/a")
+	pos, err := r.g.tokens.Load().parse(home, "alice", "alice/a")
 	if err != nil {
 		t.Fatal(err)
 	}
 	pos.seen[other.ID()] = 1
-	a = r.opened(r.g.tokens.mint(&pos, "alice", "alice/a"))
+	a = r.opened(r.g.tokens.Load().mint(&pos, "alice", "alice/a"))
 	r.advance(time.Second)
 	if f := a.want("delta"); f["behind"] != true {
 		t.Fatalf("got %v", f)
@@ -135,7 +135,7 @@ func TestRemovalSeenElsewhere(t *testing.T) {
 			a.say(`{"t":"put","id":3,"s":"alice/a","ops":[{"k":"msg","oid":"m","text":"x"}]}`)
 			a.wants("snap", "ok")
 			pos := position{seen: crdt.Vector{other.ID(): seen}}
-			b := r.opened(r.g.tokens.mint(&pos, "alice", "alice/a"))
+			b := r.opened(r.g.tokens.Load().mint(&pos, "alice", "alice/a"))
 			r.advance(time.Second)
 			if f := b.want("delta"); f["behind"] != true || len(f["ops"].([]any)) != 1 {
 				t.Fatalf("got %v", f)
@@ -162,6 +162,34 @@ func TestRemovalSeenElsewhere(t *testing.T) {
 	}
 }
 
+// TestRemovalBetweenTwoOpens: as above, but the client is away when the removal arrives, or opens the session again.
+func TestRemovalBetweenTwoOpens(t *testing.T) {
+	other := crdt.NewOrigin("shanghai", 1)
+	for _, away := range []bool{false, true} {
+		r := newRig(t, Config{})
+		a := r.opened("")
+		a.say(`{"t":"put","id":3,"s":"alice/a","ops":[{"k":"msg","oid":"m","text":"x"}]}`)
+		a.wants("snap", "ok")
+		pos := position{seen: crdt.Vector{other.ID(): 3}}
+		home := r.g.tokens.mint(&pos, "alice", "alice/a")
+		b := r.opened(home)
+		r.advance(time.Second)
+		cur := b.want("delta").str("cur")
+		r.f.arrive(&crdt.Op{Kind: crdt.KindMsg, Session: "alice/a", OID: "n", Text: "x", Seq: 2, Stamp: 4 << 16}, other)
+		if away {
+			b = r.hello()
+		} else {
+			cur = home // as if the delta had not come
+		}
+		r.f.quietly(&crdt.Op{Kind: crdt.KindForget, Session: "alice/a", OID: "f", Seen: crdt.Vector{r.f.self.ID(): 1}, Stamp: 5 << 16}, other)
+		b.say(`{"t":"open","id":7,"s":"alice/a","cur":%q}`, cur)
+		r.advance(time.Second)
+		if f := b.want("snap"); f["behind"] != true || f.str("why") != "floor" || len(logOf(f)) != 1 {
+			t.Errorf("away: %t: got %v", away, f)
+		}
+	}
+}
+
 // TestRemovalBeforeTheAnswer: a client that knows of a removal puts again what that took, in a region that does not have it yet, and is told
 // so before its open is answered.
 func TestRemovalBeforeTheAnswer(t *testing.T) {
@@ -169,7 +197,7 @@ func TestRemovalBeforeTheAnswer(t *testing.T) {
 	r.f.reach = wire.Reach{}
 	other := crdt.NewOrigin("shanghai", 1)
 	pos := position{seen: crdt.Vector{other.ID(): 2}}
-	a := r.opened(r.g.tokens.mint(&pos, "alice", "alice/a"))
+	a := r.opened(r.g.tokens.Load().mint(&pos, "alice", "alice/a"))
 	a.say(`{"t":"put","id":3,"s":"alice/a","ops":[{"k":"msg","oid":"m","text":"x"}]}`)
 	a.say(`{"t":"put","id":4,"s":"alice/a","regions":1,"ops":[{"k":"msg","oid":"m","text":"x"}]}`)
 	a.want("ok")

@@ -25,6 +25,9 @@ type sub struct {
 	told   []string    // own ops that the client was told of before this was open, maybe of copies that do not stand
 	before *sub        // the one that it replaces, until it is open
 	base   crdt.Vector // while behind: what the region had when the client came
+	here   crdt.Vector // while behind: what it had when the client was shown something last
+	// lent is what regions had that were behind when they showed the client something; nil if none did.
+	lent crdt.Vector
 	// replaced: while behind, the client was shown the session anew, so it holds what this region has and no more.
 	replaced bool
 	cuts     int       // how often the client was shown the session anew since something was removed
@@ -59,7 +62,7 @@ func tailOf(tail *int) int {
 func (s *sub) begin(pos position, good bool) {
 	s.cur = curBad
 	if good {
-		s.cur, s.came, s.floor = curGood, pos, pos.floor
+		s.cur, s.came, s.floor, s.lent = curGood, pos, pos.floor, pos.shown
 	}
 }
 
@@ -67,17 +70,19 @@ func (s *sub) close() { s.conn.g.hub.remove(s) }
 
 // token covers what was sent. While the region is behind its client, what it sends is for the time being, since it may
 // change where it meets what the client has seen elsewhere: it is covered once the region has caught up, and until then
-// comes again to a client that comes back, here or in another region.
+// comes again to a client that comes back, here or in another region. It says what was here, without what was seen elsewhere: of
+// what was removed by then nothing was shown, and of what is removed later the client may hold something.
 func (s *sub) token() string {
 	pos := s.pos
 	switch {
 	case s.behind && s.replaced:
-		pos.shown = s.came.all()
+		pos.shown = s.pos.seen.Clone()
+		pos.shown.Merge(s.came.all())
 	case s.behind:
-		pos.seen, pos.shown = s.came.seen, s.pos.seen.Clone()
+		pos.seen, pos.shown = s.came.seen, s.here.Clone()
 		pos.shown.Merge(s.came.shown)
 	}
-	return s.conn.g.tokens.mint(&pos, s.conn.user, s.session)
+	return s.conn.g.tokens.Load().mint(&pos, s.conn.user, s.session)
 }
 
 // inherit takes over what a client was shown for the time being after the token that it asks again with. The sub before
@@ -88,7 +93,8 @@ func (s *sub) inherit() {
 			shown := old.pos.seen.Clone()
 			shown.Merge(s.came.shown)
 			s.came.shown = shown
-			s.stale = old.replaced
+			s.lent, s.stale = old.had().Clone(), old.replaced
+			s.lent.Merge(old.lent)
 		}
 		old.closed = true
 	}
@@ -97,6 +103,9 @@ func (s *sub) inherit() {
 
 // take moves the position over a change and reports whether the client lacks it.
 func (s *sub) take(ch *wire.Change) bool {
+	if s.behind && !s.replaced {
+		s.here[ch.Dot.ID] = max(s.here[ch.Dot.ID], ch.Dot.F)
+	}
 	if ch.Dot.F <= s.pos.seen[ch.Dot.ID] {
 		return false
 	}
@@ -110,11 +119,11 @@ func (s *sub) take(ch *wire.Change) bool {
 	return true
 }
 
-// had is what the region had when it showed the client the session: all but what was removed by then the client may still hold,
-// even if it saw the removal elsewhere.
+// had is what the region had when it last showed the client something: what is removed later the client may hold, even if it saw
+// the removal elsewhere.
 func (s *sub) had() crdt.Vector {
 	if s.behind && !s.replaced {
-		return s.base
+		return s.here
 	}
 	return s.pos.seen
 }
@@ -129,7 +138,7 @@ func (s *sub) load() (frame any, err error) {
 			snap.ID, frame = s.id, snap
 			return
 		}
-		s.base = h.Seen.Clone()
+		s.base, s.here = h.Seen.Clone(), h.Seen.Clone()
 		since := crdt.Since
 		if s.came.shown != nil || len(s.told) > 0 {
 			since = crdt.SinceBehind
@@ -149,7 +158,7 @@ func (s *sub) whole(st crdt.Store, cut crdt.Vector) *wire.Snap {
 		return s.snap(st, "new")
 	case s.cur == curBad:
 		return s.snap(st, "resync")
-	case s.stale || !s.came.seen.Covers(cut) || s.lost(st):
+	case s.stale || !s.came.seen.Covers(cut) || s.lent != nil && !s.lent.Covers(cut) || s.lost(st):
 		return s.atFloor(st)
 	}
 	return nil
@@ -175,7 +184,7 @@ func (s *sub) caughtUp() (frame any, err error) {
 		s.pos.reach(h.MaxSeq, h.MaxStamp)
 		delta.Cur, frame = s.token(), delta
 	})
-	s.base, s.replaced = nil, false
+	s.base, s.here, s.replaced = nil, nil, false
 	return frame, err
 }
 
@@ -193,6 +202,9 @@ func (s *sub) merged() (frame any, err error) {
 			since = crdt.SinceBehind
 		}
 		ops := itemFrames(since(st, s.pos.seen))
+		if s.behind && !s.replaced {
+			s.here = h.Seen.Clone()
+		}
 		s.pos.seen.Merge(h.Seen)
 		s.pos.reach(h.MaxSeq, h.MaxStamp)
 		if len(ops) > 0 {

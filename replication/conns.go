@@ -3,10 +3,7 @@ package replication
 import (
 	"context"
 	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"net"
 	"strconv"
 	"sync"
@@ -24,7 +21,8 @@ import (
 // Conns are this node's connections to others, one an address, kept until Close. There are as many as addresses that
 // membership has told.
 type Conns struct {
-	opts []grpc.DialOption
+	opts  []grpc.DialOption
+	shown *credentials
 
 	mu     sync.Mutex
 	byAddr map[string]*grpc.ClientConn
@@ -45,11 +43,10 @@ func NewConns(cfg ConnsConfig) *Conns {
 			return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 		}
 	}
-	return &Conns{byAddr: map[string]*grpc.ClientConn{}, opts: []grpc.DialOption{
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithPerRPCCredentials(credentials{
-			regionLabel: cfg.Region, nodeLabel: cfg.Node, keyLabel: proof(cfg.Keys[0], cfg.Region, cfg.Node),
-		}),
+	shown := newCredentials(cfg.Region, cfg.Node, cfg.Keys[0])
+	return &Conns{byAddr: map[string]*grpc.ClientConn{}, shown: shown, opts: []grpc.DialOption{
+		grpc.WithTransportCredentials(insecure.NewCredentials()), // Dial brings a connection that is encrypted already, or none is
+		grpc.WithPerRPCCredentials(shown),
 		grpc.WithContextDialer(cfg.Dial),
 		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxPart), grpc.MaxCallSendMsgSize(maxMessage)),
@@ -116,25 +113,6 @@ func (l *Links) Ask(ctx context.Context, addr string) (instance uint64, err erro
 	return reply.GetInstance(), err
 }
 
-// credentials are a node's name and its proof of the secret. They go in clear, so the network between nodes must be
-// private.
-type credentials map[string]string
-
-// GetRequestMetadata implements grpc's PerRPCCredentials.
-func (c credentials) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
-	return c, nil
-}
-
-// RequireTransportSecurity implements grpc's PerRPCCredentials.
-func (credentials) RequireTransportSecurity() bool { return false }
-
-// proof shows that a node knows the secret.
-func proof(key []byte, region, node string) string {
-	mac := hmac.New(sha256.New, key)
-	fmt.Fprintf(mac, "%s/%s", region, node)
-	return hex.EncodeToString(mac.Sum(nil))
-}
-
 func first(md metadata.MD, k string) string {
 	if v := md.Get(k); len(v) > 0 {
 		return v[0]
@@ -147,9 +125,9 @@ var errSecret = status.Error(codes.Unauthenticated, "different --secret-file: it
 func (l *Links) admit(ctx context.Context) error {
 	md, _ := metadata.FromIncomingContext(ctx)
 	region, node, shown := first(md, regionLabel), first(md, nodeLabel), first(md, keyLabel)
-	for _, key := range l.cfg.Keys {
+	for _, key := range *l.keys.Load() {
 		if hmac.Equal([]byte(shown), []byte(proof(key, region, node))) {
-			return nil
+			return l.identified(ctx, region+"/"+node)
 		}
 	}
 	l.metrics.refused.WithLabelValues("secret").Inc()

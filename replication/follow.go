@@ -142,6 +142,8 @@ func (k *link) take(have *peerpb.Have) error {
 		return k.do(func(f *feeds.Follower, now time.Time) error { return f.Refused(have.Refused, now) })
 	case have.Part != nil:
 		return k.do(func(f *feeds.Follower, now time.Time) error { f.Part(have.Part, now); return nil })
+	case have.Piece != nil:
+		return k.do(func(f *feeds.Follower, now time.Time) error { f.Piece(have.Piece, now); return nil })
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -75,7 +76,7 @@ const (
 	quietFor     = time.Second // a link is down before it is said: regions that start, or change leaders, are no news
 	window       = 16 << 20    // gRPC flow control, for long fat links
 	maxMessage   = 8 << 20
-	maxPart      = feeds.MaxPart + 1<<20 // a session is in one message, and may be large
+	maxPart      = feeds.MaxPart + 1<<20 // between nodes of a region, whose state has sessions of other regions in one value
 	keyLabel     = "roam-key"
 	regionLabel  = "roam-region"
 	nodeLabel    = "roam-node"
@@ -94,6 +95,7 @@ type Links struct {
 	done    chan struct{} // closed by Close: streams end
 	conns   *Conns
 	local   local
+	keys    atomic.Pointer[[][]byte]
 
 	// guarded by mu
 	mu    sync.Mutex
@@ -133,16 +135,18 @@ func NewLinks(cfg LinksConfig) (*Links, error) {
 	m.parts = newTransferMetrics()
 	lag := newLag(cfg.Local, cfg.Pool.matrix)
 	cfg.Metrics.MustRegister(m.records, m.refused, m.up, m.parts, lag)
-	return &Links{
+	l := &Links{
 		cfg: cfg, metrics: m, lag: lag, done: make(chan struct{}), links: map[lane]*link{}, forks: map[lane]feeds.Forks{},
 		conns: NewConns(ConnsConfig{cfg.Region, cfg.Node, cfg.Keys, cfg.Dial}), local: local{cfg.Source, cfg.Local, cfg.States},
-	}, nil
+	}
+	l.SetKeys(cfg.Keys)
+	return l, nil
 }
 
 // ServerOptions are what the gRPC server of the peer port needs.
 func (l *Links) ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window), grpc.MaxRecvMsgSize(maxMessage),
+		grpc.Creds(newHandshake()), grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window), grpc.MaxRecvMsgSize(maxMessage),
 		grpc.StreamInterceptor(func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) error {
 			if err := l.admit(ss.Context()); err != nil {
 				return err

@@ -68,6 +68,7 @@ type Pool struct {
 	changed  chan struct{}
 	joined   chan struct{}
 	conflict *prometheus.CounterVec
+	ring     *memberlist.Keyring
 
 	// guarded by mu
 	mu      sync.Mutex
@@ -164,7 +165,7 @@ func (p *Pool) memberlistConfig() (*memberlist.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gossip keys: %w", err)
 	}
-	mc.Keyring = ring
+	mc.Keyring, p.ring = ring, ring
 	return mc, nil
 }
 

@@ -32,7 +32,8 @@ type cli struct {
 	Recover recoverCmd `cmd:"" help:"Make the last node of a region that has lost its majority for good the whole region."`
 	Export  exportCmd  `cmd:"" help:"Print all sessions of a user, in lines of JSON."`
 	Erase   eraseCmd   `cmd:"" help:"Delete all sessions of a user, in every region, and say what that does not reach."`
-	Keygen  keygenCmd  `cmd:"" help:"Print a new key ring for --secret-file."`
+	Keygen  keygenCmd  `cmd:"" help:"Print a new key ring for --secret-file, or change one step by step."`
+	Certs   certsCmd   `cmd:"" help:"Make a CA, and certificates of nodes, for --tls-ca, --tls-cert and --tls-key."`
 	Token   tokenCmd   `cmd:"" help:"Print a client token, signed with an HS256 key."`
 	Health  healthCmd  `cmd:"" help:"Ask a node whether it takes clients; the exit status says so."`
 	Version versionCmd `cmd:"" help:"Print the version."`
@@ -59,10 +60,6 @@ type benchCmd struct{ app.BenchOptions }
 func (c *benchCmd) Run(e env) error {
 	return app.Bench(e.ctx, c.BenchOptions, version(), e.stdout, e.stderr)
 }
-
-type keygenCmd struct{}
-
-func (keygenCmd) Run(e env) error { return app.Keygen(e.stdout) }
 
 type versionCmd struct{}
 

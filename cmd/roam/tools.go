@@ -9,6 +9,25 @@ import (
 	"github.com/roamsync/roam/internal/app"
 )
 
+type keygenCmd struct{ app.KeygenOptions }
+
+func (c *keygenCmd) Run(e env) error { return app.Keygen(c.KeygenOptions, e.stdout) }
+
+type certsCmd struct {
+	CA   certsCACmd   `cmd:"" name:"ca" help:"Make a CA."`
+	Node certsNodeCmd `cmd:"" help:"Make a node's certificate."`
+}
+
+type certsCACmd struct{ app.CertsCAOptions }
+
+func (c *certsCACmd) Run(e env) error { return app.CertsCA(c.CertsCAOptions, time.Now(), e.stdout) }
+
+type certsNodeCmd struct{ app.CertsNodeOptions }
+
+func (c *certsNodeCmd) Run(e env) error {
+	return app.CertsNode(c.CertsNodeOptions, time.Now(), e.stdout)
+}
+
 type tokenCmd struct{ app.TokenOptions }
 
 func (c *tokenCmd) Run(e env) error { return app.Token(c.TokenOptions, time.Now(), e.stdout) }

@@ -55,12 +55,13 @@ type status struct {
 	Peers       []string           `json:"peers"`   // other regions ever met
 	Partitions  []partitionStatus  `json:"partitions"`
 	Replication replication.Status `json:"replication"`
+	Security    security           `json:"security"`
 }
 
 func (n *node) status(ctx context.Context) status {
 	s := status{
 		Region: n.opts.Region, Node: n.opts.Node, Ready: n.serving.Load(), Raft: n.region.Status(ctx), Origin: n.region.Self(0),
-		Origins: map[string]string{}, Peers: n.region.Peers(), Replication: n.links.Status(),
+		Origins: map[string]string{}, Peers: n.region.Peers(), Replication: n.links.Status(), Security: n.secrets.status(),
 	}
 	for _, o := range n.region.Origins() {
 		s.Origins[originHex(o.ID())] = string(o)

@@ -1,6 +1,9 @@
 package app
 
-import "errors"
+import (
+	"errors"
+	"time"
+)
 
 // Check says what `roam serve` would refuse before it starts, without starting.
 func (o *ServeOptions) Check() error {
@@ -9,7 +12,8 @@ func (o *ServeOptions) Check() error {
 	if o.AuthHS256File != "" {
 		_, key = hs256Key("--auth-hs256-file", o.AuthHS256File)
 	}
-	return errors.Join(o.check(), ring, key)
+	now := func() time.Time { return time.Now().Add(o.ClockOffset) }
+	return errors.Join(o.check(), ring, key, o.checkFiles(now))
 }
 
 // Check says what `roam worker` would refuse before it starts, without starting.

@@ -24,6 +24,7 @@ type edge struct {
 	opts          ServeOptions
 	log           *slog.Logger
 	client, admin net.Listener
+	secrets       *secrets
 	pool          *replication.Pool
 	conns         *replication.Conns
 	gateway       *gateway.Edge
@@ -41,6 +42,10 @@ func newEdge(o ServeOptions, ring KeyRing, log *slog.Logger) (_ *edge, err error
 			err = errors.Join(err, e.close())
 		}
 	}()
+	now := func() time.Time { return time.Now().Add(o.ClockOffset) }
+	if e.secrets, err = openSecrets(&e.opts, ring, e.reg, now, log); err != nil {
+		return nil, err
+	}
 	if e.client, err = net.Listen("tcp", o.ClientAddr); err != nil {
 		return nil, fmt.Errorf("--client-addr %s: %w", o.ClientAddr, err)
 	}
@@ -49,12 +54,13 @@ func newEdge(o ServeOptions, ring KeyRing, log *slog.Logger) (_ *edge, err error
 	}
 	e.opts.ClientAddr, e.opts.AdminAddr = e.client.Addr().String(), e.admin.Addr().String()
 	if e.opts.AdvertiseURL == "" {
-		e.opts.AdvertiseURL = "ws://" + e.opts.ClientAddr + "/v1/connect"
+		e.opts.AdvertiseURL = e.opts.scheme() + e.opts.ClientAddr + "/v1/connect"
 	}
-	if err := e.join(ring); err != nil {
+	if err := e.join(*e.secrets.ring.Load()); err != nil {
 		return nil, err
 	}
-	auth, err := e.opts.auth(func() time.Time { return time.Now().Add(e.opts.ClockOffset) })
+	e.secrets.rekey = e.rekey
+	auth, err := e.opts.auth(now)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +71,10 @@ func newEdge(o ServeOptions, ring KeyRing, log *slog.Logger) (_ *edge, err error
 // join makes the edge a member of the pool. It has no address for other nodes: nobody calls it.
 func (e *edge) join(ring KeyRing) (err error) {
 	o := &e.opts
-	e.conns = replication.NewConns(replication.ConnsConfig{Region: o.Region, Node: o.Node, Keys: ring.derive("link")})
+	known := func(addr string) []string { return e.pool.NamesAt(addr) } // which is there before anybody is called
+	e.conns = replication.NewConns(replication.ConnsConfig{
+		Region: o.Region, Node: o.Node, Keys: ring.derive("link"), Dial: e.secrets.dial(nil, known),
+	})
 	e.pool, err = replication.NewPool(replication.PoolConfig{
 		Region: o.Region, Node: o.Node, BindAddr: o.ClusterAddr, AdvertiseHost: o.AdvertiseHost, ClientURL: o.AdvertiseURL, Join: o.Join,
 		Gateway: true, Keys: ring.derive("gossip"), Roster: noRoster{}, Logger: e.log, Metrics: e.reg, Instance: rand.Uint64(),
@@ -76,6 +85,12 @@ func (e *edge) join(ring KeyRing) (err error) {
 	}
 	o.ClusterAddr = e.pool.Addr()
 	return nil
+}
+
+// rekey goes on with another ring. Resume tokens are the business of the nodes that hold data.
+func (e *edge) rekey(ring KeyRing) error {
+	e.conns.SetKeys(ring.derive("link"))
+	return e.pool.SetKeys(ring.derive("gossip"))
 }
 
 // noRoster is what a node without data has committed of other regions.
@@ -128,6 +143,7 @@ func (e *edge) run(ctx context.Context, ready func()) error {
 	defer stop()
 	g, back := errgroup.WithContext(back)
 	g.Go(func() error { return e.pool.Run(back) })
+	g.Go(func() error { return e.secrets.run(back) })
 	g.Go(func() error {
 		return serveHTTP(back, &http.Server{Handler: e.handler(e.serveStatus), ReadHeaderTimeout: headerTimeout}, e.admin)
 	})
@@ -154,7 +170,7 @@ func (e *edge) serve(ctx context.Context, ready func()) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return e.gateway.Run(ctx) })
 	g.Go(func() error {
-		return serveHTTP(ctx, &http.Server{Handler: e.gateway.Handler(), ReadHeaderTimeout: headerTimeout}, e.client)
+		return serveHTTP(ctx, e.secrets.server(e.gateway.Handler()), e.secrets.listener(e.client))
 	})
 	e.serving.Store(true)
 	defer e.serving.Store(false)
@@ -169,11 +185,12 @@ type edgeStatus struct {
 	Ready     bool     `json:"ready"`
 	Gateway   bool     `json:"gateway"`
 	DataNodes []string `json:"data_nodes"` // addresses of those that are up
+	Security  security `json:"security"`
 }
 
 func (e *edge) serveStatus(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
-	err := json.NewEncoder(w).Encode(edgeStatus{e.opts.Region, e.opts.Node, e.serving.Load(), true, e.pool.DataNodes()})
+	err := json.NewEncoder(w).Encode(edgeStatus{e.opts.Region, e.opts.Node, e.serving.Load(), true, e.pool.DataNodes(), e.secrets.status()})
 	if err != nil {
 		e.log.Debug("status not sent", "err", err)
 	}

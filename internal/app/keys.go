@@ -20,23 +20,30 @@ const keySize = 32
 // every region; keys for single purposes are derived from it.
 type KeyRing [][]byte
 
-// Keygen writes a new ring of one key.
-func Keygen(w io.Writer) error {
+// newKey returns a random key.
+func newKey() ([]byte, error) {
 	key := make([]byte, keySize)
 	if _, err := rand.Read(key); err != nil {
-		return fmt.Errorf("read randomness: %w", err)
+		return nil, fmt.Errorf("read randomness: %w", err)
 	}
-	_, err := fmt.Fprintf(w, "# Roam key ring: the same file in every region. The first key is in use, the others are accepted.\n%x\n", key)
+	return key, nil
+}
+
+// write writes a secret file.
+func (r KeyRing) write(w io.Writer) error {
+	var b bytes.Buffer
+	b.WriteString("# Roam key ring: the same file in every region. The first key is in use, the others are accepted.\n")
+	for _, key := range r {
+		fmt.Fprintf(&b, "%x\n", key)
+	}
+	_, err := w.Write(b.Bytes())
 	return err
 }
 
 // newKeyRing is a ring that is kept nowhere.
 func newKeyRing() (KeyRing, error) {
-	var b bytes.Buffer
-	if err := Keygen(&b); err != nil {
-		return nil, err
-	}
-	return parseKeyRing(b.Bytes())
+	key, err := newKey()
+	return KeyRing{key}, err
 }
 
 // ReadKeyRing reads a secret file. Errors name the flag.
@@ -76,6 +83,15 @@ func parseKeyRing(b []byte) (KeyRing, error) {
 		return nil, fmt.Errorf("no key in it: make a file with `roam keygen`")
 	}
 	return ring, nil
+}
+
+// ids are short names of the keys, which say nothing about them: for operators to see who has which.
+func (r KeyRing) ids() []string {
+	all := []string{}
+	for _, k := range r.derive("id") {
+		all = append(all, hex.EncodeToString(k[:4]))
+	}
+	return all
 }
 
 // derive returns the ring's keys for one purpose, so that none serves two.

@@ -28,6 +28,7 @@ type node struct {
 	telemetry *telemetry.Telemetry
 	on        Machine
 	page      http.Handler // shown at "/", if any
+	secrets   *secrets
 
 	client, admin, peer net.Listener
 
@@ -57,12 +58,25 @@ func newNode(o ServeOptions, ring KeyRing, on Machine, log *slog.Logger) (_ *nod
 			err = errors.Join(err, n.close())
 		}
 	}()
+	if n.secrets, err = openSecrets(&n.opts, ring, n.reg, n.now, log); err != nil {
+		return nil, err
+	}
+	ring = *n.secrets.ring.Load()
 	for _, open := range []func(KeyRing) error{n.listen, n.openTelemetry, n.openRegion, n.openReplication, n.openDispatch, n.openGateway} {
 		if err := open(ring); err != nil {
 			return nil, err
 		}
 	}
+	n.secrets.rekey = n.rekey
 	return n, nil
+}
+
+// rekey goes on with another ring.
+func (n *node) rekey(ring KeyRing) error {
+	n.port.SetKeys(ring.derive("raft"))
+	n.links.SetKeys(ring.derive("link"))
+	n.gateway.SetKeys(ring.derive("resume"))
+	return n.pool.SetKeys(ring.derive("gossip"))
 }
 
 func (n *node) listen(ring KeyRing) (err error) {
@@ -85,13 +99,20 @@ func (n *node) listen(ring KeyRing) (err error) {
 		*l.addr = (*l.ln).Addr().String()
 	}
 	if n.opts.AdvertiseURL == "" {
-		n.opts.AdvertiseURL = "ws://" + n.opts.ClientAddr + "/v1/connect"
+		n.opts.AdvertiseURL = n.opts.scheme() + n.opts.ClientAddr + "/v1/connect"
 	}
 	n.opts.PeerAddr = n.opts.advertised(n.opts.PeerAddr)
-	n.port, err = peerport.New(peerport.Config{
-		Listener: n.peer, Keys: ring.derive("raft"), Dial: n.on.Dial, Logger: n.log,
-	})
+	cfg := peerport.Config{Listener: n.peer, Keys: ring.derive("raft"), Dial: n.dialer(), Logger: n.log}
+	if p := n.secrets.peers; p != nil {
+		cfg.Admit, cfg.Member = p.Accept, p.SameRegion
+	}
+	n.port, err = peerport.New(cfg)
 	return err
+}
+
+// dialer reaches other nodes.
+func (n *node) dialer() func(context.Context, string) (net.Conn, error) {
+	return n.secrets.dial(n.on.Dial, n.cluster.namesAt)
 }
 
 // now is the node's clock.

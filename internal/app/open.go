@@ -58,7 +58,7 @@ func (n *node) openReplication(ring KeyRing) (err error) {
 	n.opts.ClusterAddr = n.pool.Addr()
 	n.links, err = replication.NewLinks(replication.LinksConfig{
 		Region: n.opts.Region, Node: n.opts.Node, Source: n.region, Local: n.region, States: n.region, Pool: n.pool, Lead: n.region,
-		Keys: ring.derive("link"), Dial: n.on.Dial, Instance: instance, Logger: n.log, Metrics: n.reg, Tracer: n.telemetry.Tracer(),
+		Keys: ring.derive("link"), Dial: n.dialer(), Instance: instance, Logger: n.log, Metrics: n.reg, Tracer: n.telemetry.Tracer(),
 	})
 	n.cluster.pool.Store(n.pool)
 	n.cluster.links.Store(n.links)
@@ -85,6 +85,14 @@ func (c *cluster) Node(addr string) (peerpb.NodeClient, error) {
 		return l.Node(addr)
 	}
 	return nil, errors.New("the node is starting")
+}
+
+// namesAt is who should be at an address.
+func (c *cluster) namesAt(addr string) []string {
+	if p := c.pool.Load(); p != nil {
+		return p.NamesAt(addr)
+	}
+	return nil
 }
 
 func (c *cluster) resolve(id string) (addr string, err error) {

@@ -43,9 +43,10 @@ type ServeOptions struct {
 
 	Auth          string `enum:",dev" default:"" placeholder:"dev" help:"'dev' accepts the token dev:NAME; for loopback only."`
 	AuthHS256File string `name:"auth-hs256-file" env:"ROAM_AUTH_HS256_FILE" placeholder:"FILE" help:"File with the HS256 key of client tokens (a trailing newline is trimmed)."`
-	SecretFile    string `placeholder:"FILE" help:"Key ring for resume tokens and traffic between nodes, the same in every region: roam keygen > FILE."`
-	AdvertiseURL  string `name:"advertise-url" placeholder:"URL" help:"WebSocket URL that clients reach this region by. Default: ws://CLIENT-ADDR/v1/connect."`
-	LogLevel      string `enum:"debug,info,warn,error" default:"info" help:"Least level that is logged: debug, info, warn, error."`
+	SecretFile    string `placeholder:"FILE" help:"Key ring for resume tokens and traffic between nodes, the same in every region: roam keygen > FILE. Read again when it changes."`
+	AdvertiseURL  string `name:"advertise-url" placeholder:"URL" help:"WebSocket URL that clients reach this region by. Default: ws://CLIENT-ADDR/v1/connect, or wss:// with --client-tls-cert."`
+	TLSOptions
+	LogLevel string `enum:"debug,info,warn,error" default:"info" help:"Least level that is logged: debug, info, warn, error."`
 	TraceOptions
 	ClockOffset time.Duration `name:"unsafe-clock-offset" placeholder:"90s" help:"Shift this node's clock. For tests and drills only."`
 }
@@ -53,7 +54,7 @@ type ServeOptions struct {
 // check refuses what cannot work, naming the flag.
 func (o *ServeOptions) check() error {
 	_, err := parseReserve(o.DiskReserve)
-	return errors.Join(err, o.checkNames(), o.checkAddrs(), o.checkAuth(), o.checkRedis(), o.TraceOptions.check())
+	return errors.Join(err, o.checkNames(), o.checkAddrs(), o.checkAuth(), o.checkRedis(), o.TraceOptions.check(), o.checkTLS())
 }
 
 func (o *ServeOptions) checkNames() error {

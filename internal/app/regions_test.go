@@ -259,7 +259,7 @@ func TestStatus(t *testing.T) {
 
 func TestKeyRings(t *testing.T) {
 	var b strings.Builder
-	if err := Keygen(&b); err != nil {
+	if err := Keygen(KeygenOptions{}, &b); err != nil {
 		t.Fatal(err)
 	}
 	ring, err := parseKeyRing([]byte(b.String() + b.String()))

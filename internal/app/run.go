@@ -105,6 +105,7 @@ func (n *node) wait(g *errgroup.Group) error {
 // goBack starts what keeps the region's data. It calls leave when the node has left the region for good.
 func (n *node) goBack(ctx context.Context, g *errgroup.Group, leave func()) {
 	g.Go(func() error { return n.telemetry.Run(ctx) })
+	g.Go(func() error { return n.secrets.run(ctx) })
 	g.Go(func() error { return n.port.Run(ctx) })
 	g.Go(func() error { return n.region.Run(ctx) })
 	g.Go(func() error { return n.pool.Run(ctx) })
@@ -194,7 +195,7 @@ func (n *node) serveClients(ctx context.Context, ready func()) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.gateway.Run(ctx) })
 	g.Go(func() error {
-		return serveHTTP(ctx, &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout}, n.client)
+		return serveHTTP(ctx, n.secrets.server(mux), n.secrets.listener(n.client))
 	})
 	n.serving.Store(true)
 	defer n.serving.Store(false)

@@ -77,6 +77,7 @@ func readiness(ready bool) string {
 }
 
 func (s *edgeStatus) print(w io.Writer) error {
+	defer s.Security.print(w, time.Now())
 	_, err := fmt.Fprintf(w, "region %s, node %s: %s. It holds no data, and serves clients through %s.\n",
 		s.Region, s.Node, readiness(s.Ready), cmp.Or(strings.Join(s.DataNodes, ", "), "nobody, since no node that holds data is up"))
 	return err
@@ -92,6 +93,7 @@ func (s *status) print(w io.Writer) error {
 	for _, p := range s.Raft.Pending {
 		fmt.Fprintf(w, "Pending: %s.\n", p)
 	}
+	s.Security.print(w, time.Now())
 	s.printDisk(w)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	s.printGroups(t)

@@ -26,7 +26,7 @@ func TestAwayForLongerThanFeedsAreKept(t *testing.T) {
 		w.cutBoth("beijing", "shanghai", memnet.Break)
 		for i := range 8 {
 			for _, d := range north {
-				d.put(strings.Repeat(fmt.Sprintf("%s %d ", d.name, i), 10_000), false)
+				d.put(strings.Repeat(fmt.Sprintf("%s %d ", d.name, i), 20_000), false) // over 1 MiB a session: it goes in pieces
 				d.wait(d.say(), client.Stored)
 			}
 			south.wait(south.say(), client.Stored)

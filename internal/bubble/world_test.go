@@ -68,7 +68,12 @@ type plan []struct {
 // inBubble runs a test with regions that are up, and checks everything in the end.
 func inBubble(t *testing.T, seed uint64, p plan, test func(w *world)) {
 	t.Helper()
-	found := broken(t, seed, p, test)
+	report(t, broken(t, seed, p, test))
+}
+
+// report has a test fail for what is broken.
+func report(t *testing.T, found []string) {
+	t.Helper()
 	for _, fault := range found[:min(len(found), mostFaults)] {
 		t.Error(fault)
 	}
@@ -80,12 +85,19 @@ func inBubble(t *testing.T, seed uint64, p plan, test func(w *world)) {
 // broken runs a test with regions that are up, and returns the promises that they have broken.
 func broken(t *testing.T, seed uint64, p plan, test func(w *world)) (found []string) {
 	t.Helper()
+	return brokenIn(t, seed, p, func(*world) {}, test)
+}
+
+// brokenIn is broken with a world that was prepared before its nodes start.
+func brokenIn(t *testing.T, seed uint64, p plan, prepare, test func(w *world)) (found []string) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, seed)
 		t.Cleanup(w.close)
 		for _, r := range p {
 			w.addRegion(r.name, r.nodes)
 		}
+		prepare(w)
 		for _, s := range w.regions {
 			for _, n := range s.nodes {
 				n.start()

@@ -1,7 +1,8 @@
 // Package peerport shares one TCP port between a region's Raft traffic and gRPC. A Raft connection starts with a
 // preamble that names the raft id that it is meant for and proves knowledge of the cluster's secret; whatever starts
 // otherwise goes to gRPC, which has its own credentials. A connection meant for another id is refused: who has lost its
-// disk is not who it was, even at the same address. The package knows nothing of either protocol beyond that first word.
+// disk is not who it was, even at the same address. Before that word comes a handshake, if the owner has one (TLS). The package
+// knows nothing of either protocol beyond that first word.
 package peerport
 
 import (
@@ -21,10 +22,13 @@ import (
 )
 
 const (
-	magic = "ROAMRAFT" // gRPC's first byte is P
-	maxID = 64         // bytes of a raft id
+	magic    = "ROAMRAFT" // gRPC's first byte is P
+	firstTLS = 0x16       // the first byte of who speaks TLS
+	maxID    = 64         // bytes of a raft id
 	// helloTimeout bounds how long a connection may take to say what it is.
 	helloTimeout = 5 * time.Second
+	// sayEvery is how often at most a refusal is logged; the others are, at debug level.
+	sayEvery = time.Second
 	// maxUnsorted bounds the connections that have not yet said so; more are closed at once.
 	maxUnsorted = 256
 )
@@ -35,7 +39,11 @@ type Config struct {
 	// Keys authenticate Raft connections: the first is used to dial, all are accepted.
 	Keys [][]byte
 	// Dial opens a connection to a peer; nil means TCP.
-	Dial   func(ctx context.Context, addr string) (net.Conn, error)
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
+	// Admit shakes hands with who has connected; nil: all there is to know comes in the clear.
+	Admit func(ctx context.Context, raw net.Conn) (net.Conn, error)
+	// Member refuses an admitted connection for Raft, by who made it; nil: whoever has the secret may.
+	Member func(net.Conn) error
 	Logger *slog.Logger // nil discards
 }
 
@@ -45,6 +53,8 @@ type Port struct {
 	raft, grpc *queue
 	unsorted   chan struct{}
 	id         atomic.Pointer[string] // this node's raft id, once there is one
+	keys       atomic.Pointer[[][]byte]
+	said       atomic.Int64 // when a refusal was logged, in ns since 1970
 
 	// guarded by mu
 	mu   sync.Mutex
@@ -95,10 +105,15 @@ func New(cfg Config) (*Port, error) {
 		}
 	}
 	addr := cfg.Listener.Addr()
-	return &Port{cfg: cfg, raft: newQueue(addr), grpc: newQueue(addr), unsorted: make(chan struct{}, maxUnsorted),
+	p := &Port{cfg: cfg, raft: newQueue(addr), grpc: newQueue(addr), unsorted: make(chan struct{}, maxUnsorted),
 		open: map[*tracked]struct{}{},
-	}, nil
+	}
+	p.SetKeys(cfg.Keys)
+	return p, nil
 }
+
+// SetKeys goes on with other keys, at least one. Connections that there are stay.
+func (p *Port) SetKeys(keys [][]byte) { p.keys.Store(&keys) }
 
 // GRPC is the listener for gRPC's connections.
 func (p *Port) GRPC() net.Listener { return p.grpc }
@@ -137,33 +152,54 @@ func (p *Port) Run(ctx context.Context) error {
 	}
 }
 
-// sort reads the first bytes and hands the connection on.
-func (p *Port) sort(ctx context.Context, conn net.Conn) {
+// sort shakes hands, reads the first bytes and hands the connection on.
+func (p *Port) sort(ctx context.Context, raw net.Conn) {
 	defer func() { <-p.unsorted }()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	defer stop()
-	conn.SetReadDeadline(time.Now().Add(helloTimeout))
+	raw.SetDeadline(time.Now().Add(helloTimeout))
+	conn := raw
+	if p.cfg.Admit != nil {
+		var err error
+		if conn, err = p.cfg.Admit(ctx, raw); err != nil {
+			p.refuse(raw, "peer connection refused", err)
+			return
+		}
+	}
 	head := make([]byte, len(magic)+1+sha256.Size)
 	if _, err := io.ReadFull(conn, head[:1]); err != nil {
 		conn.Close()
 		return
 	}
-	if head[0] != magic[0] {
-		conn.SetReadDeadline(time.Time{})
+	switch head[0] {
+	case magic[0]:
+		if _, err := io.ReadFull(conn, head[1:]); err != nil {
+			conn.Close()
+			return
+		}
+		if err := p.check(conn, head); err != nil {
+			p.refuse(conn, "Raft connection refused", err)
+			return
+		}
+		conn.SetDeadline(time.Time{})
+		p.raft.put(p.track(conn))
+	case firstTLS:
+		p.refuse(conn, "peer connection refused", errTLS)
+	default:
+		conn.SetDeadline(time.Time{})
 		p.grpc.put(&prefixed{Conn: conn, head: head[:1]})
-		return
 	}
-	if _, err := io.ReadFull(conn, head[1:]); err != nil {
-		conn.Close()
-		return
+}
+
+var errTLS = errors.New("the peer speaks TLS, and this node does not: give this one --tls-ca, --tls-cert and --tls-key, or the peer none")
+
+func (p *Port) refuse(conn net.Conn, what string, why error) {
+	level, now, last := slog.LevelError, time.Now().UnixNano(), p.said.Load()
+	if now-last < int64(sayEvery) || !p.said.CompareAndSwap(last, now) {
+		level = slog.LevelDebug
 	}
-	if err := p.check(conn, head); err != nil {
-		p.cfg.Logger.Error("Raft connection refused", "remote", conn.RemoteAddr(), "err", err)
-		conn.Close()
-		return
-	}
-	conn.SetReadDeadline(time.Time{})
-	p.raft.put(p.track(conn))
+	p.cfg.Logger.Log(context.Background(), level, what, "remote", conn.RemoteAddr(), "err", why)
+	conn.Close()
 }
 
 // preamble is the magic word, the length of the id, a proof over both and the id, and the id.
@@ -190,11 +226,14 @@ func (p *Port) check(conn net.Conn, head []byte) error {
 	if own := p.id.Load(); own == nil || *own != string(id) {
 		return fmt.Errorf("it is meant for %s, who was at this address before", id)
 	}
+	if p.cfg.Member != nil {
+		return p.cfg.Member(conn)
+	}
 	return nil
 }
 
 func (p *Port) known(shown []byte, id string) bool {
-	for _, key := range p.cfg.Keys {
+	for _, key := range *p.keys.Load() {
 		if hmac.Equal(shown, preamble(key, id)) {
 			return true
 		}
@@ -215,6 +254,14 @@ func (c *prefixed) Read(b []byte) (int, error) {
 		return n, nil
 	}
 	return c.Conn.Read(b)
+}
+
+// PeerName is who is at the other end, "" if that is not known: see Config.Admit.
+func (c *prefixed) PeerName() string {
+	if named, ok := c.Conn.(interface{ PeerName() string }); ok {
+		return named.PeerName()
+	}
+	return ""
 }
 
 // queue is a net.Listener fed by sort. It holds no connections: put waits until one is accepted or it is closed.
@@ -288,7 +335,7 @@ func (s streamLayer) Dial(id raft.ServerAddress, timeout time.Duration) (net.Con
 		return nil, err
 	}
 	conn.SetWriteDeadline(time.Now().Add(timeout))
-	if _, err := conn.Write(preamble(s.port.cfg.Keys[0], string(id))); err != nil {
+	if _, err := conn.Write(preamble((*s.port.keys.Load())[0], string(id))); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("raft preamble to %s: %w", addr, err)
 	}

@@ -14,6 +14,7 @@ const (
 	trimMin, trimMax = time.Second, 10 * time.Second
 	mergeEvery       = 250 * time.Millisecond
 	mergeSlowly      = time.Second // between one session and the next, at most: much happens in between
+	wholePart        = 2 << 10     // bytes of a part that go in one message, so that many go in pieces
 )
 
 // Part implements feeds.States. Parts are small, so that much happens between them.

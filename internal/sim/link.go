@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -50,9 +51,10 @@ type stream struct {
 
 // lane carries a stream's messages in one direction, in order. One that is lost breaks it: nothing comes after.
 type lane struct {
-	way  *wan
-	last time.Duration
-	dead bool
+	way    *wan
+	last   time.Duration
+	dead   bool
+	harmed bool // some were lost, doubled, held up, or sent to who was paused or slow
 }
 
 // send delivers after the way's delay, and in order. A way that is lossy may lose, double or hold up a message and go on:
@@ -62,12 +64,14 @@ func (s *stream) send(l *lane, to *node, fn func()) {
 		return
 	}
 	if l.way.cut > 0 {
-		l.dead = true
+		l.dead, l.harmed = true, true
 		return
 	}
+	l.harmed = l.harmed || to.paused || to.slow > 0
 	at := max(s.w.now+l.way.draw(), l.last)
 	times := 1
 	if l.way.lossy > 0 && l.way.rng.Float64() < l.way.lossy {
+		l.harmed = true
 		switch l.way.rng.IntN(3) {
 		case 0:
 			times = 0
@@ -118,6 +122,7 @@ func (n *node) connect(g *group, server *node) {
 		w: n.w, follower: n, server: server, f: feeds.NewFollower(g.name, n, n.w.forksOf(n, g), feeds.All),
 		s: feeds.NewSender(n.g.name, server, feeds.All), forth: lane{way: there}, back: lane{way: back}, heard: n.w.now,
 	}
+	s.s.Whole = wholePart
 	n.links[g.name] = s
 	server.served = append(server.served, s)
 	s.stops = []func(){
@@ -186,6 +191,9 @@ func (s *stream) receive(have *peerpb.Have) {
 	case have.Part != nil:
 		s.w.note("part "+have.Part.After, uint64(have.Part.Partition), uint64(len(have.Part.Sessions)))
 		s.follow(func(now time.Time) error { s.f.Part(have.Part, now); return nil })
+	case have.Piece != nil:
+		s.w.note("piece "+have.Piece.After, have.Piece.Off, have.Piece.Size)
+		s.follow(func(now time.Time) error { s.f.Piece(have.Piece, now); return nil })
 	}
 }
 
@@ -222,11 +230,18 @@ func (s *stream) follow(fn func(now time.Time) error) {
 		s.perform(a)
 	}
 	if err != nil {
+		if errors.Is(err, feeds.ErrStuck) && !s.forth.harmed && !s.back.harmed {
+			s.w.violate("12 liveness", "%s gives up a stream from %s on which nothing was lost: %v", n, s.server, err)
+		}
 		s.followerGone()
 		return
 	}
-	if due := s.f.Due(); !due.IsZero() && (s.tick == nil || s.tick.done) {
-		s.tick = n.after(due.Sub(s.w.time()), func() {
+	due := s.f.Due()
+	if in := due.Sub(s.w.time()); !due.IsZero() && (s.tick == nil || s.tick.done || s.w.now+in < s.tick.at) {
+		if s.tick != nil {
+			s.tick.cancel()
+		}
+		s.tick = n.after(in, func() {
 			s.follow(func(now time.Time) error { s.f.Tick(now); return nil })
 		})
 	}

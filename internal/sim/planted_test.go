@@ -22,7 +22,7 @@ var planted = []struct {
 	{"records are acknowledged before they are applied", "4", []edit{
 		{"replication/feeds/follower.go", "Partition: uint32(feed.Partition), F: cursor}", "Partition: uint32(feed.Partition), F: b.Last()}"}}},
 	{"an op that is put again after a restart is taken for another", "2", []edit{
-		{"region/machine/step.go", "if id, known := crdt.Issue(st, op, c.Floor); !known {", "if id, known := crdt.Issue(st, op, c.Floor); !known || id.At != s.self {"}}},
+		{"region/machine/step.go", "id, known := crdt.Issue(st, op, c.Floor)", "id, known := crdt.Issue(st, op, c.Floor)\n\t\tknown = known && id.At == s.self"}}},
 	{"stamps follow the machine's clock", "8", []edit{
 		{"crdt/stamp.go", "c.last = max(c.last+1, StampAt(now))", "c.last = StampAt(now)"},
 		{"region/machine/step.go", "op.Stamp = max(op.Stamp, s.stamp+1)", "_ = op.Stamp"}}},
@@ -72,7 +72,7 @@ var planted = []struct {
 		{"region/machine/step.go", "\ts.self = c.Next\n", "\ts.self = c.Next\n\tif c.Lost != \"\" {\n\t\ts.self = c.Lost\n\t}\n"}}},
 	{"a state transfer moves one cursor instead of all", "4|5|6|7|12", []edit{
 		{"region/machine/install.go", "\tfor _, m := range to {\n\t\to, pos :=", "\tfor _, m := range to[:min(len(to), 1)] {\n\t\to, pos :="}}},
-	{"the cursors of a transfer move before its last part", "1|5|6|7|12", []edit{
+	{"the cursors of a transfer move before its last part", "1|5|6|7|9|12", []edit{
 		{"region/machine/install.go", "\tcase !part.Last:\n", "\tcase part.After == \"\" && !part.Last:\n\t\tt.Complete = true\n\tcase !part.Last:\n"}}},
 	{"what changes while a state comes is not asked for again", "1|5|6|7|12", []edit{
 		{"region/machine/install.go", "\tcase part.After == \"\":\n\t\tt.Complete", "\tcase true:\n\t\tt.Complete"}}},

@@ -150,10 +150,14 @@ func (w *world) play() {
 	}
 	w.run(w.plan.Length, w.stopped)
 	w.heal()
-	calm := 0 // looks in a row at which all was level
+	calm, ops := 0, 0 // looks in a row at which all was level, and no op was new: clients have heard of all
 	for deadline := w.now + settleLimit; !w.stopped() && calm < 2; {
 		w.run(w.now+time.Second, w.stopped)
 		why := w.unsettled()
+		if why == "" && len(w.ops) > ops {
+			why = "ops are still issued"
+		}
+		ops = len(w.ops)
 		if calm++; why == "" {
 			continue
 		}

@@ -16,9 +16,11 @@ import (
 )
 
 const (
-	// partBytes is about what one part of a state holds. A session is never divided.
+	// partBytes is about what one part of a state holds. A session is never divided between parts.
 	partBytes = 512 << 10
-	// MaxPart bounds a part. A session that is larger cannot go to another region as a whole.
+	// wholeBytes is what a message may hold of a part: one that is larger is sent in pieces, between which heads and records go.
+	wholeBytes = 1 << 20
+	// MaxPart bounds a part, which is one entry of the other region's log. A session that is larger cannot go there.
 	MaxPart = 63 << 20
 	// maxPulls bounds the partitions whose states are pulled over one stream at once; the others wait.
 	maxPulls = 4
@@ -53,6 +55,7 @@ type pull struct {
 	busy  bool      // a part is being taken in
 	retry time.Time // it is asked for again then
 	vain  int       // how often it was asked for again in a row, and nothing came
+	got   []byte    // the pieces of it that have come: MaxPart at most
 }
 
 // below begins a transfer, because a feed is not kept from our cursor on.
@@ -84,25 +87,63 @@ func (f *Follower) ask(p uint8, now time.Time) (resumed bool) {
 		f.pulled(p, err, now)
 		return false
 	}
-	f.pulls[p].want, f.pulls[p].busy, f.pulls[p].retry = w, false, now.Add(pullTimeout)
+	k := f.pulls[p]
+	k.want, k.busy, k.retry, k.got = w, false, now.Add(pullTimeout), nil
 	f.send(&peerpb.Want{Pull: []*peerpb.Pull{w}})
 	return resumed
 }
 
+// asked is the transfer whose next part this is; nil: nobody waits for it.
+func (f *Follower) asked(partition uint32, after string, since []byte) *pull {
+	k := f.pulls[uint8(partition)]
+	if partition >= crdt.Partitions || k == nil || k.busy || k.want.After != after || !bytes.Equal(k.want.Since, since) {
+		f.event(NotNext, Feed{Partition: uint8(partition)}, nil)
+		return nil
+	}
+	for _, k := range f.pulls { // what is asked does arrive; the others may have to wait for their turn
+		k.vain = 0
+	}
+	return k
+}
+
 // Part takes a part of a state, if it is the one that was asked for.
 func (f *Follower) Part(part *peerpb.Part, now time.Time) {
-	p := uint8(part.Partition)
-	k := f.pulls[p]
-	if part.Partition >= crdt.Partitions || k == nil || k.busy || k.want.After != part.After || !bytes.Equal(k.want.Since, part.Since) {
-		f.event(NotNext, Feed{Partition: p}, nil)
-		return
-	}
-	if k.vain = 0; part.Wait > 0 {
+	k := f.asked(part.Partition, part.After, part.Since)
+	switch {
+	case k == nil:
+	case part.Wait > 0:
 		k.retry = now.Add(min(time.Duration(part.Wait)*time.Millisecond, pullTimeout))
+	default:
+		k.busy = true
+		f.out = append(f.out, Action{Install: &Install{part, f.region}})
+	}
+}
+
+// Piece takes some of a part, and the part when it is whole.
+func (f *Follower) Piece(piece *peerpb.Piece, now time.Time) {
+	k := f.asked(piece.Partition, piece.After, piece.Since)
+	if k == nil {
 		return
 	}
-	k.busy = true
-	f.out = append(f.out, Action{Install: &Install{part, f.region}})
+	if piece.Off == 0 {
+		k.got = nil // it was begun again
+	}
+	if end := piece.Off + uint64(len(piece.Data)); piece.Off != uint64(len(k.got)) || end > piece.Size || piece.Size > MaxPart {
+		f.event(NotNext, Feed{Partition: uint8(piece.Partition)}, nil)
+		return
+	}
+	k.got, k.retry = append(k.got, piece.Data...), now.Add(pullTimeout)
+	if uint64(len(k.got)) < piece.Size {
+		return
+	}
+	part := &peerpb.Part{}
+	err := proto.Unmarshal(k.got, part)
+	if k.got = nil; err != nil {
+		f.event(BadPart, Feed{Partition: uint8(piece.Partition)}, err)
+		k.retry = now.Add(badPause)
+		return
+	}
+	f.Part(part, now)
 }
 
 // Installed takes what came of a part.
@@ -175,13 +216,23 @@ func (s *Sender) pull(w *peerpb.Pull) {
 		s.event(BadRequest, Feed{Partition: uint8(w.Partition)}, errors.New("the state of a partition that is not served over this stream"))
 		return
 	}
+	if s.cutting != nil && s.cutting.want.Partition == w.Partition {
+		s.cutting = nil
+	}
 	s.pulls = slices.DeleteFunc(s.pulls, func(o *peerpb.Pull) bool { return o.Partition == w.Partition })
 	s.pulls = append(s.pulls, w)
 }
 
-// nextPart returns a part that was asked for, nil if there is none.
+// cutting is a part on its way in pieces.
+type cutting struct {
+	want *peerpb.Pull
+	part []byte // encoded
+	off  int
+}
+
+// nextPart returns a part that was asked for, nil if there is none, or it goes in pieces.
 func (s *Sender) nextPart() (*peerpb.Have, error) {
-	if len(s.pulls) == 0 {
+	if len(s.pulls) == 0 || s.cutting != nil {
 		return nil, nil
 	}
 	w := s.pulls[0]
@@ -193,11 +244,30 @@ func (s *Sender) nextPart() (*peerpb.Have, error) {
 	if err != nil {
 		return nil, err
 	}
-	if size := proto.Size(part); size > MaxPart {
+	size := proto.Size(part)
+	switch {
+	case size > MaxPart:
 		s.event(TooLarge, Feed{Partition: uint8(w.Partition)}, fmt.Errorf("session %q and those with it have %d bytes", part.Sessions[0].Name, size))
 		return later(w, pullTimeout), nil
+	case size <= s.Whole:
+		return &peerpb.Have{Part: part}, nil
 	}
-	return &peerpb.Have{Part: part}, nil
+	b, err := proto.Marshal(part)
+	s.cutting = &cutting{want: w, part: b}
+	return nil, err
+}
+
+// piece returns the next piece of a part.
+func (s *Sender) piece() *peerpb.Have {
+	c := s.cutting
+	data := c.part[c.off:min(c.off+s.Whole, len(c.part))]
+	p := &peerpb.Piece{
+		Partition: c.want.Partition, After: c.want.After, Since: c.want.Since, Off: uint64(c.off), Size: uint64(len(c.part)), Data: data,
+	}
+	if c.off += len(data); c.off == len(c.part) {
+		s.cutting = nil
+	}
+	return &peerpb.Have{Piece: p}
 }
 
 // later answers that a part cannot be had now. An answer that does not come at all shows that nothing arrives here.

@@ -173,3 +173,66 @@ func TestNothingToGive(t *testing.T) {
 		t.Errorf("nothing is answered: %v", err)
 	}
 }
+
+// large is a region with a session that no message holds, and a feed that is kept.
+type large struct{ cut }
+
+func (l *large) Part(w *peerpb.Pull, _ int) (*peerpb.Part, error) {
+	ses := &peerpb.Session{Name: "u/a", Keys: [][]byte{{1}}, Values: [][]byte{make([]byte, 100)}}
+	return &peerpb.Part{Partition: w.Partition, After: w.After, Since: w.Since, Sessions: []*peerpb.Session{ses}, Last: true}, nil
+}
+
+func (l *large) Feed(o crdt.Origin, p uint8, from uint64, _ int) (wire.Records, error) {
+	return wire.Records{Origin: o, Partition: p, From: from, Records: [][]byte{{1}}}, nil
+}
+
+// TestPieces: a part that is too large for a message comes in pieces, with records between them, and is begun again when it is
+// asked for again.
+func TestPieces(t *testing.T) {
+	shanghai := &large{cut{empty: empty{crdt.NewOrigin("shanghai", 1)}}}
+	beijing := &cut{empty: empty{crdt.NewOrigin("beijing", 1)}, come: []*peerpb.Pull{{Partition: 3}}}
+	s, f, now := NewSender("beijing", shanghai, All), NewFollower("shanghai", beijing, Forks{}, All), time.Unix(1, 0)
+	s.Whole = 40
+	if err := f.Refused(&peerpb.Refused{Origin: string(shanghai.self), Partition: 3, Floor: true}, now); err != nil {
+		t.Fatal(err)
+	}
+	wants, _, _ := said(f)
+	start := wire.FeedStart(shanghai.self, 4)
+	s.Want(&peerpb.Want{Subscribe: []*peerpb.Subscribe{{Origin: string(shanghai.self), Partition: 4, Hash: start[:]}}}, nil)
+	records, pieces := 0, 0
+	var in *Install
+	for i := 0; i < 50 && in == nil; i++ {
+		if i == 0 || pieces == 2 {
+			s.Want(wants[0], nil)
+		}
+		have, err := s.Next()
+		switch {
+		case err != nil || have == nil:
+			t.Fatalf("after %d pieces it sends %v, %v", pieces, have, err)
+		case have.Records != nil:
+			records++
+			continue
+		}
+		if pieces++; pieces == 4 {
+			h := have.Piece
+			f.Piece(&peerpb.Piece{Partition: h.Partition, Since: h.Since, Off: h.Off + 1, Size: h.Size, Data: h.Data}, now) // one before was lost
+		}
+		if size := len(have.Piece.Data); size > s.Whole {
+			t.Errorf("a piece of %d bytes", size)
+		}
+		now = now.Add(pullTimeout - time.Second)
+		f.Tick(now)
+		f.Piece(have.Piece, now)
+		_, _, in = said(f)
+	}
+	if in == nil || in.Part.Sessions[0].Name != "u/a" || len(in.Part.Sessions[0].Values[0]) != 100 {
+		t.Fatalf("to be taken in: %+v", in)
+	}
+	if pieces != 5 || records != 4 { // two before it was begun again
+		t.Errorf("%d pieces, %d records", pieces, records)
+	}
+	f.Piece(&peerpb.Piece{Partition: 3, Size: 1, Data: []byte{1}}, now)
+	if _, reasons, again := said(f); again != nil || len(reasons) != 1 || reasons[0] != NotNext {
+		t.Errorf("a piece that nobody waits for: %v, %v", reasons, again)
+	}
+}

@@ -21,6 +21,9 @@ const (
 // Sender serves feeds of some partitions to one other region, over one stream, while that lives. It keeps a number per feed and what is in
 // flight: the log is the queue.
 type Sender struct {
+	// Whole is up to how many bytes a part of a state goes in one message.
+	Whole int
+
 	region   string // of who asks
 	local    Local
 	parts    uint64 // partitions that are served, a bit each
@@ -30,6 +33,8 @@ type Sender struct {
 	inFlight int
 	refused  []*peerpb.Refused
 	pulls    []*peerpb.Pull // parts of states that are asked for, one a partition at most
+	cutting  *cutting       // the part that goes in pieces; nil: none does
+	pieced   bool           // the last message was a piece: records go before the next
 	out      []Action
 }
 
@@ -49,7 +54,7 @@ type sent struct {
 
 // NewSender is for a new stream to a region, of some partitions, a bit each: this node leads their groups.
 func NewSender(region string, local Local, partitions uint64) *Sender {
-	return &Sender{region: region, local: local, parts: partitions}
+	return &Sender{Whole: wholeBytes, region: region, local: local, parts: partitions}
 }
 
 // Take returns what is to be done, in order: events and a new incarnation only.
@@ -170,6 +175,19 @@ func (s *Sender) Next() (*peerpb.Have, error) {
 	if part, err := s.nextPart(); part != nil || err != nil {
 		return part, err
 	}
+	if s.pieced = !s.pieced; s.cutting != nil && s.pieced {
+		return s.piece(), nil
+	}
+	rs, err := s.records()
+	if rs == nil && err == nil && s.cutting != nil {
+		s.pieced = true
+		return s.piece(), nil
+	}
+	return rs, err
+}
+
+// records returns records of the feed whose turn it is, nil if there are none.
+func (s *Sender) records() (*peerpb.Have, error) {
 	for s.turn() {
 		sub := s.round[0]
 		s.round, sub.queued = s.round[1:], false

@@ -1,0 +1,59 @@
+package replication
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+)
+
+// SetKeys goes on with other keys of gossip: the first is used, all are accepted. Those that are new are known before one is used, and
+// none goes before another is: no packet comes that cannot be read, as long as the others know the first.
+func (p *Pool) SetKeys(keys [][]byte) error {
+	keys = once(keys)
+	for _, k := range keys {
+		if err := p.ring.AddKey(k); err != nil {
+			return fmt.Errorf("gossip keys: %w", err)
+		}
+	}
+	if err := p.ring.UseKey(keys[0]); err != nil {
+		return fmt.Errorf("gossip keys: %w", err)
+	}
+	if len(p.ring.GetKeys()) == len(keys) {
+		return nil
+	}
+	return p.forget(keys)
+}
+
+// once leaves out keys that come again.
+func once(keys [][]byte) (all [][]byte) {
+	for _, k := range keys {
+		if !slices.ContainsFunc(all, func(had []byte) bool { return bytes.Equal(had, k) }) {
+			all = append(all, k)
+		}
+	}
+	return all
+}
+
+// forget removes all keys but those. memberlist (0.7) moves keys within a list that it may be reading at that moment, unless
+// the last one goes: so those that go are brought to the end first.
+func (p *Pool) forget(keep [][]byte) error {
+	for _, k := range slices.Backward(keep) {
+		if err := p.ring.UseKey(k); err != nil {
+			return fmt.Errorf("gossip keys: %w", err)
+		}
+	}
+	for _, k := range slices.Backward(p.ring.GetKeys()[len(keep):]) {
+		if err := p.ring.RemoveKey(k); err != nil {
+			return fmt.Errorf("gossip keys: %w", err)
+		}
+	}
+	return nil
+}
+
+// NamesAt returns the nodes, region/node, that have said that other nodes reach them at an address. The dead are among them.
+func (p *Pool) NamesAt(addr string) (names []string) {
+	for _, m := range p.known(func(m peer) bool { return m.Addr == addr }) {
+		names = append(names, m.Region+"/"+m.Node)
+	}
+	return names
+}
