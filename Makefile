@@ -13,6 +13,7 @@ CUT      ?= 2m
 KILLS    ?= 10
 # How long `make soak-chaos` goes on.
 CHAOS    ?= 5m
+SESSIONS ?= 1000000
 
 # What `make sim` runs: how many seeds, from which on, for how long at most; or one seed alone.
 SEEDS     ?= 10000
@@ -21,7 +22,7 @@ MINUTES   ?= 0
 SEED      ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build collector deps lint generate bench sim bubble planted soak-cut soak-kill soak-chaos fuzz clean
+.PHONY: help demo test build collector deps lint generate bench sim bubble planted soak-cut soak-kill soak-chaos many fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -106,6 +107,9 @@ soak-kill: deps ## A region of three under load whose leader is killed KILLS (10
 
 soak-chaos: deps ## A region of three under 200 clients whose nodes are killed, paused, restarted and replaced at random for CHAOS (5m)
 	E2E_CHAOS=$(CHAOS) $(GO) test -count=1 -v -timeout 60m -run '^TestChaos$$' ./internal/e2e
+
+many: ## A node of SESSIONS (1000000) sessions of 20 messages: memory, and the time to be ready after a kill. Takes 20 GB of TMPDIR
+	REGION_SESSIONS=$(SESSIONS) $(GO) test -count=1 -v -timeout 0 -run '^TestManySessions$$' ./region
 
 fuzz: ## Run every fuzz target for FUZZTIME (20s)
 	@grep -rHo --include='*_test.go' 'func Fuzz[A-Za-z0-9_]*' . | while IFS=: read -r file fn; do \
