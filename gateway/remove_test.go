@@ -171,7 +171,7 @@ func TestRemovalBetweenTwoOpens(t *testing.T) {
 		a.say(`{"t":"put","id":3,"s":"alice/a","ops":[{"k":"msg","oid":"m","text":"x"}]}`)
 		a.wants("snap", "ok")
 		pos := position{seen: crdt.Vector{other.ID(): 3}}
-		home := r.g.tokens.mint(&pos, "alice", "alice/a")
+		home := r.g.tokens.Load().mint(&pos, "alice", "alice/a")
 		b := r.opened(home)
 		r.advance(time.Second)
 		cur := b.want("delta").str("cur")
