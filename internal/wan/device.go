@@ -120,13 +120,14 @@ func (d *device) faults() []string {
 
 // came is what the tap reads of a frame.
 type came struct {
-	T   string `json:"t"`
-	Ops []oid  `json:"ops"`
-	Log []oid  `json:"log"`
-	At  []oid  `json:"at"`
+	T   string   `json:"t"`
+	Ops []tapped `json:"ops"`
+	Log []tapped `json:"log"`
+	At  []tapped `json:"at"`
 }
 
-type oid struct {
+// tapped is what it reads of an op, an entry or a place.
+type tapped struct {
 	K     string `json:"k"`
 	OID   string `json:"oid"`
 	Of    string `json:"of"`

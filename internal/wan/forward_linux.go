@@ -134,6 +134,9 @@ func (f *forwarder) collect(from int) {
 			return
 		}
 		to, ok := f.target(b[:n])
+		if ok && gossip(b[:n]) {
+			f.lanes[from][to].count.Gossip += uint64(n)
+		}
 		if !ok || f.lanes[from][to].put(time.Since(f.start), b[:n]) == 0 {
 			f.spare = append(f.spare, b)
 		}
@@ -149,6 +152,15 @@ func (f *forwarder) target(b []byte) (int, bool) {
 	}
 	f.strange++
 	return 0, false
+}
+
+// gossip says whether an IPv4 packet is one of membership's.
+func gossip(b []byte) bool {
+	ports := int(b[0]&15) * 4
+	if (b[9] != unix.IPPROTO_UDP && b[9] != unix.IPPROTO_TCP) || len(b) < ports+4 {
+		return false
+	}
+	return binary.BigEndian.Uint16(b[ports:]) == clusterNumber || binary.BigEndian.Uint16(b[ports+2:]) == clusterNumber
 }
 
 // deliver hands over all that is due, and returns how long it is until the next.

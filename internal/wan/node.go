@@ -18,6 +18,8 @@ const (
 	adminPort   = "8081"
 	clusterPort = "7946"
 	peerPort    = "7947"
+
+	clusterNumber = 7946
 )
 
 // maxNodes bounds the nodes of a region.
@@ -91,10 +93,12 @@ type nodeStatus struct {
 	Replication struct {
 		Regions []struct{ Name, State string }
 	}
-	Partitions []struct {
-		Cursors map[string]uint64
-		Digest  string
-	}
+	Partitions []partition
+}
+
+type partition struct {
+	Cursors map[string]uint64
+	Digest  string
 }
 
 // applied is how many ops the node has.

@@ -150,14 +150,15 @@ func (r *Report) wirePerOp(sc *Scenario, c *crowd, wire map[Pair]Count, puts int
 const idlePerPair = 1000
 
 func (r *Report) idle(sc *Scenario, wire map[Pair]Count, took time.Duration) {
-	worst, pair, packets := 0.0, Pair{}, 0.0
+	worst, pair, packets, gossip := 0.0, Pair{}, 0.0, 0.0
 	for p, n := range wire {
 		back := wire[Pair{p.To, p.From}]
 		if rate := float64(n.Bytes+back.Bytes) / took.Seconds(); rate > worst {
-			worst, pair, packets = rate, p, float64(n.Packets+back.Packets)/took.Seconds()
+			worst, pair = rate, p
+			packets, gossip = float64(n.Packets+back.Packets)/took.Seconds(), float64(n.Gossip+back.Gossip)/took.Seconds()
 		}
 	}
-	r.goal(sc, "WAN of a pair, both ways", fmt.Sprintf("%.0f bytes/s in %.0f packets/s (%s ↔ %s)", worst, packets, pair.From, pair.To),
+	r.goal(sc, "WAN of a pair, both ways", fmt.Sprintf("%.0f bytes/s in %.0f packets/s, %.0f of them gossip (%s ↔ %s)", worst, packets, gossip, pair.From, pair.To),
 		fmt.Sprintf("≤ %d bytes/s", idlePerPair), worst <= idlePerPair)
 }
 

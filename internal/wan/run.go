@@ -176,7 +176,7 @@ func (r *rig) begin(ctx context.Context, sc *Scenario) (err error) {
 	if err != nil {
 		return err
 	}
-	if r.world, err = newWorld(r.ground, dir, r.Roam, names, sc.Nodes, host, Shape{Delay: r.Delay}); err != nil {
+	if r.world, err = newWorld(r.ground, dir, names, sc.Nodes, host, Shape{Delay: r.Delay}); err != nil {
 		return err
 	}
 	if err := r.redisServers(sc); err != nil {

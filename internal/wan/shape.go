@@ -64,9 +64,10 @@ type Count struct {
 	Cut            uint64 // by Cut
 	Full           uint64 // there was no room
 	Doubled        uint64
+	Gossip         uint64 // bytes from and to the ports of membership; 0 where that is not known
 }
 
 // Sub is what has gone since an earlier count.
 func (c Count) Sub(was Count) Count {
-	return Count{c.Packets - was.Packets, c.Bytes - was.Bytes, c.Lost - was.Lost, c.Cut - was.Cut, c.Full - was.Full, c.Doubled - was.Doubled}
+	return Count{c.Packets - was.Packets, c.Bytes - was.Bytes, c.Lost - was.Lost, c.Cut - was.Cut, c.Full - was.Full, c.Doubled - was.Doubled, c.Gossip - was.Gossip}
 }

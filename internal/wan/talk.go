@@ -63,7 +63,7 @@ func (t *talk) sending(device int, oid string, due time.Duration, asks bool) {
 	}
 }
 
-func (t *talk) stored(at []oid, now time.Time) {
+func (t *talk) stored(at []tapped, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, o := range at {
@@ -75,7 +75,7 @@ func (t *talk) stored(at []oid, now time.Time) {
 }
 
 // shown notes what a device was shown.
-func (t *talk) shown(device int, ops []oid, now time.Time) {
+func (t *talk) shown(device int, ops []tapped, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, o := range ops {
@@ -95,7 +95,7 @@ func (t *talk) shown(device int, ops []oid, now time.Time) {
 }
 
 // answered notes the end of an answer. Holding mu.
-func (t *talk) answered(o oid) {
+func (t *talk) answered(o tapped) {
 	if p := t.of(o.Of); check.Closed(o.State) && !p.ended {
 		p.ended = true
 		if p.asks {

@@ -8,12 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/roamsync/roam/internal/app"
 )
 
 // world is regions and the ways between them.
@@ -39,16 +40,13 @@ var errEnded = errors.New("it has ended")
 const look = 100 * time.Millisecond
 
 // newWorld lays regions out on a ground and starts nothing.
-func newWorld(g ground, dir, roam string, regions []string, nodes int, host func(region, node int) string, normal Shape) (*world, error) {
+func newWorld(g ground, dir string, regions []string, nodes int, host func(region, node int) string, normal Shape) (*world, error) {
 	w := &world{ground: g, key: make([]byte, 32), normal: normal}
 	_, _ = rand.Read(w.key) // never fails
 	w.key = []byte(hex.EncodeToString(w.key))
-	ring, err := exec.Command(roam, "keygen").Output()
-	if err != nil {
-		return nil, fmt.Errorf("%s keygen: %w", roam, err)
-	}
+	var ring bytes.Buffer
 	secret, key := filepath.Join(dir, "secret"), filepath.Join(dir, "key")
-	if err := errors.Join(os.WriteFile(secret, ring, 0o600), os.WriteFile(key, w.key, 0o600)); err != nil {
+	if err := errors.Join(app.Keygen(app.KeygenOptions{}, &ring), os.WriteFile(secret, ring.Bytes(), 0o600), os.WriteFile(key, w.key, 0o600)); err != nil {
 		return nil, err
 	}
 	for i, name := range regions {
