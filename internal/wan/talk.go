@@ -86,8 +86,9 @@ func (t *talk) shown(device int, ops []tapped, now time.Time) {
 			continue
 		}
 		if p := t.of(o.OID); p.shown[device] == 0 {
+			was := p.done() // its own device may be shown it too, after a break
 			p.shown[device] = now.Sub(t.start)
-			if p.done() {
+			if !was && p.done() {
 				t.reached++
 			}
 		}
