@@ -14,6 +14,9 @@ import (
 // mtu is the largest packet, in bytes.
 const mtu = 1500
 
+// forwarderNice puts the forwarder's thread before all others: a wire does not wait for a processor.
+const forwarderNice = -15
+
 // forwarder carries packets between the TUN devices of regions. One goroutine, on a thread of its own, owns all of it: it
 // sleeps in ppoll, whose time-outs are exact to some ten microseconds, where Go's timers are to a millisecond.
 type forwarder struct {
@@ -80,6 +83,7 @@ func (f *forwarder) close() {
 func (f *forwarder) run() {
 	runtime.LockOSThread() // and never unlocks it: the thread ends with it
 	defer close(f.ended)
+	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), forwarderNice) // not permitted: Count.Late tells what comes of it
 	var fds []unix.PollFd
 	for _, d := range f.devices {
 		fds = append(fds, unix.PollFd{Fd: int32(d), Events: unix.POLLIN})

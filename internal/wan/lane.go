@@ -80,6 +80,9 @@ func (l *lane) take(now time.Duration) ([]byte, bool) {
 			l.count.Cut++
 			continue
 		}
+		if now-f.due > lateBy {
+			l.count.Late++
+		}
 		return f.b, true
 	}
 	return nil, false

@@ -32,7 +32,7 @@ func (r *rig) load(ctx context.Context, sc *Scenario) error {
 	for _, p := range r.world.pairs() {
 		r.world.ground.Ways().Shape(p, sc.Base.over(r.world.normal))
 	}
-	before, since := r.world.ground.Ways().Counts(), time.Since(c.start)
+	before, since, used := r.world.ground.Ways().Counts(), time.Since(c.start), r.cpu()
 	acting, stop := context.WithCancel(ctx)
 	defer stop()
 	acted := make(chan error, 1)
@@ -45,15 +45,16 @@ func (r *rig) load(ctx context.Context, sc *Scenario) error {
 	err = <-acted // an act may be longer than the load
 	stop()
 	<-progress
-	wire := r.wire(before)
+	r.report.cpu(sc, used, r.cpu())
 	r.world.heal()
 	ended := time.Now()
-	if e := c.settle(ctx); ctx.Err() != nil {
-		return ctx.Err()
-	} else {
-		err = errors.Join(err, e)
+	if err != nil { // not all regions are up
+		return err
 	}
-	took := time.Since(ended)
+	if err = c.settle(ctx); ctx.Err() != nil {
+		return ctx.Err()
+	}
+	took, wire := time.Since(ended), r.wire(before)
 	found, e := c.audit(ctx)
 	if err = errors.Join(err, e); err != nil {
 		found.Notes = append([]string{err.Error()}, found.Notes...)
@@ -66,6 +67,23 @@ func (r *rig) load(ctx context.Context, sc *Scenario) error {
 		return err
 	}
 	return nil
+}
+
+// usage is how much of processors was used, by a moment.
+type usage struct {
+	at          time.Time
+	nodes, self time.Duration // self: the rig, with all clients
+}
+
+// cpuGround is one that knows.
+type cpuGround interface{ cpu() usage }
+
+// cpu returns what was used; the zero value where that is not known.
+func (r *rig) cpu() usage {
+	if g, ok := r.ground.(cpuGround); ok {
+		return g.cpu()
+	}
+	return usage{}
 }
 
 // wire is what went over the wire since.

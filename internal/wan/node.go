@@ -56,7 +56,7 @@ func (n *node) args() []string {
 		args = append(args, "--join", strings.Join(n.join, ","))
 	}
 	if n.offset != 0 {
-		args = append(args, "--unsafe-clock-offset", n.offset.String())
+		args = append(args, "--unsafe-clock-offset="+n.offset.String()) // a value below 0 is taken for a flag otherwise
 	}
 	return args
 }

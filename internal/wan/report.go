@@ -3,6 +3,7 @@ package wan
 import (
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -64,9 +65,24 @@ func (r *Report) goal(sc *Scenario, measure, value, goal string, met bool) {
 	r.Rows = append(r.Rows, Row{Scenario: sc.Name, Measure: measure, Value: value, Goal: goal, Met: met})
 }
 
+// cpu adds how much of the machine a load has taken.
+func (r *Report) cpu(sc *Scenario, from, to usage) {
+	if took := to.at.Sub(from.at).Seconds(); took > 0 && to.nodes > from.nodes {
+		r.add(sc, "processors used", "%.2f by the regions, %.2f by clients and WAN, of %d", (to.nodes-from.nodes).Seconds()/took,
+			(to.self-from.self).Seconds()/took, runtime.NumCPU())
+	}
+}
+
+// oneLine is for what errors say.
+func oneLine(s string) string {
+	const most = 240
+	s = strings.Join(strings.Fields(s), " ")
+	return s[:min(len(s), most)]
+}
+
 // fail adds that a scenario could not be played, or that a promise was broken.
 func (r *Report) fail(sc *Scenario, why string) {
-	r.Rows = append(r.Rows, Row{Scenario: sc.Name, Measure: "checks", Value: why, Goal: "all is well", Fatal: true})
+	r.Rows = append(r.Rows, Row{Scenario: sc.Name, Measure: "checks", Value: oneLine(why), Goal: "all is well", Fatal: true})
 }
 
 // timed adds a distribution, and holds it against what it should be.
@@ -109,7 +125,7 @@ func (r *Report) load(sc *Scenario, c *crowd, since time.Duration, wire map[Pair
 	checks := Row{Scenario: sc.Name, Measure: "checks", Goal: "all once, in order, in every region", Fatal: true,
 		Value: fmt.Sprintf("%d put, %d acknowledged", f.Puts, f.Acked), Met: f.Wrong() == "" && f.Puts > 0}
 	if w := f.Wrong(); w != "" {
-		checks.Value += ": " + w
+		checks.Value += ": " + oneLine(w)
 	}
 	r.Rows = append(r.Rows, checks)
 	lag := Lag{Scenario: sc, Samples: all}
@@ -121,9 +137,12 @@ func (r *Report) load(sc *Scenario, c *crowd, since time.Duration, wire map[Pair
 
 // wirePerOp adds what an op has cost on the way to each other region, acknowledgements of TCP and all else included.
 func (r *Report) wirePerOp(sc *Scenario, c *crowd, wire map[Pair]Count, puts int, memory bool) {
-	var bytes, lost uint64
+	var bytes, packets, late, lost uint64
 	for _, n := range wire {
-		bytes, lost = bytes+n.Bytes, lost+n.Full
+		bytes, packets, late, lost = bytes+n.Bytes, packets+n.Packets, late+n.Late, lost+n.Full
+	}
+	if late*100 > packets {
+		r.add(sc, "packets late by the rig", "%.1f %%, by more than %s: it had too little of the machine", 100*float64(late)/float64(packets), lateBy)
 	}
 	if lost > 0 {
 		r.add(sc, "packets that found no room", "%d", lost)

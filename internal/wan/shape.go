@@ -64,10 +64,15 @@ type Count struct {
 	Cut            uint64 // by Cut
 	Full           uint64 // there was no room
 	Doubled        uint64
+	Late           uint64 // handed over more than lateBy after they were due: the rig had too little of the machine
 	Gossip         uint64 // bytes from and to the ports of membership; 0 where that is not known
 }
 
+// lateBy is from when on a packet counts as late.
+const lateBy = time.Millisecond
+
 // Sub is what has gone since an earlier count.
 func (c Count) Sub(was Count) Count {
-	return Count{c.Packets - was.Packets, c.Bytes - was.Bytes, c.Lost - was.Lost, c.Cut - was.Cut, c.Full - was.Full, c.Doubled - was.Doubled, c.Gossip - was.Gossip}
+	return Count{c.Packets - was.Packets, c.Bytes - was.Bytes, c.Lost - was.Lost, c.Cut - was.Cut, c.Full - was.Full, c.Doubled - was.Doubled,
+		c.Late - was.Late, c.Gossip - was.Gossip}
 }

@@ -143,6 +143,9 @@ func (w *world) await(ctx context.Context, most time.Duration, what string, so f
 		if err == nil {
 			return nil
 		}
+		if errors.Is(err, errEnded) || errors.Is(err, errDigest) { // time does not mend it
+			return fmt.Errorf("%s: %w", what, err)
+		}
 		if time.Now().After(end) {
 			return fmt.Errorf("after %s it is not so that %s: %w", most, what, err)
 		}
