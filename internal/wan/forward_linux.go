@@ -14,11 +14,9 @@ import (
 // mtu is the largest packet, in bytes.
 const mtu = 1500
 
-// forwarderNice puts the forwarder's thread before all others: a wire does not wait for a processor.
-const forwarderNice = -15
-
 // forwarder carries packets between the TUN devices of regions. One goroutine, on a thread of its own, owns all of it: it
-// sleeps in ppoll, whose time-outs are exact to some ten microseconds, where Go's timers are to a millisecond.
+// sleeps in ppoll, whose time-outs are exact to some ten microseconds, where Go's timers are to a millisecond, and is scheduled before all others: a
+// wire does not wait for a processor.
 type forwarder struct {
 	start   time.Time
 	devices []int     // file descriptors, by region
@@ -83,7 +81,8 @@ func (f *forwarder) close() {
 func (f *forwarder) run() {
 	runtime.LockOSThread() // and never unlocks it: the thread ends with it
 	defer close(f.ended)
-	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), forwarderNice) // not permitted: Count.Late tells what comes of it
+	// Where that is not permitted, Count.Late tells what comes of it.
+	_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: 1}, 0)
 	var fds []unix.PollFd
 	for _, d := range f.devices {
 		fds = append(fds, unix.PollFd{Fd: int32(d), Events: unix.POLLIN})
