@@ -20,23 +20,25 @@ type kernel struct {
 	all     []*process
 }
 
-func newKernel(roam, dir string, regions []string, pid int, seed uint64) (k *kernel, err error) {
-	k = &kernel{roam: roam, dir: dir, names: regions}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, k.Close())
-		}
-	}()
+func newKernel(roam, dir string, regions []string, pid int, seed uint64) (ground, error) {
+	k := &kernel{roam: roam, dir: dir, names: regions}
+	if err := k.open(pid, seed); err != nil {
+		return nil, errors.Join(err, k.Close())
+	}
+	return k, nil
+}
+
+func (k *kernel) open(pid int, seed uint64) (err error) {
 	var devices []int
-	for i, r := range regions {
+	for i, r := range k.names {
 		s, err := newSpace(fmt.Sprintf("%s%d-%s", spacePrefix, pid, r), i+1)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		k.spaces, devices = append(k.spaces, s), append(devices, s.device)
 	}
 	k.forward, err = newForwarder(devices, seed)
-	return k, err
+	return err
 }
 
 func (k *kernel) index(region string) int {

@@ -32,11 +32,14 @@ type memory struct {
 // memoryHost is the address of a node.
 func memoryHost(region, node int) string { return fmt.Sprintf("127.91.%d.%d", region, node) }
 
-func newMemory(dir string) (*memory, error) {
+func newMemory(dir string) (ground, error) {
 	network, err := memnet.New(memnet.Config{Dial: func(_ context.Context, addr string) (net.Conn, error) {
 		return nil, fmt.Errorf("dial %s: connection refused", addr)
 	}})
-	return &memory{net: network, dir: dir}, err
+	if err != nil {
+		return nil, err
+	}
+	return &memory{net: network, dir: dir}, nil
 }
 
 // memoryLife is one node.

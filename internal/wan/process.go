@@ -82,12 +82,3 @@ func (p *process) Faults() string {
 	}
 	return ""
 }
-
-// tail is the end of what it said.
-func (p *process) tail() string {
-	all, err := os.ReadFile(p.log)
-	if err != nil {
-		return err.Error()
-	}
-	return string(all[max(0, len(all)-2000):])
-}

@@ -57,22 +57,24 @@ func ip(args ...string) error {
 }
 
 // newSpace makes a namespace whose addresses are 10.91.number.0/24: those of its nodes on lo, that of its clients on the TUN.
-func newSpace(name string, number int) (s *space, err error) {
+func newSpace(name string, number int) (*space, error) {
 	if err := ip("netns", "add", name); err != nil {
 		return nil, err
 	}
-	s = &space{name: name, device: -1, starts: make(chan func())}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.close())
-		}
-	}()
-	if s.file, err = os.Open(filepath.Join("/run/netns", name)); err != nil {
-		return nil, err
+	s := &space{name: name, device: -1, starts: make(chan func())}
+	if err := s.open(number); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+func (s *space) open(number int) (err error) {
+	if s.file, err = os.Open(filepath.Join("/run/netns", s.name)); err != nil {
+		return err
 	}
 	go s.launch()
 	if err := s.inside(func() (err error) { s.device, err = openTun("wan0"); return err }); err != nil {
-		return nil, err
+		return err
 	}
 	steps := [][]string{
 		{"link", "set", "lo", "up"}, {"addr", "add", clientHost(number) + "/32", "dev", "wan0"},
@@ -83,11 +85,11 @@ func newSpace(name string, number int) (s *space, err error) {
 		steps = append(steps, []string{"addr", "add", nodeHost(number, n+1) + "/32", "dev", "lo"})
 	}
 	for _, step := range steps {
-		if err := ip(append([]string{"-n", name}, step...)...); err != nil {
-			return nil, err
+		if err := ip(append([]string{"-n", s.name}, step...)...); err != nil {
+			return err
 		}
 	}
-	return s, nil
+	return nil
 }
 
 func clientHost(region int) string     { return fmt.Sprintf("10.91.%d.200", region) }

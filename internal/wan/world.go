@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -75,14 +74,6 @@ func (w *world) nodes() (all []*node) {
 		all = append(all, r.nodes...)
 	}
 	return all
-}
-
-func (w *world) region(name string) *region {
-	i := slices.IndexFunc(w.regions, func(r *region) bool { return r.name == name })
-	if i < 0 {
-		panic("no region " + name)
-	}
-	return w.regions[i]
 }
 
 // pairs are all directions between regions.
