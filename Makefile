@@ -21,8 +21,16 @@ SEED_BASE ?= 1
 MINUTES   ?= 0
 SEED      ?=
 
+# What `make wan` runs: scenarios (all that begin within MINUTES), of so many regions and nodes in each, whose ways have the one-way DELAY; in
+# catchup a region has missed BEHIND ops.
+SCENARIO ?=
+REGIONS  ?= 3
+NODES    ?= 1
+DELAY    ?= 20ms
+BEHIND   ?= 1000000
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test build collector deps lint generate bench sim bubble planted soak-cut soak-kill soak-chaos many fuzz clean
+.PHONY: help demo test build collector deps lint generate bench sim bubble planted wan wan-short soak-cut soak-kill soak-chaos many fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,10 +50,11 @@ build: ## Build bin/roam
 collector: ## Build bin/collector, the OpenTelemetry collector of the tests
 	cd tools/collector && $(GO) build -o "$(CURDIR)/bin/collector" .
 
-deps: ## Install what the tests need and is missing: redis-server, and gcc for -race
+deps: ## Install what the tests need and is missing: redis-server, gcc for -race, and ip for make wan
 	@missing=""; \
 	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
 	command -v gcc >/dev/null || missing="$$missing gcc libc6-dev"; \
+	[ "$$(uname)" != Linux ] || PATH="$$PATH:/sbin:/usr/sbin" command -v ip >/dev/null || missing="$$missing iproute2"; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if ! command -v apt-get >/dev/null; then \
 		echo "missing:$$missing. This is no Debian or Ubuntu: install them with your package manager, then run make again." >&2; exit 1; fi; \
@@ -98,6 +107,17 @@ bubble: ## Run SEEDS (50) mixes of acts and faults from SEED_BASE (1) on, with w
 
 planted: ## Plant every known kind of bug, and see that the simulator finds it
 	SIM_PLANTED=1 $(GO) test -count=1 -v -timeout 60m -run '^TestPlantedBugsAreFound$$' ./internal/sim
+
+# The programs are built first, so that the rig ends them and itself in order when it is interrupted.
+wan: deps build bin/wan ## Regions in network namespaces on a WAN of our own: SCENARIO (all), MINUTES, REGIONS (3), NODES (1), DELAY (20ms), BEHIND (1000000)
+	bin/wan -scenario '$(SCENARIO)' -minutes $(MINUTES) -regions $(REGIONS) -nodes $(NODES) -delay $(DELAY) -behind $(BEHIND) $(FLAGS)
+
+wan-short: deps build bin/wan ## The scenarios of make wan that find most, in two minutes
+	bin/wan -short $(FLAGS)
+
+.PHONY: bin/wan
+bin/wan:
+	$(GO) build -o bin/wan ./internal/wan/run
 
 soak-cut: deps ## Two regions that are apart for CUT (2m) and heal
 	E2E_CUT=$(CUT) $(GO) test -race -count=1 -v -timeout 60m -run '^TestCutHeals$$' ./internal/e2e

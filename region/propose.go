@@ -98,7 +98,7 @@ func (r *Region) Ingest(ctx context.Context, rs wire.Records) (uint64, error) {
 	if err := r.space.await(ctx); err != nil {
 		return 0, err
 	}
-	res, err := g.do(ctx, &machine.Command{Kind: machine.KindIngest, Records: rs})
+	res, err := g.do(ctx, &machine.Command{Kind: machine.KindIngest, Records: g.fsm.Ripe(rs)})
 	return res.Cursor, err
 }
 

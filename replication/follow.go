@@ -69,6 +69,9 @@ func (l *Links) follow(ctx context.Context, n lane, addr string) error {
 		}
 		if err != nil {
 			if cause := context.Cause(ctx); cause != nil {
+				if errors.Is(cause, errSilent) {
+					l.conns.drop(addr, conn)
+				}
 				return cause
 			}
 			return withHint(err, stream)

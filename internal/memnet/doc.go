@@ -5,6 +5,6 @@
 // the delay and the cuts of the ordered pair in each direction; the accepting side needs no wrapper. Listen, Member and
 // the dialers work wholly in memory, inside a testing/synctest bubble. A region is any place: a single node may be one.
 //
-// It refuses to know what is sent. It has no loss, no jitter and no bandwidth limit, and delays nothing within a
-// region.
+// A link may also have jitter, loss, duplicates and a rate (Shape). It refuses to know what is sent, and delays nothing within
+// a region.
 package memnet

@@ -49,7 +49,6 @@ func (q *lane) put(b []byte, expired <-chan struct{}) error {
 	if isClosed(expired) {
 		return os.ErrDeadlineExceeded
 	}
-	delay, _, _ := q.link.state()
 	for {
 		q.mu.Lock()
 		switch {
@@ -60,7 +59,7 @@ func (q *lane) put(b []byte, expired <-chan struct{}) error {
 			q.mu.Unlock()
 			return net.ErrClosed
 		case q.bytes < laneBytes:
-			q.push(segment{due: time.Now().Add(delay), b: append([]byte(nil), b...)})
+			q.push(segment{due: q.link.stream(time.Now(), len(b)), b: append([]byte(nil), b...)})
 			q.mu.Unlock()
 			return nil
 		}

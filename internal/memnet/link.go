@@ -23,18 +23,22 @@ type pair struct{ from, to string }
 // link is one direction between two regions.
 type link struct {
 	mu      sync.Mutex
-	delay   time.Duration
+	shape   Shape
 	cut     Cut
 	changed chan struct{} // closed and replaced when anything above changes
+	free    time.Time     // when what was sent has left, if the rate is limited
+	count   Count
 }
 
-func newLink(delay time.Duration) *link { return &link{delay: delay, changed: make(chan struct{})} }
+func newLink(delay time.Duration) *link {
+	return &link{shape: Shape{Delay: delay}, changed: make(chan struct{})}
+}
 
 // state returns how the link is and a channel that is closed when that is no longer so.
 func (l *link) state() (time.Duration, Cut, <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.delay, l.cut, l.changed
+	return l.shape.Delay, l.cut, l.changed
 }
 
 func (l *link) set(change func(*link)) {

@@ -40,17 +40,25 @@ func (t *Transport) WriteToAddress(b []byte, a memberlist.Address) (time.Time, e
 	if l == nil {
 		return t.send(b, a)
 	}
-	delay, cut, _ := l.state()
-	if cut != Open || t.flying.Add(1) > maxPackets {
-		if cut == Open {
-			t.flying.Add(-1)
-		}
+	now := time.Now()
+	if _, cut, _ := l.state(); cut != Open {
 		t.net.dropped.Add(1)
-		return time.Now(), nil
+		return now, nil
 	}
 	b = append([]byte(nil), b...)
-	time.AfterFunc(delay, func() { t.arrive(l, b, a) })
-	return time.Now(), nil
+	due := l.packet(now, len(b))
+	if len(due) == 0 {
+		t.net.dropped.Add(1)
+	}
+	for _, at := range due {
+		if t.flying.Add(1) > maxPackets {
+			t.flying.Add(-1)
+			t.net.dropped.Add(1)
+			continue
+		}
+		time.AfterFunc(at.Sub(now), func() { t.arrive(l, b, a) })
+	}
+	return now, nil
 }
 
 // arrive hands a packet over at its destination, unless the link was cut meanwhile.

@@ -63,7 +63,7 @@ func (n *Network) Place(region string, addrs ...string) {
 
 // SetDelay sets the delay of what goes from one region to another, from now on.
 func (n *Network) SetDelay(from, to string, d time.Duration) {
-	n.link(from, to).set(func(l *link) { l.delay = d })
+	n.link(from, to).set(func(l *link) { l.shape.Delay = d })
 }
 
 // Cut cuts what goes from one region to another; Open heals it. Break ends the connections between the two at once,

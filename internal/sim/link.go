@@ -254,7 +254,7 @@ func (s *stream) perform(a feeds.Action) {
 		s.w.checkAcks(n, a.Send)
 		s.send(&s.forth, s.server, func() { s.want(a.Send) })
 	case a.Commit != nil:
-		n.do(&machine.Command{Kind: machine.KindIngest, Records: a.Commit.Records}, func(r machine.Result) {
+		n.do(&machine.Command{Kind: machine.KindIngest, Records: n.m.Ripe(a.Commit.Records)}, func(r machine.Result) {
 			s.follow(func(now time.Time) error { s.f.Done(a.Commit, r.Cursor, r.Err, now); return nil })
 		})
 	case a.Install != nil:

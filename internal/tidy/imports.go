@@ -52,6 +52,7 @@ var layers = []layer{
 	{dir: "internal/bubble", tests: []string{"internal/app", "region", "client", "internal/check", "internal/memnet"}, why: whyBubble},
 	{dir: "internal/check", why: "the checker knows the protocol only; what it shared with the code it could not find wrong"},
 	{dir: "internal/e2e", may: []string{"internal/check"}, why: whyOutside},
+	{dir: "internal/wan", may: []string{"client", "internal/check", "internal/app", "internal/memnet"}, why: "the rig is outside: it has the SDK, the protocol and the command line; internal/app and internal/memnet are for machines without namespaces"},
 	{dir: "tools/collector", why: "a tool of the tests: it takes what the product sends, so it shares nothing with it"},
 	{dir: "cmd/roam", may: []string{"internal/app", "internal/chat"}, why: whyCommand},
 }

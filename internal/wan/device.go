@@ -1,0 +1,173 @@
+package wan
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/roamsync/roam/client"
+	"github.com/roamsync/roam/internal/check"
+)
+
+// device is one client: the SDK, and on its connection a tap that notes when what came. If it is watched, a checker that
+// believes every frame sits there too.
+type device struct {
+	t     *talk
+	index int // in the talk: of the region that is its home
+	home  string
+	sdk   *client.Client
+	s     *client.Session
+	dial  dialFunc
+
+	mu  sync.Mutex // guards eye
+	eye *check.Device
+}
+
+// maxOutbox bounds what a device has put and knows not to be safe, in ops: minutes of a cut.
+const maxOutbox = 200_000
+
+func newDevice(t *talk, index int, home string, ways []client.Region, dial dialFunc, token string, watched bool) (*device, error) {
+	d := &device{t: t, index: index, home: home, dial: dial}
+	name := "at-" + home
+	if watched {
+		d.eye = check.NewDevice(t.user, name)
+	}
+	var err error
+	d.sdk, err = client.New(client.Config{
+		Regions: ways, Device: name, Dial: d.connect, MaxOutbox: maxOutbox,
+		Token: func(context.Context) (string, error) { return token, nil },
+	})
+	if err != nil {
+		return nil, err
+	}
+	d.s, err = d.sdk.Session(t.session)
+	return d, err
+}
+
+func (d *device) connect(ctx context.Context, url string) (client.Conn, error) {
+	ws, err := webSocket(ctx, d.dial, url)
+	if err != nil {
+		return nil, err
+	}
+	return &tap{d, ws}, nil
+}
+
+func webSocket(ctx context.Context, dial dialFunc, url string) (*websocket.Conn, error) {
+	ws, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{Subprotocols: []string{"roam.v1.json"}, HTTPClient: &http.Client{
+		Transport: &http.Transport{DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) { return dial(ctx, addr) }}}})
+	if err == nil {
+		ws.SetReadLimit(64 << 20)
+	}
+	return ws, err
+}
+
+// tap is a connection of the SDK's.
+type tap struct {
+	d  *device
+	ws *websocket.Conn
+}
+
+// Read implements client.Conn.
+func (c *tap) Read(ctx context.Context) ([]byte, error) {
+	_, b, err := c.ws.Read(ctx)
+	if err != nil {
+		return b, err
+	}
+	c.d.got(b, time.Now())
+	if c.d.eye != nil {
+		c.d.mu.Lock()
+		c.d.eye.Got(b)
+		c.d.mu.Unlock()
+	}
+	return b, nil
+}
+
+// Write implements client.Conn.
+func (c *tap) Write(ctx context.Context, b []byte) error {
+	if c.d.eye != nil {
+		c.d.mu.Lock()
+		c.d.eye.Sent(b)
+		c.d.mu.Unlock()
+	}
+	return c.ws.Write(ctx, websocket.MessageText, b)
+}
+
+// Close implements client.Conn.
+func (c *tap) Close(code int, reason string) error {
+	if code == 0 {
+		return c.ws.CloseNow()
+	}
+	return c.ws.Close(websocket.StatusCode(code), reason)
+}
+
+// faults is what the device was given against the protocol.
+func (d *device) faults() []string {
+	if d.eye == nil {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.eye.Faults
+}
+
+// came is what the tap reads of a frame.
+type came struct {
+	T   string   `json:"t"`
+	Ops []tapped `json:"ops"`
+	Log []tapped `json:"log"`
+	At  []tapped `json:"at"`
+}
+
+// tapped is what it reads of an op, an entry or a place.
+type tapped struct {
+	K     string `json:"k"`
+	OID   string `json:"oid"`
+	Of    string `json:"of"`
+	State string `json:"state"`
+}
+
+// got notes what came, and when.
+func (d *device) got(message []byte, now time.Time) {
+	for line := range bytes.Lines(message) {
+		var f came
+		if !bytes.Contains(line[:min(len(line), 64)], []byte(`"t":"ok"`)) && !bytes.Contains(line, []byte(`"oid"`)) {
+			continue
+		}
+		if json.Unmarshal(line, &f) != nil {
+			continue // frames without lists of ops have other fields of these names
+		}
+		switch f.T {
+		case "ok":
+			d.t.stored(f.At, now)
+		case "delta", "snap":
+			d.t.shown(d.index, f.Ops, now)
+			d.t.shown(d.index, f.Log, now)
+		}
+	}
+}
+
+// urls are the ways into the regions, a home first.
+func (w *world) urls(home string) (all []client.Region) {
+	for _, r := range w.regions {
+		way := client.Region{Name: r.name, URL: r.nodes[0].url()}
+		for _, n := range r.nodes {
+			way.URLs = append(way.URLs, n.url())
+		}
+		if r.name == home {
+			all = append([]client.Region{way}, all...)
+		} else {
+			all = append(all, way)
+		}
+	}
+	return all
+}
+
+func (d *device) String() string { return fmt.Sprintf("%s at %s", d.t.session, d.home) }

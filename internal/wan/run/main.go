@@ -1,0 +1,137 @@
+// Command run plays scenarios on a wide-area network of its own, and prints what clients felt as a table and a picture.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/roamsync/roam/internal/wan"
+)
+
+type options struct {
+	cfg                       wan.Config
+	scenario, picture, tables string
+	short, list               bool
+	minutes                   float64
+}
+
+func main() {
+	var o options
+	flag.BoolVar(&o.short, "short", false, "the short scenarios, one after the other in the same regions")
+	flag.StringVar(&o.scenario, "scenario", "", "only these: `NAME,...`")
+	flag.BoolVar(&o.list, "list", false, "list the scenarios")
+	flag.Float64Var(&o.minutes, "minutes", 0, "begin no other scenario after so many `minutes`; 0: all")
+	flag.StringVar(&o.cfg.Roam, "roam", "bin/roam", "the `program`")
+	flag.IntVar(&o.cfg.Regions, "regions", 3, "how many `regions`, 2 to 4")
+	flag.IntVar(&o.cfg.Nodes, "nodes", 1, "how many `nodes` a region has where the scenario does not say: 1, 3 or 5")
+	flag.DurationVar(&o.cfg.Delay, "delay", 20*time.Millisecond, "one-way `delay` between regions")
+	flag.IntVar(&o.cfg.Payload, "payload", 256, "`bytes` of a message")
+	flag.IntVar(&o.cfg.Behind, "behind", 0, "`ops` that a region misses in catchup; 0: 20,000 with -short, else 1,000,000")
+	flag.IntVar(&o.cfg.Trials, "trials", 0, "`moves` of each kind in resume; 0: 20 with -short, else 200")
+	flag.BoolVar(&o.cfg.Memory, "memory", false, "on the network in memory, though namespaces may be permitted")
+	flag.Uint64Var(&o.cfg.Seed, "seed", 1, "`seed` of what is lost, and when clients talk")
+	flag.StringVar(&o.cfg.Logs, "logs", "", "`directory` for what the nodes said")
+	flag.StringVar(&o.picture, "picture", "bin/wan.svg", "`file` for the picture; empty: none")
+	flag.StringVar(&o.tables, "markdown", "", "`file` for the table as Markdown")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	code := run(ctx, &o)
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context, o *options) int {
+	if err := o.choose(); err != nil {
+		fmt.Fprintln(os.Stderr, "wan:", err)
+		return 2
+	}
+	if o.list {
+		for _, sc := range o.cfg.Scenarios {
+			fmt.Printf("%-8s %4.0f s  %s\n", sc.Name, sc.Length.Seconds(), sc.About)
+		}
+		return 0
+	}
+	if o.minutes > 0 {
+		o.cfg.Until = time.Now().Add(time.Duration(o.minutes * float64(time.Minute)))
+	}
+	rep, err := wan.Run(ctx, o.cfg)
+	if rep != nil {
+		err = errors.Join(err, o.show(rep))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "wan:", err)
+		return 1
+	}
+	if wrong := rep.Wrong(); wrong != "" {
+		fmt.Fprintln(os.Stderr, "wan: promises were broken:", wrong)
+		return 1
+	}
+	return 0
+}
+
+// choose fills in what depends on other flags.
+func (o *options) choose() (err error) {
+	o.cfg.Out, o.cfg.Shared, o.cfg.Scenarios = os.Stderr, o.short, wan.Long()
+	behind, trials := 1_000_000, 200
+	if o.short {
+		o.cfg.Scenarios, behind, trials = wan.Short(), 20_000, 20
+	}
+	if o.cfg.Behind == 0 {
+		o.cfg.Behind = behind
+	}
+	if o.cfg.Trials == 0 {
+		o.cfg.Trials = trials
+	}
+	if o.scenario != "" {
+		names := strings.Split(o.scenario, ",")
+		all := o.cfg.Scenarios
+		o.cfg.Scenarios = nil
+		for _, name := range names {
+			i := slices.IndexFunc(all, func(sc wan.Scenario) bool { return sc.Name == name })
+			if i < 0 {
+				return fmt.Errorf("no scenario %q: -list shows them", name)
+			}
+			o.cfg.Scenarios = append(o.cfg.Scenarios, all[i])
+		}
+	}
+	if o.list {
+		return nil
+	}
+	if o.cfg.Roam, err = exec.LookPath(o.cfg.Roam); err != nil {
+		return fmt.Errorf("-roam: %w (make build)", err)
+	}
+	o.cfg.Roam, err = filepath.Abs(o.cfg.Roam)
+	return err
+}
+
+// show prints the table, and writes the files.
+func (o *options) show(rep *wan.Report) error {
+	fmt.Println()
+	errs := []error{rep.Print(os.Stdout)}
+	for _, f := range []struct {
+		name  string
+		write func(*os.File)
+	}{{o.picture, func(f *os.File) { rep.Picture(f) }}, {o.tables, func(f *os.File) { rep.Markdown(f) }}} {
+		if f.name == "" || len(rep.Rows) == 0 {
+			continue
+		}
+		file, err := os.Create(f.name)
+		if err == nil {
+			f.write(file)
+			err = file.Close()
+			fmt.Printf("written: %s\n", f.name)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
