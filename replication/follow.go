@@ -108,7 +108,7 @@ func (k *link) watch(events []wire.Event) {
 
 // renew goes on under a new incarnation.
 func (l *Links) renew(ctx context.Context, r *feeds.Renew) {
-	if err := l.cfg.Local.Renew(ctx, r.Lost, r.Why); err != nil && ctx.Err() == nil {
+	if err := l.cfg.Local.Renew(ctx, r.Lost, r.Above, r.Why); err != nil && ctx.Err() == nil {
 		l.cfg.Logger.Error("new incarnation", "err", err)
 	}
 }
@@ -132,7 +132,7 @@ func (l *Links) event(peer string, e *feeds.Event) {
 
 func (k *link) take(have *peerpb.Have) error {
 	switch {
-	case have.Heads != nil:
+	case feeds.Beating(have):
 		return k.takeHeads(have.Heads)
 	case have.Records != nil:
 		rs := wire.Records{
@@ -151,14 +151,14 @@ func (k *link) take(have *peerpb.Have) error {
 	return nil
 }
 
-// takeHeads learns how far the peer is. The first heads make the link one that is up.
+// takeHeads learns how far the peer is; nil: as far as it was. The first heads make the link one that is up.
 func (k *link) takeHeads(h *peerpb.Heads) error {
 	up := k.l.linked(k)
 	if err := k.do(func(f *feeds.Follower, now time.Time) error { return f.Heads(h, up, now) }); err != nil {
 		return err
 	}
-	for _, head := range h.Heads {
-		k.l.cfg.Pool.matrix.heads(k.region, crdt.Origin(head.Origin).ID(), head.F)
+	for _, head := range h.GetHeads() {
+		k.l.cfg.Pool.matrix.heads(k.region, h.Epoch, k.partitions, crdt.Origin(head.Origin).ID(), head.F)
 	}
 	k.l.lag.heard(k.lane, time.Now())
 	return nil

@@ -36,7 +36,8 @@ type Local interface {
 	Self(partition uint8) crdt.Origin
 	Cursors(partition uint8) crdt.Vector
 	Ingest(ctx context.Context, rs wire.Records) (cursor uint64, err error)
-	Renew(ctx context.Context, lost crdt.Origin, why string) error
+	// Renew goes on under an incarnation that is later than the lost one, and than a number.
+	Renew(ctx context.Context, lost crdt.Origin, above uint64, why string) error
 }
 
 // Lead is who leads the region's groups. Partitions are a bit each.
@@ -96,6 +97,7 @@ type Links struct {
 	conns   *Conns
 	local   local
 	keys    atomic.Pointer[[][]byte]
+	spread  *spread
 
 	// guarded by mu
 	mu    sync.Mutex
@@ -140,6 +142,9 @@ func NewLinks(cfg LinksConfig) (*Links, error) {
 		conns: NewConns(ConnsConfig{cfg.Region, cfg.Node, cfg.Keys, cfg.Dial}), local: local{cfg.Source, cfg.Local, cfg.States},
 	}
 	l.SetKeys(cfg.Keys)
+	l.spread = newSpread(l)
+	cfg.Pool.spread.Store(l.spread)
+	cfg.Metrics.MustRegister(l.spread)
 	return l, nil
 }
 

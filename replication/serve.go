@@ -28,6 +28,8 @@ type server struct {
 	wake    chan struct{}
 	touched atomic.Uint64 // partitions with commits that the sender was not told of, a bit each
 
+	pulse feeds.Pulse // owned by send
+
 	mu     sync.Mutex // guards what follows
 	sender *feeds.Sender
 }
@@ -81,7 +83,7 @@ func (s *server) receive(ctx context.Context) error {
 		}
 		s.mu.Lock()
 		s.sender.Want(want, func(f feeds.Feed, cursor uint64) {
-			s.l.cfg.Pool.matrix.ack(s.region, f.Origin.ID(), f.Partition, cursor)
+			s.l.cfg.Pool.matrix.ack(s.region, want.Epoch, f.Origin.ID(), f.Partition, cursor)
 		})
 		actions := s.sender.Take()
 		s.mu.Unlock()
@@ -101,7 +103,7 @@ func (s *server) receive(ctx context.Context) error {
 func (s *server) send(ctx context.Context, gone <-chan error) error {
 	beat := time.NewTicker(headsEvery)
 	defer beat.Stop()
-	if err := s.stream.Send(&peerpb.Have{Heads: s.heads()}); err != nil {
+	if err := s.beat(); err != nil {
 		return err
 	}
 	for {
@@ -119,7 +121,7 @@ func (s *server) send(ctx context.Context, gone <-chan error) error {
 			if !s.l.leads(s.parts) {
 				return s.l.notLeader(s.stream, s.parts)
 			}
-			if err := s.stream.Send(&peerpb.Have{Heads: s.heads()}); err != nil {
+			if err := s.beat(); err != nil {
 				return err
 			}
 		case <-s.wake:
@@ -130,9 +132,13 @@ func (s *server) send(ctx context.Context, gone <-chan error) error {
 	}
 }
 
-// heads is how far the feeds are applied here.
-func (s *server) heads() *peerpb.Heads {
-	return feeds.Heads(s.l.local, s.l.cfg.Source.Origins(), s.parts)
+// beat says how far the feeds are applied here, if that has changed, and now and then that it has not.
+func (s *server) beat() error {
+	have := s.pulse.Beat(feeds.Heads(s.l.local, s.l.cfg.Source.Origins(), s.parts))
+	if have == nil {
+		return nil
+	}
+	return s.stream.Send(have)
 }
 
 // leads reports whether this node leads the groups of all these partitions.

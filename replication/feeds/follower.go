@@ -36,6 +36,7 @@ type Follower struct {
 	stuck   map[Feed]int         // how often they were started again in vain
 	pulls   map[uint8]*pull      // of partitions' states
 	lacking uint64               // partitions whose states are to be pulled, a bit each
+	heads   []*peerpb.Head       // of the other region, as last heard
 	out     []Action
 }
 
@@ -47,7 +48,7 @@ type inflow struct {
 	changed  bool      // something of the partition was applied since
 	retry    time.Time // the first of queue waits for causes until then; zero: it does not
 	restart  time.Time // the feed starts again then; zero: it does not
-	stale    int       // heads in a row that showed more than the frontier, which did not move
+	still    time.Time // since then heads have shown more than the frontier, which has not moved; zero: it is not so
 	seen     uint64
 }
 
@@ -67,21 +68,27 @@ func (f *Follower) Take() []Action {
 	return out
 }
 
-func (f *Follower) send(w *peerpb.Want) { f.out = append(f.out, Action{Send: w}) }
+func (f *Follower) send(w *peerpb.Want) {
+	w.Epoch = Epoch(f.local, f.parts)
+	f.out = append(f.out, Action{Send: w})
+}
 
 func (f *Follower) event(r Reason, feed Feed, why error) {
 	f.out = append(f.out, Action{Event: &Event{r, feed, why}})
 }
 
-// Heads learns how far the other region is, and decides anew which origins to follow over this stream. up are the regions
-// whose streams live.
+// Heads learns how far the other region is, and decides anew which origins to follow over this stream. nil: it is as far as it
+// was. up are the regions whose streams live.
 func (f *Follower) Heads(h *peerpb.Heads, up map[string]bool, now time.Time) error {
-	for _, head := range h.Heads {
+	for _, head := range h.GetHeads() {
 		if _, err := feedOf(head.Origin, 0); err != nil || len(head.F) > crdt.Partitions {
 			return fmt.Errorf("%w: heads of %q", ErrMessage, head.Origin)
 		}
 	}
-	for _, head := range h.Heads {
+	if h != nil {
+		f.heads = merge(f.heads, h)
+	}
+	for _, head := range f.heads {
 		if err := f.consider(crdt.Origin(head.Origin), head.F, up, now); err != nil {
 			return err
 		}
@@ -116,7 +123,7 @@ func (f *Follower) consider(o crdt.Origin, heads []uint64, up map[string]bool, n
 		ahead = ahead || f.has(uint8(p)) && head > f.local.Cursors(uint8(p))[id]
 	}
 	if o == self && ahead {
-		f.out = append(f.out, Action{Renew: &Renew{self, "region " + f.region + " holds more of our feed than we do"}})
+		f.out = append(f.out, Action{Renew: &Renew{Lost: self, Why: "region " + f.region + " holds more of our feed than we do"}})
 		return nil
 	}
 	if err := f.unstick(o, heads, now); err != nil {
@@ -140,10 +147,12 @@ func (f *Follower) unstick(o crdt.Origin, heads []uint64, now time.Time) error {
 		switch {
 		case in == nil:
 		case head <= in.frontier.F || len(in.queue) > 0 || in.frontier.F != in.seen:
-			in.stale, in.seen = 0, in.frontier.F
+			in.still, in.seen = time.Time{}, in.frontier.F
+		case in.still.IsZero():
+			in.still = now
 		default:
-			if in.stale++; in.stale >= staleHeads {
-				in.stale = 0
+			if now.Sub(in.still) >= staleAfter {
+				in.still = time.Time{}
 				if f.stuck[feed]++; f.stuck[feed] > maxStuck {
 					return fmt.Errorf("%w: %s", ErrStuck, feed)
 				}
@@ -213,25 +222,37 @@ func (f *Follower) Records(r *peerpb.Records, note any) error {
 	}
 	rs := wire.Records{Origin: feed.Origin, Partition: feed.Partition, From: r.From, Records: r.Records, Hash: wire.Hash(r.Hash)}
 	in := f.feeds[feed]
-	if in == nil || rs.From != in.frontier.F+1 || !in.restart.IsZero() {
+	if in == nil || !in.restart.IsZero() || rs.From > in.frontier.F+1 {
 		f.event(NotNext, feed, nil)
 		return nil
 	}
+	if rs.Last() <= in.frontier.F {
+		return nil // it came ahead, or for a start before this one
+	}
+	if !f.queued(in, since(rs, in.frontier.F), note) {
+		err := fmt.Errorf("%s: records do not hash to what was announced: %w", feed, wire.ErrFork)
+		f.event(BadHash, feed, err)
+		return err
+	}
+	return nil
+}
+
+// queued has records that follow the frontier committed, unless they do not hash to what was announced.
+func (f *Follower) queued(in *inflow, rs wire.Records, note any) bool {
 	hash := in.frontier.Hash
 	for _, b := range rs.Records {
 		hash = hash.Next(b)
 	}
 	if hash != rs.Hash {
-		err := fmt.Errorf("%s: records do not hash to what was announced: %w", feed, wire.ErrFork)
-		f.event(BadHash, feed, err)
-		return err
+		return false
 	}
+	feed := Feed{rs.Origin, rs.Partition}
 	in.frontier = wire.Position{F: rs.Last(), Hash: hash}
 	in.queue = append(in.queue, &Batch{rs, note})
 	delete(f.stuck, feed)
 	f.active[feed] = in
 	f.next(in)
-	return nil
+	return true
 }
 
 // next commits what is first, if nothing is under way. The sender bounds what can be queued: it stops when too much is

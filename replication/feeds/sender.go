@@ -135,7 +135,7 @@ func (s *Sender) compare(f Feed, w *peerpb.Subscribe) (fork bool) {
 		s.event(Fork, f, fmt.Errorf("the feeds differ at %d: %w", w.F, wire.ErrFork))
 	}
 	if why != "" && f.Origin == s.local.Self(f.Partition) {
-		s.out = append(s.out, Action{Renew: &Renew{f.Origin, why}})
+		s.out = append(s.out, Action{Renew: &Renew{Lost: f.Origin, Why: why}})
 	}
 	return fork
 }

@@ -228,6 +228,7 @@ type Want struct {
 	Subscribe     []*Subscribe           `protobuf:"bytes,1,rep,name=subscribe,proto3" json:"subscribe,omitempty"`
 	Ack           []*Ack                 `protobuf:"bytes,2,rep,name=ack,proto3" json:"ack,omitempty"`
 	Pull          []*Pull                `protobuf:"bytes,3,rep,name=pull,proto3" json:"pull,omitempty"`
+	Epoch         uint64                 `protobuf:"fixed64,4,opt,name=epoch,proto3" json:"epoch,omitempty"` // incarnation of the caller's region, of the partitions that the stream carries; 0: it does not say
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -281,6 +282,13 @@ func (x *Want) GetPull() []*Pull {
 		return x.Pull
 	}
 	return nil
+}
+
+func (x *Want) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
 }
 
 // Pull asks for the state of a partition, a part at a time: for the sessions after one.
@@ -482,6 +490,7 @@ func (x *Ack) GetF() uint64 {
 	return 0
 }
 
+// Have without anything is a heartbeat: heads are as they were.
 type Have struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Records       *Records               `protobuf:"bytes,1,opt,name=records,proto3" json:"records,omitempty"`
@@ -934,10 +943,13 @@ func (x *Records) GetHash() []byte {
 	return nil
 }
 
-// Heads says how far each origin's feeds are applied at the sender.
+// Heads says how far each origin's feeds are applied at the sender. The first says all; later, those of origins that did not
+// change since are left out.
 type Heads struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Heads         []*Head                `protobuf:"bytes,1,rep,name=heads,proto3" json:"heads,omitempty"`
+	Epoch         uint64                 `protobuf:"fixed64,2,opt,name=epoch,proto3" json:"epoch,omitempty"` // incarnation of the sender's region, of the partitions that the stream carries; 0: it does not say
+	Whole         bool                   `protobuf:"varint,3,opt,name=whole,proto3" json:"whole,omitempty"`  // nothing is left out
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -977,6 +989,20 @@ func (x *Heads) GetHeads() []*Head {
 		return x.Heads
 	}
 	return nil
+}
+
+func (x *Heads) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Heads) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
 }
 
 type Head struct {
@@ -1407,6 +1433,8 @@ type Row struct {
 	Region        string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
 	Origin        uint32                 `protobuf:"fixed32,2,opt,name=origin,proto3" json:"origin,omitempty"` // its 4-byte id
 	F             []uint64               `protobuf:"varint,3,rep,packed,name=f,proto3" json:"f,omitempty"`     // by partition
+	Epoch         uint64                 `protobuf:"fixed64,4,opt,name=epoch,proto3" json:"epoch,omitempty"`   // incarnation under which the region had that: what it loses, ends with it; 0: not known
+	Parts         uint64                 `protobuf:"fixed64,5,opt,name=parts,proto3" json:"parts,omitempty"`   // a bit each: f is of these partitions only, in order; 0: of all
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1462,6 +1490,198 @@ func (x *Row) GetF() []uint64 {
 	return nil
 }
 
+func (x *Row) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Row) GetParts() uint64 {
+	if x != nil {
+		return x.Parts
+	}
+	return 0
+}
+
+// Gossip is what a leader says in a datagram to a node of another region, and, whole, when membership is levelled.
+type Gossip struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`            // region/node of the sender
+	Run           uint32                 `protobuf:"fixed32,2,opt,name=run,proto3" json:"run,omitempty"`            // drawn by its process
+	Led           uint64                 `protobuf:"fixed64,3,opt,name=led,proto3" json:"led,omitempty"`            // partitions that it leads, a bit each
+	Seq           uint32                 `protobuf:"varint,4,opt,name=seq,proto3" json:"seq,omitempty"`             // counts its datagrams to this node; 0: it is none
+	Stamp         uint32                 `protobuf:"varint,5,opt,name=stamp,proto3" json:"stamp,omitempty"`         // when it was sent, in µs of the sender's own clock, modulo 2^32; 0: not said
+	Echo          *Echo                  `protobuf:"bytes,6,opt,name=echo,proto3" json:"echo,omitempty"`            // of datagrams from the node that it goes to
+	Hears         []uint32               `protobuf:"fixed32,7,rep,packed,name=hears,proto3" json:"hears,omitempty"` // FNV-1a of the names of regions whose heads the sender gets over streams of their own
+	Rows          []*Row                 `protobuf:"bytes,8,rep,name=rows,proto3" json:"rows,omitempty"`            // that have changed
+	Fresh         *Records               `protobuf:"bytes,9,opt,name=fresh,proto3" json:"fresh,omitempty"`          // of the sender's own feed, just committed: a head start, which the stream repeats
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Gossip) Reset() {
+	*x = Gossip{}
+	mi := &file_peer_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Gossip) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Gossip) ProtoMessage() {}
+
+func (x *Gossip) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Gossip.ProtoReflect.Descriptor instead.
+func (*Gossip) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Gossip) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *Gossip) GetRun() uint32 {
+	if x != nil {
+		return x.Run
+	}
+	return 0
+}
+
+func (x *Gossip) GetLed() uint64 {
+	if x != nil {
+		return x.Led
+	}
+	return 0
+}
+
+func (x *Gossip) GetSeq() uint32 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Gossip) GetStamp() uint32 {
+	if x != nil {
+		return x.Stamp
+	}
+	return 0
+}
+
+func (x *Gossip) GetEcho() *Echo {
+	if x != nil {
+		return x.Echo
+	}
+	return nil
+}
+
+func (x *Gossip) GetHears() []uint32 {
+	if x != nil {
+		return x.Hears
+	}
+	return nil
+}
+
+func (x *Gossip) GetRows() []*Row {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+func (x *Gossip) GetFresh() *Records {
+	if x != nil {
+		return x.Fresh
+	}
+	return nil
+}
+
+// Echo is what a node has measured of the datagrams that come from another.
+type Echo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stamp         uint32                 `protobuf:"varint,1,opt,name=stamp,proto3" json:"stamp,omitempty"` // of the last that came
+	Held          uint32                 `protobuf:"varint,2,opt,name=held,proto3" json:"held,omitempty"`   // µs between its arrival and this
+	Lost          uint32                 `protobuf:"varint,3,opt,name=lost,proto3" json:"lost,omitempty"`   // of 10,000
+	Of            uint32                 `protobuf:"varint,4,opt,name=of,proto3" json:"of,omitempty"`       // datagrams that this was measured on
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Echo) Reset() {
+	*x = Echo{}
+	mi := &file_peer_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Echo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Echo) ProtoMessage() {}
+
+func (x *Echo) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Echo.ProtoReflect.Descriptor instead.
+func (*Echo) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Echo) GetStamp() uint32 {
+	if x != nil {
+		return x.Stamp
+	}
+	return 0
+}
+
+func (x *Echo) GetHeld() uint32 {
+	if x != nil {
+		return x.Held
+	}
+	return 0
+}
+
+func (x *Echo) GetLost() uint32 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+func (x *Echo) GetOf() uint32 {
+	if x != nil {
+		return x.Of
+	}
+	return 0
+}
+
 type HelloRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Region        string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
@@ -1472,7 +1692,7 @@ type HelloRequest struct {
 
 func (x *HelloRequest) Reset() {
 	*x = HelloRequest{}
-	mi := &file_peer_proto_msgTypes[22]
+	mi := &file_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1484,7 +1704,7 @@ func (x *HelloRequest) String() string {
 func (*HelloRequest) ProtoMessage() {}
 
 func (x *HelloRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[22]
+	mi := &file_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1497,7 +1717,7 @@ func (x *HelloRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloRequest.ProtoReflect.Descriptor instead.
 func (*HelloRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{22}
+	return file_peer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *HelloRequest) GetRegion() string {
@@ -1535,7 +1755,7 @@ type HelloReply struct {
 
 func (x *HelloReply) Reset() {
 	*x = HelloReply{}
-	mi := &file_peer_proto_msgTypes[23]
+	mi := &file_peer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1547,7 +1767,7 @@ func (x *HelloReply) String() string {
 func (*HelloReply) ProtoMessage() {}
 
 func (x *HelloReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[23]
+	mi := &file_peer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1560,7 +1780,7 @@ func (x *HelloReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloReply.ProtoReflect.Descriptor instead.
 func (*HelloReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{23}
+	return file_peer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *HelloReply) GetId() string {
@@ -1667,7 +1887,7 @@ type GroupState struct {
 
 func (x *GroupState) Reset() {
 	*x = GroupState{}
-	mi := &file_peer_proto_msgTypes[24]
+	mi := &file_peer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1679,7 +1899,7 @@ func (x *GroupState) String() string {
 func (*GroupState) ProtoMessage() {}
 
 func (x *GroupState) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[24]
+	mi := &file_peer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1692,7 +1912,7 @@ func (x *GroupState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupState.ProtoReflect.Descriptor instead.
 func (*GroupState) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{24}
+	return file_peer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GroupState) GetFounded() bool {
@@ -1736,7 +1956,7 @@ type ReshapeRequest struct {
 
 func (x *ReshapeRequest) Reset() {
 	*x = ReshapeRequest{}
-	mi := &file_peer_proto_msgTypes[25]
+	mi := &file_peer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1748,7 +1968,7 @@ func (x *ReshapeRequest) String() string {
 func (*ReshapeRequest) ProtoMessage() {}
 
 func (x *ReshapeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[25]
+	mi := &file_peer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1761,7 +1981,7 @@ func (x *ReshapeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReshapeRequest.ProtoReflect.Descriptor instead.
 func (*ReshapeRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{25}
+	return file_peer_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ReshapeRequest) GetTo() string {
@@ -1801,7 +2021,7 @@ type ReshapeReply struct {
 
 func (x *ReshapeReply) Reset() {
 	*x = ReshapeReply{}
-	mi := &file_peer_proto_msgTypes[26]
+	mi := &file_peer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1813,7 +2033,7 @@ func (x *ReshapeReply) String() string {
 func (*ReshapeReply) ProtoMessage() {}
 
 func (x *ReshapeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[26]
+	mi := &file_peer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1826,7 +2046,7 @@ func (x *ReshapeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReshapeReply.ProtoReflect.Descriptor instead.
 func (*ReshapeReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{26}
+	return file_peer_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ReshapeReply) GetTold() string {
@@ -1847,7 +2067,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_peer_proto_msgTypes[27]
+	mi := &file_peer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1859,7 +2079,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[27]
+	mi := &file_peer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1872,7 +2092,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{27}
+	return file_peer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ProposeRequest) GetTo() string {
@@ -1904,7 +2124,7 @@ type ProposeReply struct {
 
 func (x *ProposeReply) Reset() {
 	*x = ProposeReply{}
-	mi := &file_peer_proto_msgTypes[28]
+	mi := &file_peer_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1916,7 +2136,7 @@ func (x *ProposeReply) String() string {
 func (*ProposeReply) ProtoMessage() {}
 
 func (x *ProposeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[28]
+	mi := &file_peer_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1929,7 +2149,7 @@ func (x *ProposeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeReply.ProtoReflect.Descriptor instead.
 func (*ProposeReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{28}
+	return file_peer_proto_rawDescGZIP(), []int{30}
 }
 
 type FrontierRequest struct {
@@ -1942,7 +2162,7 @@ type FrontierRequest struct {
 
 func (x *FrontierRequest) Reset() {
 	*x = FrontierRequest{}
-	mi := &file_peer_proto_msgTypes[29]
+	mi := &file_peer_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1954,7 +2174,7 @@ func (x *FrontierRequest) String() string {
 func (*FrontierRequest) ProtoMessage() {}
 
 func (x *FrontierRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[29]
+	mi := &file_peer_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1967,7 +2187,7 @@ func (x *FrontierRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierRequest.ProtoReflect.Descriptor instead.
 func (*FrontierRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{29}
+	return file_peer_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *FrontierRequest) GetTo() string {
@@ -1993,7 +2213,7 @@ type FrontierReply struct {
 
 func (x *FrontierReply) Reset() {
 	*x = FrontierReply{}
-	mi := &file_peer_proto_msgTypes[30]
+	mi := &file_peer_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2005,7 +2225,7 @@ func (x *FrontierReply) String() string {
 func (*FrontierReply) ProtoMessage() {}
 
 func (x *FrontierReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[30]
+	mi := &file_peer_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2018,7 +2238,7 @@ func (x *FrontierReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierReply.ProtoReflect.Descriptor instead.
 func (*FrontierReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{30}
+	return file_peer_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *FrontierReply) GetApplied() uint64 {
@@ -2039,7 +2259,7 @@ type StateRequest struct {
 
 func (x *StateRequest) Reset() {
 	*x = StateRequest{}
-	mi := &file_peer_proto_msgTypes[31]
+	mi := &file_peer_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2051,7 +2271,7 @@ func (x *StateRequest) String() string {
 func (*StateRequest) ProtoMessage() {}
 
 func (x *StateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[31]
+	mi := &file_peer_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2064,7 +2284,7 @@ func (x *StateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateRequest.ProtoReflect.Descriptor instead.
 func (*StateRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{31}
+	return file_peer_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *StateRequest) GetTo() string {
@@ -2103,7 +2323,7 @@ type StatePart struct {
 
 func (x *StatePart) Reset() {
 	*x = StatePart{}
-	mi := &file_peer_proto_msgTypes[32]
+	mi := &file_peer_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2115,7 +2335,7 @@ func (x *StatePart) String() string {
 func (*StatePart) ProtoMessage() {}
 
 func (x *StatePart) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[32]
+	mi := &file_peer_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2128,7 +2348,7 @@ func (x *StatePart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatePart.ProtoReflect.Descriptor instead.
 func (*StatePart) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{32}
+	return file_peer_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *StatePart) GetApplied() uint64 {
@@ -2193,11 +2413,12 @@ const file_peer_proto_rawDesc = "" +
 	"\x06Ending\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\rR\x06status\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12\x10\n" +
-	"\x03why\x18\x03 \x01(\tR\x03why\"\x8a\x01\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"\xa0\x01\n" +
 	"\x04Want\x125\n" +
 	"\tsubscribe\x18\x01 \x03(\v2\x17.roam.peer.v1.SubscribeR\tsubscribe\x12#\n" +
 	"\x03ack\x18\x02 \x03(\v2\x11.roam.peer.v1.AckR\x03ack\x12&\n" +
-	"\x04pull\x18\x03 \x03(\v2\x12.roam.peer.v1.PullR\x04pull\"P\n" +
+	"\x04pull\x18\x03 \x03(\v2\x12.roam.peer.v1.PullR\x04pull\x12\x14\n" +
+	"\x05epoch\x18\x04 \x01(\x06R\x05epoch\"P\n" +
 	"\x04Pull\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\tR\x05after\x12\x14\n" +
@@ -2246,9 +2467,11 @@ const file_peer_proto_rawDesc = "" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x12\n" +
 	"\x04from\x18\x03 \x01(\x04R\x04from\x12\x18\n" +
 	"\arecords\x18\x04 \x03(\fR\arecords\x12\x12\n" +
-	"\x04hash\x18\x05 \x01(\fR\x04hash\"1\n" +
+	"\x04hash\x18\x05 \x01(\fR\x04hash\"]\n" +
 	"\x05Heads\x12(\n" +
-	"\x05heads\x18\x01 \x03(\v2\x12.roam.peer.v1.HeadR\x05heads\",\n" +
+	"\x05heads\x18\x01 \x03(\v2\x12.roam.peer.v1.HeadR\x05heads\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x06R\x05epoch\x12\x14\n" +
+	"\x05whole\x18\x03 \x01(\bR\x05whole\",\n" +
 	"\x04Head\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\f\n" +
 	"\x01f\x18\x02 \x03(\x04R\x01f\"{\n" +
@@ -2277,11 +2500,28 @@ const file_peer_proto_rawDesc = "" +
 	"\binstance\x18\x03 \x01(\x04R\binstance\"\x0e\n" +
 	"\fReachRequest\"-\n" +
 	"\x04Rows\x12%\n" +
-	"\x04rows\x18\x01 \x03(\v2\x11.roam.peer.v1.RowR\x04rows\"C\n" +
+	"\x04rows\x18\x01 \x03(\v2\x11.roam.peer.v1.RowR\x04rows\"o\n" +
 	"\x03Row\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x16\n" +
 	"\x06origin\x18\x02 \x01(\aR\x06origin\x12\f\n" +
-	"\x01f\x18\x03 \x03(\x04R\x01f\":\n" +
+	"\x01f\x18\x03 \x03(\x04R\x01f\x12\x14\n" +
+	"\x05epoch\x18\x04 \x01(\x06R\x05epoch\x12\x14\n" +
+	"\x05parts\x18\x05 \x01(\x06R\x05parts\"\xfa\x01\n" +
+	"\x06Gossip\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12\x10\n" +
+	"\x03run\x18\x02 \x01(\aR\x03run\x12\x10\n" +
+	"\x03led\x18\x03 \x01(\x06R\x03led\x12\x10\n" +
+	"\x03seq\x18\x04 \x01(\rR\x03seq\x12\x14\n" +
+	"\x05stamp\x18\x05 \x01(\rR\x05stamp\x12&\n" +
+	"\x04echo\x18\x06 \x01(\v2\x12.roam.peer.v1.EchoR\x04echo\x12\x14\n" +
+	"\x05hears\x18\a \x03(\aR\x05hears\x12%\n" +
+	"\x04rows\x18\b \x03(\v2\x11.roam.peer.v1.RowR\x04rows\x12+\n" +
+	"\x05fresh\x18\t \x01(\v2\x15.roam.peer.v1.RecordsR\x05fresh\"T\n" +
+	"\x04Echo\x12\x14\n" +
+	"\x05stamp\x18\x01 \x01(\rR\x05stamp\x12\x12\n" +
+	"\x04held\x18\x02 \x01(\rR\x04held\x12\x12\n" +
+	"\x04lost\x18\x03 \x01(\rR\x04lost\x12\x0e\n" +
+	"\x02of\x18\x04 \x01(\rR\x02of\":\n" +
 	"\fHelloRequest\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\tR\x04from\"\xde\x02\n" +
@@ -2360,7 +2600,7 @@ func file_peer_proto_rawDescGZIP() []byte {
 	return file_peer_proto_rawDescData
 }
 
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_peer_proto_goTypes = []any{
 	(*FromClient)(nil),      // 0: roam.peer.v1.FromClient
 	(*ToClient)(nil),        // 1: roam.peer.v1.ToClient
@@ -2384,17 +2624,19 @@ var file_peer_proto_goTypes = []any{
 	(*ReachRequest)(nil),    // 19: roam.peer.v1.ReachRequest
 	(*Rows)(nil),            // 20: roam.peer.v1.Rows
 	(*Row)(nil),             // 21: roam.peer.v1.Row
-	(*HelloRequest)(nil),    // 22: roam.peer.v1.HelloRequest
-	(*HelloReply)(nil),      // 23: roam.peer.v1.HelloReply
-	(*GroupState)(nil),      // 24: roam.peer.v1.GroupState
-	(*ReshapeRequest)(nil),  // 25: roam.peer.v1.ReshapeRequest
-	(*ReshapeReply)(nil),    // 26: roam.peer.v1.ReshapeReply
-	(*ProposeRequest)(nil),  // 27: roam.peer.v1.ProposeRequest
-	(*ProposeReply)(nil),    // 28: roam.peer.v1.ProposeReply
-	(*FrontierRequest)(nil), // 29: roam.peer.v1.FrontierRequest
-	(*FrontierReply)(nil),   // 30: roam.peer.v1.FrontierReply
-	(*StateRequest)(nil),    // 31: roam.peer.v1.StateRequest
-	(*StatePart)(nil),       // 32: roam.peer.v1.StatePart
+	(*Gossip)(nil),          // 22: roam.peer.v1.Gossip
+	(*Echo)(nil),            // 23: roam.peer.v1.Echo
+	(*HelloRequest)(nil),    // 24: roam.peer.v1.HelloRequest
+	(*HelloReply)(nil),      // 25: roam.peer.v1.HelloReply
+	(*GroupState)(nil),      // 26: roam.peer.v1.GroupState
+	(*ReshapeRequest)(nil),  // 27: roam.peer.v1.ReshapeRequest
+	(*ReshapeReply)(nil),    // 28: roam.peer.v1.ReshapeReply
+	(*ProposeRequest)(nil),  // 29: roam.peer.v1.ProposeRequest
+	(*ProposeReply)(nil),    // 30: roam.peer.v1.ProposeReply
+	(*FrontierRequest)(nil), // 31: roam.peer.v1.FrontierRequest
+	(*FrontierReply)(nil),   // 32: roam.peer.v1.FrontierReply
+	(*StateRequest)(nil),    // 33: roam.peer.v1.StateRequest
+	(*StatePart)(nil),       // 34: roam.peer.v1.StatePart
 }
 var file_peer_proto_depIdxs = []int32{
 	2,  // 0: roam.peer.v1.FromClient.ending:type_name -> roam.peer.v1.Ending
@@ -2413,30 +2655,33 @@ var file_peer_proto_depIdxs = []int32{
 	10, // 13: roam.peer.v1.Transfer.least:type_name -> roam.peer.v1.Mark
 	10, // 14: roam.peer.v1.Transfer.vector:type_name -> roam.peer.v1.Mark
 	21, // 15: roam.peer.v1.Rows.rows:type_name -> roam.peer.v1.Row
-	24, // 16: roam.peer.v1.HelloReply.states:type_name -> roam.peer.v1.GroupState
-	3,  // 17: roam.peer.v1.Peer.Feeds:input_type -> roam.peer.v1.Want
-	17, // 18: roam.peer.v1.Peer.Identify:input_type -> roam.peer.v1.IdentifyRequest
-	19, // 19: roam.peer.v1.Peer.Reach:input_type -> roam.peer.v1.ReachRequest
-	22, // 20: roam.peer.v1.Node.Hello:input_type -> roam.peer.v1.HelloRequest
-	27, // 21: roam.peer.v1.Node.Propose:input_type -> roam.peer.v1.ProposeRequest
-	29, // 22: roam.peer.v1.Node.Frontier:input_type -> roam.peer.v1.FrontierRequest
-	31, // 23: roam.peer.v1.Node.State:input_type -> roam.peer.v1.StateRequest
-	25, // 24: roam.peer.v1.Node.Reshape:input_type -> roam.peer.v1.ReshapeRequest
-	0,  // 25: roam.peer.v1.Door.Clients:input_type -> roam.peer.v1.FromClient
-	7,  // 26: roam.peer.v1.Peer.Feeds:output_type -> roam.peer.v1.Have
-	18, // 27: roam.peer.v1.Peer.Identify:output_type -> roam.peer.v1.IdentifyReply
-	20, // 28: roam.peer.v1.Peer.Reach:output_type -> roam.peer.v1.Rows
-	23, // 29: roam.peer.v1.Node.Hello:output_type -> roam.peer.v1.HelloReply
-	28, // 30: roam.peer.v1.Node.Propose:output_type -> roam.peer.v1.ProposeReply
-	30, // 31: roam.peer.v1.Node.Frontier:output_type -> roam.peer.v1.FrontierReply
-	32, // 32: roam.peer.v1.Node.State:output_type -> roam.peer.v1.StatePart
-	26, // 33: roam.peer.v1.Node.Reshape:output_type -> roam.peer.v1.ReshapeReply
-	1,  // 34: roam.peer.v1.Door.Clients:output_type -> roam.peer.v1.ToClient
-	26, // [26:35] is the sub-list for method output_type
-	17, // [17:26] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	23, // 16: roam.peer.v1.Gossip.echo:type_name -> roam.peer.v1.Echo
+	21, // 17: roam.peer.v1.Gossip.rows:type_name -> roam.peer.v1.Row
+	12, // 18: roam.peer.v1.Gossip.fresh:type_name -> roam.peer.v1.Records
+	26, // 19: roam.peer.v1.HelloReply.states:type_name -> roam.peer.v1.GroupState
+	3,  // 20: roam.peer.v1.Peer.Feeds:input_type -> roam.peer.v1.Want
+	17, // 21: roam.peer.v1.Peer.Identify:input_type -> roam.peer.v1.IdentifyRequest
+	19, // 22: roam.peer.v1.Peer.Reach:input_type -> roam.peer.v1.ReachRequest
+	24, // 23: roam.peer.v1.Node.Hello:input_type -> roam.peer.v1.HelloRequest
+	29, // 24: roam.peer.v1.Node.Propose:input_type -> roam.peer.v1.ProposeRequest
+	31, // 25: roam.peer.v1.Node.Frontier:input_type -> roam.peer.v1.FrontierRequest
+	33, // 26: roam.peer.v1.Node.State:input_type -> roam.peer.v1.StateRequest
+	27, // 27: roam.peer.v1.Node.Reshape:input_type -> roam.peer.v1.ReshapeRequest
+	0,  // 28: roam.peer.v1.Door.Clients:input_type -> roam.peer.v1.FromClient
+	7,  // 29: roam.peer.v1.Peer.Feeds:output_type -> roam.peer.v1.Have
+	18, // 30: roam.peer.v1.Peer.Identify:output_type -> roam.peer.v1.IdentifyReply
+	20, // 31: roam.peer.v1.Peer.Reach:output_type -> roam.peer.v1.Rows
+	25, // 32: roam.peer.v1.Node.Hello:output_type -> roam.peer.v1.HelloReply
+	30, // 33: roam.peer.v1.Node.Propose:output_type -> roam.peer.v1.ProposeReply
+	32, // 34: roam.peer.v1.Node.Frontier:output_type -> roam.peer.v1.FrontierReply
+	34, // 35: roam.peer.v1.Node.State:output_type -> roam.peer.v1.StatePart
+	28, // 36: roam.peer.v1.Node.Reshape:output_type -> roam.peer.v1.ReshapeReply
+	1,  // 37: roam.peer.v1.Door.Clients:output_type -> roam.peer.v1.ToClient
+	29, // [29:38] is the sub-list for method output_type
+	20, // [20:29] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_peer_proto_init() }
@@ -2450,7 +2695,7 @@ func file_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   33,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   3,
 		},
