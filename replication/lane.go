@@ -40,6 +40,7 @@ func (n lane) name() string {
 
 // asking has a stream ask for the lane's partitions.
 func (n lane) asking(ctx context.Context) context.Context {
+	ctx = metadata.AppendToOutgoingContext(ctx, acceptLabel, acceptBundle, acceptLabel, acceptZstd)
 	if n.partitions == feeds.All {
 		return ctx
 	}

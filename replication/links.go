@@ -71,7 +71,8 @@ type LinksConfig struct {
 
 const (
 	headsEvery   = 250 * time.Millisecond
-	silentAfter  = 2 * time.Second // without heads a link is dead
+	gatherFor    = time.Millisecond // between two messages under load
+	silentAfter  = 2 * time.Second  // without heads a link is dead
 	redialMin    = 100 * time.Millisecond
 	redialMax    = 2 * time.Second
 	quietFor     = time.Second // a link is down before it is said: regions that start, or change leaders, are no news
@@ -84,6 +85,9 @@ const (
 	leaderLabel  = "roam-leader"
 	groupsLabel  = "roam-groups"
 	partsLabel   = "roam-partitions"
+	acceptLabel  = "roam-accept"
+	acceptBundle = "bundle" // records of several feeds in a message
+	acceptZstd   = "zstd"   // and compressed
 	peersRefresh = time.Second
 )
 
@@ -98,6 +102,8 @@ type Links struct {
 	local   local
 	keys    atomic.Pointer[[][]byte]
 	spread  *spread
+	pack    *packer
+	intake  intake
 
 	// guarded by mu
 	mu    sync.Mutex
@@ -113,7 +119,7 @@ type linkMetrics struct {
 }
 
 // NewLinks prepares links and starts nothing.
-func NewLinks(cfg LinksConfig) (*Links, error) {
+func NewLinks(cfg LinksConfig) (l *Links, err error) {
 	if cfg.Source == nil || cfg.Local == nil || cfg.States == nil || cfg.Pool == nil || len(cfg.Keys) == 0 || cfg.Lead == nil {
 		return nil, errors.New("links: Source, Local, States, Pool, Keys and Lead are needed")
 	}
@@ -137,11 +143,15 @@ func NewLinks(cfg LinksConfig) (*Links, error) {
 	m.parts = newTransferMetrics()
 	lag := newLag(cfg.Local, cfg.Pool.matrix)
 	cfg.Metrics.MustRegister(m.records, m.refused, m.up, m.parts, lag)
-	l := &Links{
+	l = &Links{
 		cfg: cfg, metrics: m, lag: lag, done: make(chan struct{}), links: map[lane]*link{}, forks: map[lane]feeds.Forks{},
 		conns: NewConns(ConnsConfig{cfg.Region, cfg.Node, cfg.Keys, cfg.Dial}), local: local{cfg.Source, cfg.Local, cfg.States},
 	}
 	l.SetKeys(cfg.Keys)
+	if l.pack, err = newPacker(); err != nil {
+		return nil, err
+	}
+	cfg.Metrics.MustRegister(l.pack.bytes)
 	l.spread = newSpread(l)
 	cfg.Pool.spread.Store(l.spread)
 	cfg.Metrics.MustRegister(l.spread)

@@ -126,6 +126,7 @@ func (n *node) connect(g *group, server *node) {
 		s: feeds.NewSender(n.g.name, server, feeds.All), forth: lane{way: there}, back: lane{way: back}, heard: n.w.now,
 	}
 	s.s.Whole = wholePart
+	s.s.Brief = n.g.rng.IntN(2) == 0
 	n.links[g.name] = s
 	server.served = append(server.served, s)
 	s.stops = []func(){

@@ -20,7 +20,7 @@ var planted = []struct {
 	edits []edit
 }{
 	{"records are acknowledged before they are applied", "4", []edit{
-		{"replication/feeds/follower.go", "Partition: uint32(feed.Partition), F: cursor}", "Partition: uint32(feed.Partition), F: b.Last()}"}}},
+		{"replication/feeds/follower.go", "f.ack(feed, cursor)}})", "f.ack(feed, b.Last())}})"}}},
 	{"an op that is put again after a restart is taken for another", "2", []edit{
 		{"region/machine/step.go", "id, known := crdt.Issue(st, op, c.Floor)", "id, known := crdt.Issue(st, op, c.Floor)\n\t\tknown = known && id.At == s.self"}}},
 	{"stamps follow the machine's clock", "8", []edit{

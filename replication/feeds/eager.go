@@ -99,10 +99,10 @@ const maxAhead = 64
 // known; what is dropped here costs nothing but time.
 func (f *Follower) Eager(r *peerpb.Records, note any) Outcome {
 	feed, err := feedOf(r.Origin, r.Partition)
-	if err != nil || len(r.Hash) != len(wire.Hash{}) || len(r.Records) == 0 {
+	if err != nil || !hashed(r) {
 		return BadRecords
 	}
-	rs := wire.Records{Origin: feed.Origin, Partition: feed.Partition, From: r.From, Records: r.Records, Hash: wire.Hash(r.Hash)}
+	rs := wire.Records{Origin: feed.Origin, Partition: feed.Partition, From: r.From, Records: r.Records}
 	in := f.feeds[feed]
 	switch {
 	case in == nil || !in.restart.IsZero() || feed.Origin.Region() != f.region || len(in.queue) >= maxAhead:
@@ -111,7 +111,7 @@ func (f *Follower) Eager(r *peerpb.Records, note any) Outcome {
 		return Known
 	case rs.From > in.frontier.F+1:
 		return Early
-	case !f.queued(in, since(rs, in.frontier.F), note):
+	case !f.queued(in, since(rs, in.frontier.F), r.Hash, note):
 		return BadRecords
 	}
 	return Taken

@@ -84,6 +84,12 @@ const (
 	BadRequest Reason = "subscription"
 )
 
+// Bounds of what is committed at a time.
+const (
+	pieceRecords = 128
+	pieceBytes   = 64 << 10
+)
+
 // Times of a feed.
 const (
 	// RewindPause is before a feed starts again.

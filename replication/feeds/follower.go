@@ -1,6 +1,7 @@
 package feeds
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -31,12 +32,15 @@ type Follower struct {
 	parts   uint64 // partitions, a bit each
 	forks   Forks
 	feeds   map[Feed]*inflow
-	active  map[Feed]*inflow     // of feeds, those that something is under way in
-	origins map[crdt.Origin]bool // that are followed
-	stuck   map[Feed]int         // how often they were started again in vain
-	pulls   map[uint8]*pull      // of partitions' states
-	lacking uint64               // partitions whose states are to be pulled, a bit each
-	heads   []*peerpb.Head       // of the other region, as last heard
+	active  map[Feed]*inflow              // of feeds, those that something is under way in
+	origins map[crdt.Origin]bool          // that are followed
+	stuck   map[Feed]int                  // how often they were started again in vain
+	pulls   map[uint8]*pull               // of partitions' states
+	lacking uint64                        // partitions whose states are to be pulled, a bit each
+	heads   []*peerpb.Head                // of the other region, as last heard
+	names   map[crdt.OriginID]crdt.Origin // of origins that are, or were, followed
+	brief   bool                          // the other region names origins by id, and understands that
+	epoch   uint64                        // own, as last said
 	out     []Action
 }
 
@@ -58,6 +62,7 @@ func NewFollower(region string, local Local, forks Forks, partitions uint64) *Fo
 	return &Follower{
 		region: region, local: local, parts: partitions, forks: forks, feeds: map[Feed]*inflow{}, active: map[Feed]*inflow{},
 		origins: map[crdt.Origin]bool{}, stuck: map[Feed]int{}, pulls: map[uint8]*pull{},
+		names: map[crdt.OriginID]crdt.Origin{},
 	}
 }
 
@@ -69,7 +74,9 @@ func (f *Follower) Take() []Action {
 }
 
 func (f *Follower) send(w *peerpb.Want) {
-	w.Epoch = Epoch(f.local, f.parts)
+	if e := Epoch(f.local, f.parts); e != f.epoch || len(w.Subscribe) > 0 {
+		w.Epoch, f.epoch = e, e
+	}
 	f.out = append(f.out, Action{Send: w})
 }
 
@@ -173,7 +180,7 @@ func (f *Follower) subscribe(o crdt.Origin, now time.Time) {
 			w.Subscribe = append(w.Subscribe, sub)
 		}
 	}
-	f.origins[o] = true
+	f.origins[o], f.names[o.ID()] = true, o
 	f.send(w)
 }
 
@@ -216,11 +223,12 @@ func (f *Follower) unsubscribe(o crdt.Origin) {
 // Records takes records that follow the frontier, and drops others: after a new start, what was on its way for the old
 // one comes first. note comes back with the batch that is to be committed. After an error the stream is of no more use.
 func (f *Follower) Records(r *peerpb.Records, note any) error {
+	f.Named(r)
 	feed, err := feedOf(r.Origin, r.Partition)
-	if err != nil || len(r.Hash) != len(wire.Hash{}) || len(r.Records) == 0 {
+	if err != nil || !hashed(r) {
 		return fmt.Errorf("%w: records of %q", ErrMessage, r.Origin)
 	}
-	rs := wire.Records{Origin: feed.Origin, Partition: feed.Partition, From: r.From, Records: r.Records, Hash: wire.Hash(r.Hash)}
+	rs := wire.Records{Origin: feed.Origin, Partition: feed.Partition, From: r.From, Records: r.Records}
 	in := f.feeds[feed]
 	if in == nil || !in.restart.IsZero() || rs.From > in.frontier.F+1 {
 		f.event(NotNext, feed, nil)
@@ -229,7 +237,7 @@ func (f *Follower) Records(r *peerpb.Records, note any) error {
 	if rs.Last() <= in.frontier.F {
 		return nil // it came ahead, or for a start before this one
 	}
-	if !f.queued(in, since(rs, in.frontier.F), note) {
+	if !f.queued(in, since(rs, in.frontier.F), r.Hash, note) {
 		err := fmt.Errorf("%s: records do not hash to what was announced: %w", feed, wire.ErrFork)
 		f.event(BadHash, feed, err)
 		return err
@@ -237,22 +245,51 @@ func (f *Follower) Records(r *peerpb.Records, note any) error {
 	return nil
 }
 
-// queued has records that follow the frontier committed, unless they do not hash to what was announced.
-func (f *Follower) queued(in *inflow, rs wire.Records, note any) bool {
-	hash := in.frontier.Hash
-	for _, b := range rs.Records {
-		hash = hash.Next(b)
+// Named gives records whose origin goes by id its name.
+func (f *Follower) Named(r *peerpb.Records) {
+	if r.Origin == "" {
+		f.brief, r.Origin = true, string(f.names[crdt.OriginID(r.Id)])
 	}
-	if hash != rs.Hash {
+}
+
+// hashed reports whether a message has records, and a hash after them or the beginning of one.
+func hashed(r *peerpb.Records) bool {
+	return len(r.Records) > 0 && len(r.Hash) >= briefHash && len(r.Hash) <= len(wire.Hash{})
+}
+
+// queued has records that follow the frontier committed, unless they do not hash to what was announced, which may be the beginning
+// of the hash only.
+func (f *Follower) queued(in *inflow, rs wire.Records, announced []byte, note any) bool {
+	pieces := inPieces(in.frontier.Hash, rs, note)
+	hash := pieces[len(pieces)-1].Hash
+	if !bytes.HasPrefix(hash[:], announced) {
 		return false
 	}
 	feed := Feed{rs.Origin, rs.Partition}
 	in.frontier = wire.Position{F: rs.Last(), Hash: hash}
-	in.queue = append(in.queue, &Batch{rs, note})
+	in.queue = append(in.queue, pieces...)
 	delete(f.stuck, feed)
 	f.active[feed] = in
 	f.next(in)
 	return true
+}
+
+// inPieces divides records that follow a hash into what is committed at a time: what clients put goes in between. The note is
+// the last one's.
+func inPieces(hash wire.Hash, rs wire.Records, note any) (all []*Batch) {
+	piece := &Batch{Records: wire.Records{Origin: rs.Origin, Partition: rs.Partition, From: rs.From}}
+	size := 0
+	for i, r := range rs.Records {
+		hash = hash.Next(r)
+		piece.Records.Records = append(piece.Records.Records, r)
+		if size += len(r); size >= pieceBytes || len(piece.Records.Records) >= pieceRecords || i == len(rs.Records)-1 {
+			piece.Hash = hash
+			all = append(all, piece)
+			piece, size = &Batch{Records: wire.Records{Origin: rs.Origin, Partition: rs.Partition, From: piece.Last() + 1}}, 0
+		}
+	}
+	all[len(all)-1].Note = note
+	return all
 }
 
 // next commits what is first, if nothing is under way. The sender bounds what can be queued: it stops when too much is
@@ -265,11 +302,22 @@ func (f *Follower) next(in *inflow) {
 	f.out = append(f.out, Action{Commit: in.queue[0]})
 }
 
+// ack acknowledges a feed. An origin goes by id only where records have come so: then it is known there which feed is meant.
+func (f *Follower) ack(feed Feed, cursor uint64) *peerpb.Ack {
+	a := &peerpb.Ack{Partition: uint32(feed.Partition), F: cursor}
+	if f.brief {
+		a.Id = uint32(feed.Origin.ID())
+	} else {
+		a.Origin = string(feed.Origin)
+	}
+	return a
+}
+
 // Done takes what came of a commit: the feed's cursor, which is acknowledged, or why there was none.
 func (f *Follower) Done(b *Batch, cursor uint64, err error, now time.Time) {
 	feed := b.feed()
 	if err == nil {
-		f.send(&peerpb.Want{Ack: []*peerpb.Ack{{Origin: string(feed.Origin), Partition: uint32(feed.Partition), F: cursor}}})
+		f.send(&peerpb.Want{Ack: []*peerpb.Ack{f.ack(feed, cursor)}})
 	}
 	in := f.feeds[feed]
 	if in == nil || len(in.queue) == 0 || in.queue[0] != b {

@@ -51,7 +51,7 @@ func (b *Pulse) Beat(all *peerpb.Heads) *peerpb.Have {
 
 // Beating reports whether a message is a heartbeat: heads, or that they are as they were.
 func Beating(have *peerpb.Have) bool {
-	return have.Heads != nil || have.Records == nil && have.Refused == nil && have.Part == nil
+	return have.Heads != nil || have.Records == nil && have.Refused == nil && have.Part == nil && have.Piece == nil && have.Bundle == nil
 }
 
 // merge takes heads into what was known of them, and returns all that is.

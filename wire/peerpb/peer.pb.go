@@ -435,6 +435,7 @@ type Ack struct {
 	Origin        string                 `protobuf:"bytes,1,opt,name=origin,proto3" json:"origin,omitempty"`
 	Partition     uint32                 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
 	F             uint64                 `protobuf:"varint,3,opt,name=f,proto3" json:"f,omitempty"`
+	Id            uint32                 `protobuf:"fixed32,4,opt,name=id,proto3" json:"id,omitempty"` // of the origin, instead of its name: to a server that has sent records so
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -490,6 +491,13 @@ func (x *Ack) GetF() uint64 {
 	return 0
 }
 
+func (x *Ack) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
 // Have without anything is a heartbeat: heads are as they were.
 type Have struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -498,6 +506,7 @@ type Have struct {
 	Refused       *Refused               `protobuf:"bytes,3,opt,name=refused,proto3" json:"refused,omitempty"`
 	Part          *Part                  `protobuf:"bytes,4,opt,name=part,proto3" json:"part,omitempty"`
 	Piece         *Piece                 `protobuf:"bytes,5,opt,name=piece,proto3" json:"piece,omitempty"`
+	Bundle        *Bundle                `protobuf:"bytes,6,opt,name=bundle,proto3" json:"bundle,omitempty"` // only to callers that say bundle in the metadata roam-accept
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -567,6 +576,66 @@ func (x *Have) GetPiece() *Piece {
 	return nil
 }
 
+func (x *Have) GetBundle() *Bundle {
+	if x != nil {
+		return x.Bundle
+	}
+	return nil
+}
+
+// Bundle is records of several feeds, or the same compressed.
+type Bundle struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Records       []*Records             `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"` // origins by id
+	Zstd          []byte                 `protobuf:"bytes,2,opt,name=zstd,proto3" json:"zstd,omitempty"`       // an encoded Bundle that has records, of 8 MiB at most; only to callers that accept zstd
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Bundle) Reset() {
+	*x = Bundle{}
+	mi := &file_peer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Bundle) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Bundle) ProtoMessage() {}
+
+func (x *Bundle) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Bundle.ProtoReflect.Descriptor instead.
+func (*Bundle) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Bundle) GetRecords() []*Records {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+func (x *Bundle) GetZstd() []byte {
+	if x != nil {
+		return x.Zstd
+	}
+	return nil
+}
+
 // Part is some whole sessions of a partition, in order, as they are at one moment.
 type Part struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -583,7 +652,7 @@ type Part struct {
 
 func (x *Part) Reset() {
 	*x = Part{}
-	mi := &file_peer_proto_msgTypes[8]
+	mi := &file_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -595,7 +664,7 @@ func (x *Part) String() string {
 func (*Part) ProtoMessage() {}
 
 func (x *Part) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[8]
+	mi := &file_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -608,7 +677,7 @@ func (x *Part) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Part.ProtoReflect.Descriptor instead.
 func (*Part) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{8}
+	return file_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Part) GetPartition() uint32 {
@@ -675,7 +744,7 @@ type Piece struct {
 
 func (x *Piece) Reset() {
 	*x = Piece{}
-	mi := &file_peer_proto_msgTypes[9]
+	mi := &file_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -687,7 +756,7 @@ func (x *Piece) String() string {
 func (*Piece) ProtoMessage() {}
 
 func (x *Piece) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[9]
+	mi := &file_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -700,7 +769,7 @@ func (x *Piece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Piece.ProtoReflect.Descriptor instead.
 func (*Piece) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{9}
+	return file_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Piece) GetPartition() uint32 {
@@ -757,7 +826,7 @@ type Mark struct {
 
 func (x *Mark) Reset() {
 	*x = Mark{}
-	mi := &file_peer_proto_msgTypes[10]
+	mi := &file_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -769,7 +838,7 @@ func (x *Mark) String() string {
 func (*Mark) ProtoMessage() {}
 
 func (x *Mark) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[10]
+	mi := &file_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -782,7 +851,7 @@ func (x *Mark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mark.ProtoReflect.Descriptor instead.
 func (*Mark) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{10}
+	return file_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Mark) GetOrigin() string {
@@ -818,7 +887,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_peer_proto_msgTypes[11]
+	mi := &file_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -830,7 +899,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[11]
+	mi := &file_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -843,7 +912,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{11}
+	return file_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Session) GetName() string {
@@ -874,13 +943,14 @@ type Records struct {
 	From          uint64                 `protobuf:"varint,3,opt,name=from,proto3" json:"from,omitempty"`
 	Records       [][]byte               `protobuf:"bytes,4,rep,name=records,proto3" json:"records,omitempty"`
 	Hash          []byte                 `protobuf:"bytes,5,opt,name=hash,proto3" json:"hash,omitempty"` // running hash after the last
+	Id            uint32                 `protobuf:"fixed32,6,opt,name=id,proto3" json:"id,omitempty"`   // of the origin, in a bundle instead of its name
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Records) Reset() {
 	*x = Records{}
-	mi := &file_peer_proto_msgTypes[12]
+	mi := &file_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -892,7 +962,7 @@ func (x *Records) String() string {
 func (*Records) ProtoMessage() {}
 
 func (x *Records) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[12]
+	mi := &file_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -905,7 +975,7 @@ func (x *Records) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Records.ProtoReflect.Descriptor instead.
 func (*Records) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{12}
+	return file_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Records) GetOrigin() string {
@@ -943,6 +1013,13 @@ func (x *Records) GetHash() []byte {
 	return nil
 }
 
+func (x *Records) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
 // Heads says how far each origin's feeds are applied at the sender. The first says all; later, those of origins that did not
 // change since are left out.
 type Heads struct {
@@ -956,7 +1033,7 @@ type Heads struct {
 
 func (x *Heads) Reset() {
 	*x = Heads{}
-	mi := &file_peer_proto_msgTypes[13]
+	mi := &file_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -968,7 +1045,7 @@ func (x *Heads) String() string {
 func (*Heads) ProtoMessage() {}
 
 func (x *Heads) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[13]
+	mi := &file_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -981,7 +1058,7 @@ func (x *Heads) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heads.ProtoReflect.Descriptor instead.
 func (*Heads) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{13}
+	return file_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Heads) GetHeads() []*Head {
@@ -1015,7 +1092,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_peer_proto_msgTypes[14]
+	mi := &file_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1027,7 +1104,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[14]
+	mi := &file_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1040,7 +1117,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{14}
+	return file_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Head) GetOrigin() string {
@@ -1071,7 +1148,7 @@ type Refused struct {
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_peer_proto_msgTypes[15]
+	mi := &file_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1083,7 +1160,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[15]
+	mi := &file_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1096,7 +1173,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{15}
+	return file_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Refused) GetOrigin() string {
@@ -1153,7 +1230,7 @@ type Transfer struct {
 
 func (x *Transfer) Reset() {
 	*x = Transfer{}
-	mi := &file_peer_proto_msgTypes[16]
+	mi := &file_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1165,7 +1242,7 @@ func (x *Transfer) String() string {
 func (*Transfer) ProtoMessage() {}
 
 func (x *Transfer) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[16]
+	mi := &file_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1178,7 +1255,7 @@ func (x *Transfer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transfer.ProtoReflect.Descriptor instead.
 func (*Transfer) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{16}
+	return file_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Transfer) GetEpoch() uint64 {
@@ -1259,7 +1336,7 @@ type IdentifyRequest struct {
 
 func (x *IdentifyRequest) Reset() {
 	*x = IdentifyRequest{}
-	mi := &file_peer_proto_msgTypes[17]
+	mi := &file_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1271,7 +1348,7 @@ func (x *IdentifyRequest) String() string {
 func (*IdentifyRequest) ProtoMessage() {}
 
 func (x *IdentifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[17]
+	mi := &file_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1284,7 +1361,7 @@ func (x *IdentifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentifyRequest.ProtoReflect.Descriptor instead.
 func (*IdentifyRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{17}
+	return file_peer_proto_rawDescGZIP(), []int{18}
 }
 
 type IdentifyReply struct {
@@ -1298,7 +1375,7 @@ type IdentifyReply struct {
 
 func (x *IdentifyReply) Reset() {
 	*x = IdentifyReply{}
-	mi := &file_peer_proto_msgTypes[18]
+	mi := &file_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1310,7 +1387,7 @@ func (x *IdentifyReply) String() string {
 func (*IdentifyReply) ProtoMessage() {}
 
 func (x *IdentifyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[18]
+	mi := &file_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1323,7 +1400,7 @@ func (x *IdentifyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentifyReply.ProtoReflect.Descriptor instead.
 func (*IdentifyReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{18}
+	return file_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *IdentifyReply) GetRegion() string {
@@ -1355,7 +1432,7 @@ type ReachRequest struct {
 
 func (x *ReachRequest) Reset() {
 	*x = ReachRequest{}
-	mi := &file_peer_proto_msgTypes[19]
+	mi := &file_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1367,7 +1444,7 @@ func (x *ReachRequest) String() string {
 func (*ReachRequest) ProtoMessage() {}
 
 func (x *ReachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[19]
+	mi := &file_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1380,7 +1457,7 @@ func (x *ReachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReachRequest.ProtoReflect.Descriptor instead.
 func (*ReachRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{19}
+	return file_peer_proto_rawDescGZIP(), []int{20}
 }
 
 // Rows is how far other regions have applied feeds.
@@ -1393,7 +1470,7 @@ type Rows struct {
 
 func (x *Rows) Reset() {
 	*x = Rows{}
-	mi := &file_peer_proto_msgTypes[20]
+	mi := &file_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1405,7 +1482,7 @@ func (x *Rows) String() string {
 func (*Rows) ProtoMessage() {}
 
 func (x *Rows) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[20]
+	mi := &file_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1418,7 +1495,7 @@ func (x *Rows) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rows.ProtoReflect.Descriptor instead.
 func (*Rows) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{20}
+	return file_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Rows) GetRows() []*Row {
@@ -1441,7 +1518,7 @@ type Row struct {
 
 func (x *Row) Reset() {
 	*x = Row{}
-	mi := &file_peer_proto_msgTypes[21]
+	mi := &file_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1453,7 +1530,7 @@ func (x *Row) String() string {
 func (*Row) ProtoMessage() {}
 
 func (x *Row) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[21]
+	mi := &file_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1466,7 +1543,7 @@ func (x *Row) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Row.ProtoReflect.Descriptor instead.
 func (*Row) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{21}
+	return file_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Row) GetRegion() string {
@@ -1522,7 +1599,7 @@ type Gossip struct {
 
 func (x *Gossip) Reset() {
 	*x = Gossip{}
-	mi := &file_peer_proto_msgTypes[22]
+	mi := &file_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1534,7 +1611,7 @@ func (x *Gossip) String() string {
 func (*Gossip) ProtoMessage() {}
 
 func (x *Gossip) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[22]
+	mi := &file_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1547,7 +1624,7 @@ func (x *Gossip) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gossip.ProtoReflect.Descriptor instead.
 func (*Gossip) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{22}
+	return file_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Gossip) GetFrom() string {
@@ -1626,7 +1703,7 @@ type Echo struct {
 
 func (x *Echo) Reset() {
 	*x = Echo{}
-	mi := &file_peer_proto_msgTypes[23]
+	mi := &file_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1638,7 +1715,7 @@ func (x *Echo) String() string {
 func (*Echo) ProtoMessage() {}
 
 func (x *Echo) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[23]
+	mi := &file_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1651,7 +1728,7 @@ func (x *Echo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Echo.ProtoReflect.Descriptor instead.
 func (*Echo) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{23}
+	return file_peer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Echo) GetStamp() uint32 {
@@ -1692,7 +1769,7 @@ type HelloRequest struct {
 
 func (x *HelloRequest) Reset() {
 	*x = HelloRequest{}
-	mi := &file_peer_proto_msgTypes[24]
+	mi := &file_peer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1704,7 +1781,7 @@ func (x *HelloRequest) String() string {
 func (*HelloRequest) ProtoMessage() {}
 
 func (x *HelloRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[24]
+	mi := &file_peer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1717,7 +1794,7 @@ func (x *HelloRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloRequest.ProtoReflect.Descriptor instead.
 func (*HelloRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{24}
+	return file_peer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *HelloRequest) GetRegion() string {
@@ -1755,7 +1832,7 @@ type HelloReply struct {
 
 func (x *HelloReply) Reset() {
 	*x = HelloReply{}
-	mi := &file_peer_proto_msgTypes[25]
+	mi := &file_peer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1767,7 +1844,7 @@ func (x *HelloReply) String() string {
 func (*HelloReply) ProtoMessage() {}
 
 func (x *HelloReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[25]
+	mi := &file_peer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1780,7 +1857,7 @@ func (x *HelloReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloReply.ProtoReflect.Descriptor instead.
 func (*HelloReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{25}
+	return file_peer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *HelloReply) GetId() string {
@@ -1887,7 +1964,7 @@ type GroupState struct {
 
 func (x *GroupState) Reset() {
 	*x = GroupState{}
-	mi := &file_peer_proto_msgTypes[26]
+	mi := &file_peer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1899,7 +1976,7 @@ func (x *GroupState) String() string {
 func (*GroupState) ProtoMessage() {}
 
 func (x *GroupState) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[26]
+	mi := &file_peer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1912,7 +1989,7 @@ func (x *GroupState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupState.ProtoReflect.Descriptor instead.
 func (*GroupState) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{26}
+	return file_peer_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GroupState) GetFounded() bool {
@@ -1956,7 +2033,7 @@ type ReshapeRequest struct {
 
 func (x *ReshapeRequest) Reset() {
 	*x = ReshapeRequest{}
-	mi := &file_peer_proto_msgTypes[27]
+	mi := &file_peer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1968,7 +2045,7 @@ func (x *ReshapeRequest) String() string {
 func (*ReshapeRequest) ProtoMessage() {}
 
 func (x *ReshapeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[27]
+	mi := &file_peer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1981,7 +2058,7 @@ func (x *ReshapeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReshapeRequest.ProtoReflect.Descriptor instead.
 func (*ReshapeRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{27}
+	return file_peer_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ReshapeRequest) GetTo() string {
@@ -2021,7 +2098,7 @@ type ReshapeReply struct {
 
 func (x *ReshapeReply) Reset() {
 	*x = ReshapeReply{}
-	mi := &file_peer_proto_msgTypes[28]
+	mi := &file_peer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2033,7 +2110,7 @@ func (x *ReshapeReply) String() string {
 func (*ReshapeReply) ProtoMessage() {}
 
 func (x *ReshapeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[28]
+	mi := &file_peer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2046,7 +2123,7 @@ func (x *ReshapeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReshapeReply.ProtoReflect.Descriptor instead.
 func (*ReshapeReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{28}
+	return file_peer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ReshapeReply) GetTold() string {
@@ -2067,7 +2144,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_peer_proto_msgTypes[29]
+	mi := &file_peer_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2079,7 +2156,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[29]
+	mi := &file_peer_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2092,7 +2169,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{29}
+	return file_peer_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ProposeRequest) GetTo() string {
@@ -2124,7 +2201,7 @@ type ProposeReply struct {
 
 func (x *ProposeReply) Reset() {
 	*x = ProposeReply{}
-	mi := &file_peer_proto_msgTypes[30]
+	mi := &file_peer_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2136,7 +2213,7 @@ func (x *ProposeReply) String() string {
 func (*ProposeReply) ProtoMessage() {}
 
 func (x *ProposeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[30]
+	mi := &file_peer_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2149,7 +2226,7 @@ func (x *ProposeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeReply.ProtoReflect.Descriptor instead.
 func (*ProposeReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{30}
+	return file_peer_proto_rawDescGZIP(), []int{31}
 }
 
 type FrontierRequest struct {
@@ -2162,7 +2239,7 @@ type FrontierRequest struct {
 
 func (x *FrontierRequest) Reset() {
 	*x = FrontierRequest{}
-	mi := &file_peer_proto_msgTypes[31]
+	mi := &file_peer_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2174,7 +2251,7 @@ func (x *FrontierRequest) String() string {
 func (*FrontierRequest) ProtoMessage() {}
 
 func (x *FrontierRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[31]
+	mi := &file_peer_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2187,7 +2264,7 @@ func (x *FrontierRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierRequest.ProtoReflect.Descriptor instead.
 func (*FrontierRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{31}
+	return file_peer_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *FrontierRequest) GetTo() string {
@@ -2213,7 +2290,7 @@ type FrontierReply struct {
 
 func (x *FrontierReply) Reset() {
 	*x = FrontierReply{}
-	mi := &file_peer_proto_msgTypes[32]
+	mi := &file_peer_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2225,7 +2302,7 @@ func (x *FrontierReply) String() string {
 func (*FrontierReply) ProtoMessage() {}
 
 func (x *FrontierReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[32]
+	mi := &file_peer_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2238,7 +2315,7 @@ func (x *FrontierReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierReply.ProtoReflect.Descriptor instead.
 func (*FrontierReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{32}
+	return file_peer_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *FrontierReply) GetApplied() uint64 {
@@ -2259,7 +2336,7 @@ type StateRequest struct {
 
 func (x *StateRequest) Reset() {
 	*x = StateRequest{}
-	mi := &file_peer_proto_msgTypes[33]
+	mi := &file_peer_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2271,7 +2348,7 @@ func (x *StateRequest) String() string {
 func (*StateRequest) ProtoMessage() {}
 
 func (x *StateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[33]
+	mi := &file_peer_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2284,7 +2361,7 @@ func (x *StateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateRequest.ProtoReflect.Descriptor instead.
 func (*StateRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{33}
+	return file_peer_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *StateRequest) GetTo() string {
@@ -2323,7 +2400,7 @@ type StatePart struct {
 
 func (x *StatePart) Reset() {
 	*x = StatePart{}
-	mi := &file_peer_proto_msgTypes[34]
+	mi := &file_peer_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2335,7 +2412,7 @@ func (x *StatePart) String() string {
 func (*StatePart) ProtoMessage() {}
 
 func (x *StatePart) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[34]
+	mi := &file_peer_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2348,7 +2425,7 @@ func (x *StatePart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatePart.ProtoReflect.Descriptor instead.
 func (*StatePart) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{34}
+	return file_peer_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *StatePart) GetApplied() uint64 {
@@ -2428,17 +2505,22 @@ const file_peer_proto_rawDesc = "" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\f\n" +
 	"\x01f\x18\x03 \x01(\x04R\x01f\x12\x12\n" +
 	"\x04hash\x18\x04 \x01(\fR\x04hash\x12\x12\n" +
-	"\x04stop\x18\x05 \x01(\bR\x04stop\"I\n" +
+	"\x04stop\x18\x05 \x01(\bR\x04stop\"Y\n" +
 	"\x03Ack\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\f\n" +
-	"\x01f\x18\x03 \x01(\x04R\x01f\"\xe6\x01\n" +
+	"\x01f\x18\x03 \x01(\x04R\x01f\x12\x0e\n" +
+	"\x02id\x18\x04 \x01(\aR\x02id\"\x94\x02\n" +
 	"\x04Have\x12/\n" +
 	"\arecords\x18\x01 \x01(\v2\x15.roam.peer.v1.RecordsR\arecords\x12)\n" +
 	"\x05heads\x18\x02 \x01(\v2\x13.roam.peer.v1.HeadsR\x05heads\x12/\n" +
 	"\arefused\x18\x03 \x01(\v2\x15.roam.peer.v1.RefusedR\arefused\x12&\n" +
 	"\x04part\x18\x04 \x01(\v2\x12.roam.peer.v1.PartR\x04part\x12)\n" +
-	"\x05piece\x18\x05 \x01(\v2\x13.roam.peer.v1.PieceR\x05piece\"\xd7\x01\n" +
+	"\x05piece\x18\x05 \x01(\v2\x13.roam.peer.v1.PieceR\x05piece\x12,\n" +
+	"\x06bundle\x18\x06 \x01(\v2\x14.roam.peer.v1.BundleR\x06bundle\"M\n" +
+	"\x06Bundle\x12/\n" +
+	"\arecords\x18\x01 \x03(\v2\x15.roam.peer.v1.RecordsR\arecords\x12\x12\n" +
+	"\x04zstd\x18\x02 \x01(\fR\x04zstd\"\xd7\x01\n" +
 	"\x04Part\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\tR\x05after\x12\x14\n" +
@@ -2461,13 +2543,14 @@ const file_peer_proto_rawDesc = "" +
 	"\aSession\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04keys\x18\x02 \x03(\fR\x04keys\x12\x16\n" +
-	"\x06values\x18\x03 \x03(\fR\x06values\"\x81\x01\n" +
+	"\x06values\x18\x03 \x03(\fR\x06values\"\x91\x01\n" +
 	"\aRecords\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x12\n" +
 	"\x04from\x18\x03 \x01(\x04R\x04from\x12\x18\n" +
 	"\arecords\x18\x04 \x03(\fR\arecords\x12\x12\n" +
-	"\x04hash\x18\x05 \x01(\fR\x04hash\"]\n" +
+	"\x04hash\x18\x05 \x01(\fR\x04hash\x12\x0e\n" +
+	"\x02id\x18\x06 \x01(\aR\x02id\"]\n" +
 	"\x05Heads\x12(\n" +
 	"\x05heads\x18\x01 \x03(\v2\x12.roam.peer.v1.HeadR\x05heads\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x06R\x05epoch\x12\x14\n" +
@@ -2600,7 +2683,7 @@ func file_peer_proto_rawDescGZIP() []byte {
 	return file_peer_proto_rawDescData
 }
 
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_peer_proto_goTypes = []any{
 	(*FromClient)(nil),      // 0: roam.peer.v1.FromClient
 	(*ToClient)(nil),        // 1: roam.peer.v1.ToClient
@@ -2610,33 +2693,34 @@ var file_peer_proto_goTypes = []any{
 	(*Subscribe)(nil),       // 5: roam.peer.v1.Subscribe
 	(*Ack)(nil),             // 6: roam.peer.v1.Ack
 	(*Have)(nil),            // 7: roam.peer.v1.Have
-	(*Part)(nil),            // 8: roam.peer.v1.Part
-	(*Piece)(nil),           // 9: roam.peer.v1.Piece
-	(*Mark)(nil),            // 10: roam.peer.v1.Mark
-	(*Session)(nil),         // 11: roam.peer.v1.Session
-	(*Records)(nil),         // 12: roam.peer.v1.Records
-	(*Heads)(nil),           // 13: roam.peer.v1.Heads
-	(*Head)(nil),            // 14: roam.peer.v1.Head
-	(*Refused)(nil),         // 15: roam.peer.v1.Refused
-	(*Transfer)(nil),        // 16: roam.peer.v1.Transfer
-	(*IdentifyRequest)(nil), // 17: roam.peer.v1.IdentifyRequest
-	(*IdentifyReply)(nil),   // 18: roam.peer.v1.IdentifyReply
-	(*ReachRequest)(nil),    // 19: roam.peer.v1.ReachRequest
-	(*Rows)(nil),            // 20: roam.peer.v1.Rows
-	(*Row)(nil),             // 21: roam.peer.v1.Row
-	(*Gossip)(nil),          // 22: roam.peer.v1.Gossip
-	(*Echo)(nil),            // 23: roam.peer.v1.Echo
-	(*HelloRequest)(nil),    // 24: roam.peer.v1.HelloRequest
-	(*HelloReply)(nil),      // 25: roam.peer.v1.HelloReply
-	(*GroupState)(nil),      // 26: roam.peer.v1.GroupState
-	(*ReshapeRequest)(nil),  // 27: roam.peer.v1.ReshapeRequest
-	(*ReshapeReply)(nil),    // 28: roam.peer.v1.ReshapeReply
-	(*ProposeRequest)(nil),  // 29: roam.peer.v1.ProposeRequest
-	(*ProposeReply)(nil),    // 30: roam.peer.v1.ProposeReply
-	(*FrontierRequest)(nil), // 31: roam.peer.v1.FrontierRequest
-	(*FrontierReply)(nil),   // 32: roam.peer.v1.FrontierReply
-	(*StateRequest)(nil),    // 33: roam.peer.v1.StateRequest
-	(*StatePart)(nil),       // 34: roam.peer.v1.StatePart
+	(*Bundle)(nil),          // 8: roam.peer.v1.Bundle
+	(*Part)(nil),            // 9: roam.peer.v1.Part
+	(*Piece)(nil),           // 10: roam.peer.v1.Piece
+	(*Mark)(nil),            // 11: roam.peer.v1.Mark
+	(*Session)(nil),         // 12: roam.peer.v1.Session
+	(*Records)(nil),         // 13: roam.peer.v1.Records
+	(*Heads)(nil),           // 14: roam.peer.v1.Heads
+	(*Head)(nil),            // 15: roam.peer.v1.Head
+	(*Refused)(nil),         // 16: roam.peer.v1.Refused
+	(*Transfer)(nil),        // 17: roam.peer.v1.Transfer
+	(*IdentifyRequest)(nil), // 18: roam.peer.v1.IdentifyRequest
+	(*IdentifyReply)(nil),   // 19: roam.peer.v1.IdentifyReply
+	(*ReachRequest)(nil),    // 20: roam.peer.v1.ReachRequest
+	(*Rows)(nil),            // 21: roam.peer.v1.Rows
+	(*Row)(nil),             // 22: roam.peer.v1.Row
+	(*Gossip)(nil),          // 23: roam.peer.v1.Gossip
+	(*Echo)(nil),            // 24: roam.peer.v1.Echo
+	(*HelloRequest)(nil),    // 25: roam.peer.v1.HelloRequest
+	(*HelloReply)(nil),      // 26: roam.peer.v1.HelloReply
+	(*GroupState)(nil),      // 27: roam.peer.v1.GroupState
+	(*ReshapeRequest)(nil),  // 28: roam.peer.v1.ReshapeRequest
+	(*ReshapeReply)(nil),    // 29: roam.peer.v1.ReshapeReply
+	(*ProposeRequest)(nil),  // 30: roam.peer.v1.ProposeRequest
+	(*ProposeReply)(nil),    // 31: roam.peer.v1.ProposeReply
+	(*FrontierRequest)(nil), // 32: roam.peer.v1.FrontierRequest
+	(*FrontierReply)(nil),   // 33: roam.peer.v1.FrontierReply
+	(*StateRequest)(nil),    // 34: roam.peer.v1.StateRequest
+	(*StatePart)(nil),       // 35: roam.peer.v1.StatePart
 }
 var file_peer_proto_depIdxs = []int32{
 	2,  // 0: roam.peer.v1.FromClient.ending:type_name -> roam.peer.v1.Ending
@@ -2644,44 +2728,46 @@ var file_peer_proto_depIdxs = []int32{
 	5,  // 2: roam.peer.v1.Want.subscribe:type_name -> roam.peer.v1.Subscribe
 	6,  // 3: roam.peer.v1.Want.ack:type_name -> roam.peer.v1.Ack
 	4,  // 4: roam.peer.v1.Want.pull:type_name -> roam.peer.v1.Pull
-	12, // 5: roam.peer.v1.Have.records:type_name -> roam.peer.v1.Records
-	13, // 6: roam.peer.v1.Have.heads:type_name -> roam.peer.v1.Heads
-	15, // 7: roam.peer.v1.Have.refused:type_name -> roam.peer.v1.Refused
-	8,  // 8: roam.peer.v1.Have.part:type_name -> roam.peer.v1.Part
-	9,  // 9: roam.peer.v1.Have.piece:type_name -> roam.peer.v1.Piece
-	10, // 10: roam.peer.v1.Part.vector:type_name -> roam.peer.v1.Mark
-	11, // 11: roam.peer.v1.Part.sessions:type_name -> roam.peer.v1.Session
-	14, // 12: roam.peer.v1.Heads.heads:type_name -> roam.peer.v1.Head
-	10, // 13: roam.peer.v1.Transfer.least:type_name -> roam.peer.v1.Mark
-	10, // 14: roam.peer.v1.Transfer.vector:type_name -> roam.peer.v1.Mark
-	21, // 15: roam.peer.v1.Rows.rows:type_name -> roam.peer.v1.Row
-	23, // 16: roam.peer.v1.Gossip.echo:type_name -> roam.peer.v1.Echo
-	21, // 17: roam.peer.v1.Gossip.rows:type_name -> roam.peer.v1.Row
-	12, // 18: roam.peer.v1.Gossip.fresh:type_name -> roam.peer.v1.Records
-	26, // 19: roam.peer.v1.HelloReply.states:type_name -> roam.peer.v1.GroupState
-	3,  // 20: roam.peer.v1.Peer.Feeds:input_type -> roam.peer.v1.Want
-	17, // 21: roam.peer.v1.Peer.Identify:input_type -> roam.peer.v1.IdentifyRequest
-	19, // 22: roam.peer.v1.Peer.Reach:input_type -> roam.peer.v1.ReachRequest
-	24, // 23: roam.peer.v1.Node.Hello:input_type -> roam.peer.v1.HelloRequest
-	29, // 24: roam.peer.v1.Node.Propose:input_type -> roam.peer.v1.ProposeRequest
-	31, // 25: roam.peer.v1.Node.Frontier:input_type -> roam.peer.v1.FrontierRequest
-	33, // 26: roam.peer.v1.Node.State:input_type -> roam.peer.v1.StateRequest
-	27, // 27: roam.peer.v1.Node.Reshape:input_type -> roam.peer.v1.ReshapeRequest
-	0,  // 28: roam.peer.v1.Door.Clients:input_type -> roam.peer.v1.FromClient
-	7,  // 29: roam.peer.v1.Peer.Feeds:output_type -> roam.peer.v1.Have
-	18, // 30: roam.peer.v1.Peer.Identify:output_type -> roam.peer.v1.IdentifyReply
-	20, // 31: roam.peer.v1.Peer.Reach:output_type -> roam.peer.v1.Rows
-	25, // 32: roam.peer.v1.Node.Hello:output_type -> roam.peer.v1.HelloReply
-	30, // 33: roam.peer.v1.Node.Propose:output_type -> roam.peer.v1.ProposeReply
-	32, // 34: roam.peer.v1.Node.Frontier:output_type -> roam.peer.v1.FrontierReply
-	34, // 35: roam.peer.v1.Node.State:output_type -> roam.peer.v1.StatePart
-	28, // 36: roam.peer.v1.Node.Reshape:output_type -> roam.peer.v1.ReshapeReply
-	1,  // 37: roam.peer.v1.Door.Clients:output_type -> roam.peer.v1.ToClient
-	29, // [29:38] is the sub-list for method output_type
-	20, // [20:29] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	13, // 5: roam.peer.v1.Have.records:type_name -> roam.peer.v1.Records
+	14, // 6: roam.peer.v1.Have.heads:type_name -> roam.peer.v1.Heads
+	16, // 7: roam.peer.v1.Have.refused:type_name -> roam.peer.v1.Refused
+	9,  // 8: roam.peer.v1.Have.part:type_name -> roam.peer.v1.Part
+	10, // 9: roam.peer.v1.Have.piece:type_name -> roam.peer.v1.Piece
+	8,  // 10: roam.peer.v1.Have.bundle:type_name -> roam.peer.v1.Bundle
+	13, // 11: roam.peer.v1.Bundle.records:type_name -> roam.peer.v1.Records
+	11, // 12: roam.peer.v1.Part.vector:type_name -> roam.peer.v1.Mark
+	12, // 13: roam.peer.v1.Part.sessions:type_name -> roam.peer.v1.Session
+	15, // 14: roam.peer.v1.Heads.heads:type_name -> roam.peer.v1.Head
+	11, // 15: roam.peer.v1.Transfer.least:type_name -> roam.peer.v1.Mark
+	11, // 16: roam.peer.v1.Transfer.vector:type_name -> roam.peer.v1.Mark
+	22, // 17: roam.peer.v1.Rows.rows:type_name -> roam.peer.v1.Row
+	24, // 18: roam.peer.v1.Gossip.echo:type_name -> roam.peer.v1.Echo
+	22, // 19: roam.peer.v1.Gossip.rows:type_name -> roam.peer.v1.Row
+	13, // 20: roam.peer.v1.Gossip.fresh:type_name -> roam.peer.v1.Records
+	27, // 21: roam.peer.v1.HelloReply.states:type_name -> roam.peer.v1.GroupState
+	3,  // 22: roam.peer.v1.Peer.Feeds:input_type -> roam.peer.v1.Want
+	18, // 23: roam.peer.v1.Peer.Identify:input_type -> roam.peer.v1.IdentifyRequest
+	20, // 24: roam.peer.v1.Peer.Reach:input_type -> roam.peer.v1.ReachRequest
+	25, // 25: roam.peer.v1.Node.Hello:input_type -> roam.peer.v1.HelloRequest
+	30, // 26: roam.peer.v1.Node.Propose:input_type -> roam.peer.v1.ProposeRequest
+	32, // 27: roam.peer.v1.Node.Frontier:input_type -> roam.peer.v1.FrontierRequest
+	34, // 28: roam.peer.v1.Node.State:input_type -> roam.peer.v1.StateRequest
+	28, // 29: roam.peer.v1.Node.Reshape:input_type -> roam.peer.v1.ReshapeRequest
+	0,  // 30: roam.peer.v1.Door.Clients:input_type -> roam.peer.v1.FromClient
+	7,  // 31: roam.peer.v1.Peer.Feeds:output_type -> roam.peer.v1.Have
+	19, // 32: roam.peer.v1.Peer.Identify:output_type -> roam.peer.v1.IdentifyReply
+	21, // 33: roam.peer.v1.Peer.Reach:output_type -> roam.peer.v1.Rows
+	26, // 34: roam.peer.v1.Node.Hello:output_type -> roam.peer.v1.HelloReply
+	31, // 35: roam.peer.v1.Node.Propose:output_type -> roam.peer.v1.ProposeReply
+	33, // 36: roam.peer.v1.Node.Frontier:output_type -> roam.peer.v1.FrontierReply
+	35, // 37: roam.peer.v1.Node.State:output_type -> roam.peer.v1.StatePart
+	29, // 38: roam.peer.v1.Node.Reshape:output_type -> roam.peer.v1.ReshapeReply
+	1,  // 39: roam.peer.v1.Door.Clients:output_type -> roam.peer.v1.ToClient
+	31, // [31:40] is the sub-list for method output_type
+	22, // [22:31] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_peer_proto_init() }
@@ -2695,7 +2781,7 @@ func file_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   35,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   3,
 		},
