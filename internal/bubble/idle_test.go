@@ -59,6 +59,7 @@ func TestRowsGoRound(t *testing.T) {
 			}
 			return all
 		}
+		pass(10 * time.Second) // both have noticed, and shanghai follows beijing by way of guangzhou
 		before := elsewhere()
 		said := time.Now()
 		d.wait(d.say(), client.Stored)
