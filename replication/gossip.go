@@ -2,6 +2,7 @@ package replication
 
 import (
 	"math/rand/v2"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -32,6 +33,48 @@ func (p *Pool) level(region string) {
 	to := all[rand.IntN(len(all))]
 	if _, err := p.list.Join([]string{to.Gossip}); err != nil {
 		p.cfg.Logger.Debug("level with a member", "member", to.Region+"/"+to.Node, "err", err)
+	}
+}
+
+// claim is an address that claims the name of a node that is known at another: of one that has moved, and that is not known to be gone
+// yet where it was.
+type claim struct {
+	addr string
+	at   time.Time
+}
+
+const (
+	// claimFor is for how long a claim is remembered after it was made.
+	claimFor = time.Minute
+	// maxClaims bounds those that are; others are heard when membership is levelled.
+	maxClaims = 64
+)
+
+// contest remembers a claim.
+func (p *Pool) contest(name, addr string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, known := p.claims[name]; known || len(p.claims) < maxClaims {
+		p.claims[name] = claim{addr, time.Now()}
+	}
+}
+
+// settleNames asks those who claim a name again, until they have it: what they say is taken once the one who had it is known to be gone.
+func (p *Pool) settleNames(now time.Time) {
+	var ask []string
+	p.mu.Lock()
+	for name, c := range p.claims {
+		if m := p.peers[name]; now.Sub(c.at) > claimFor || m.Alive && m.Gossip == c.addr {
+			delete(p.claims, name)
+			continue
+		}
+		ask = append(ask, c.addr)
+	}
+	p.mu.Unlock()
+	for _, addr := range ask {
+		if _, err := p.list.Join([]string{addr}); err != nil {
+			p.cfg.Logger.Debug("ask who claims another's name", "addr", addr, "err", err)
+		}
 	}
 }
 

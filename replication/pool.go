@@ -86,6 +86,7 @@ type Pool struct {
 	peers   map[string]peer     // node name -> as last heard; kept when memberlist forgets it
 	met     map[string]struct{} // regions committed or seen
 	owed    map[string]struct{} // seeds that have not answered yet
+	claims  map[string]claim    // names of other nodes that a second address claims
 }
 
 // peer is another node.
@@ -120,7 +121,7 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 	}
 	p := &Pool{
 		cfg: cfg, matrix: newMatrix(), fatal: make(chan error, 1), changed: make(chan struct{}, 1),
-		joined: make(chan struct{}), greeted: make(chan string, maxGreeted), peers: map[string]peer{}, met: map[string]struct{}{}, owed: map[string]struct{}{},
+		joined: make(chan struct{}), greeted: make(chan string, maxGreeted), peers: map[string]peer{}, met: map[string]struct{}{}, owed: map[string]struct{}{}, claims: map[string]claim{},
 		conflict: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "roam_replication_gossip_refused_total", Help: "Members that were not taken, by reason.",
 		}, []string{"reason"}),
@@ -207,6 +208,7 @@ func (p *Pool) Run(ctx context.Context) error {
 		case <-again.C:
 			p.join(false)
 			p.level(p.cfg.Region)
+			p.settleNames(time.Now())
 		case region := <-p.greeted:
 			p.level(region)
 		}
@@ -412,6 +414,7 @@ func (p *Pool) heard(n *memberlist.Node, alive bool) {
 // NotifyConflict implements memberlist.ConflictDelegate: two addresses claim one name.
 func (p *Pool) NotifyConflict(existing, other *memberlist.Node) {
 	if existing.Name != p.cfg.Region+"/"+p.cfg.Node {
+		p.contest(existing.Name, other.Address())
 		return
 	}
 	p.mu.Lock()
