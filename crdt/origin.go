@@ -4,7 +4,9 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // Origin says who numbered an op: "region.incarnation", the incarnation as 16 hex digits. A region that lost its
@@ -32,6 +34,22 @@ func ParseOrigin(s string) (Origin, error) {
 func (o Origin) Region() string {
 	region, _, _ := strings.Cut(string(o), ".")
 	return region
+}
+
+// Incarnation returns the number behind the dot: of two of a region, the later one is greater. It is 0 for no origin.
+func (o Origin) Incarnation() uint64 {
+	_, inc, _ := strings.Cut(string(o), ".")
+	n, _ := strconv.ParseUint(inc, 16, 64)
+	return n
+}
+
+// NextIncarnation returns the number of a new incarnation: seconds and randomness, so that neither a bad clock nor a bad source
+// alone repeats a name, but later than those before in any case.
+func NextIncarnation(now time.Time, random uint32, before uint64) uint64 {
+	if inc := uint64(now.Unix())<<32 | uint64(random); inc > before {
+		return inc
+	}
+	return (before>>32+1)<<32 | uint64(random)
 }
 
 // ID returns the short form. It hashes, so callers on a hot path keep the result.

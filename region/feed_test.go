@@ -260,10 +260,10 @@ func TestRenew(t *testing.T) {
 	a.put(t, "alice/trip", msg("m1", "one"))
 	b.pull(t, a, 1<<20)
 	old := a.Self()
-	if err := a.Renew(t.Context(), "beijing.0000000000000000", "not ours"); err != nil || a.Self() != old {
+	if err := a.Renew(t.Context(), "beijing.0000000000000000", 0, "not ours"); err != nil || a.Self() != old {
 		t.Fatalf("a stale renew changed the incarnation: %v", err)
 	}
-	if err := a.Renew(t.Context(), old, "test"); err != nil || a.Self() == old {
+	if err := a.Renew(t.Context(), old, 0, "test"); err != nil || a.Self() == old {
 		t.Fatalf("renew: %v", err)
 	}
 	e := a.put(t, "alice/trip", msg("m2", "two"))

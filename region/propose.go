@@ -113,8 +113,8 @@ func (r *Region) AddPeer(ctx context.Context, name string) error {
 }
 
 // Renew has the group that issues as lost, which has failed, go on under a new incarnation, unless that has happened
-// already.
-func (r *Region) Renew(ctx context.Context, lost crdt.Origin, why string) error {
+// already. The new one is later than the lost one, and than above, whatever the clock shows.
+func (r *Region) Renew(ctx context.Context, lost crdt.Origin, above uint64, why string) error {
 	for _, g := range r.all() {
 		if lost == "" || g.fsm.Self() != lost {
 			continue
@@ -122,13 +122,13 @@ func (r *Region) Renew(ctx context.Context, lost crdt.Origin, why string) error 
 		r.cfg.Logger.Error("this region has lost ops that others hold, and goes on under a new incarnation", "lost", lost,
 			"group", g.n, "why", why)
 		r.metrics.renewed.Inc()
-		return g.renew(ctx, lost, why)
+		return g.renew(ctx, lost, above, why)
 	}
 	return nil
 }
 
-func (g *group) renew(ctx context.Context, lost crdt.Origin, why string) error {
-	c, err := g.renewal(lost)
+func (g *group) renew(ctx context.Context, lost crdt.Origin, above uint64, why string) error {
+	c, err := g.renewal(lost, above)
 	if err == nil {
 		_, err = g.do(ctx, c)
 	}
@@ -138,20 +138,20 @@ func (g *group) renew(ctx context.Context, lost crdt.Origin, why string) error {
 	return err
 }
 
-// renewal is the command for a new incarnation.
-func (g *group) renewal(lost crdt.Origin) (*machine.Command, error) {
+// renewal is the command for a new incarnation, which is later than the lost one and than above.
+func (g *group) renewal(lost crdt.Origin, above uint64) (*machine.Command, error) {
 	var b [4]byte
 	if _, err := rand.Read(b[:]); err != nil {
 		return nil, fmt.Errorf("read randomness: %w", err)
 	}
 	// Seconds and randomness, so that neither a bad clock nor a bad source alone repeats a name.
-	inc := uint64(g.r.cfg.Now().Unix())<<32 | uint64(binary.BigEndian.Uint32(b[:]))
+	inc := crdt.NextIncarnation(g.r.cfg.Now(), binary.BigEndian.Uint32(b[:]), max(lost.Incarnation(), above))
 	return &machine.Command{Kind: machine.KindRenew, Lost: lost, Next: crdt.NewOrigin(g.r.cfg.Region, inc)}, nil
 }
 
 // renewFirst commits a new incarnation past the queue: nothing that waits there may be numbered under the old one.
 func (g *group) renewFirst(ctx context.Context, why string) error {
-	c, err := g.renewal(g.fsm.Self())
+	c, err := g.renewal(g.fsm.Self(), 0)
 	if err != nil {
 		return err
 	}

@@ -24,6 +24,7 @@ type link struct {
 	cancel context.CancelCauseFunc
 
 	applied atomic.Uint64 // partitions in which something was applied, a bit each, that the follower was not told of
+	pace    acks          // owned by work
 	waiting atomic.Bool   // the follower waits for something to be applied
 	kick    chan struct{} // there is something to do
 	running sync.WaitGroup
@@ -108,7 +109,7 @@ func (k *link) watch(events []wire.Event) {
 
 // renew goes on under a new incarnation.
 func (l *Links) renew(ctx context.Context, r *feeds.Renew) {
-	if err := l.cfg.Local.Renew(ctx, r.Lost, r.Why); err != nil && ctx.Err() == nil {
+	if err := l.cfg.Local.Renew(ctx, r.Lost, r.Above, r.Why); err != nil && ctx.Err() == nil {
 		l.cfg.Logger.Error("new incarnation", "err", err)
 	}
 }
@@ -132,15 +133,12 @@ func (l *Links) event(peer string, e *feeds.Event) {
 
 func (k *link) take(have *peerpb.Have) error {
 	switch {
-	case have.Heads != nil:
+	case feeds.Beating(have):
 		return k.takeHeads(have.Heads)
+	case have.Bundle != nil:
+		return k.takeBundle(have.Bundle)
 	case have.Records != nil:
-		rs := wire.Records{
-			Origin: crdt.Origin(have.Records.Origin), Partition: uint8(have.Records.Partition), From: have.Records.From,
-			Records: have.Records.Records,
-		}
-		spans := k.l.crossings("receive", trace.SpanKindConsumer, k.region, &rs)
-		return k.do(func(f *feeds.Follower, _ time.Time) error { return f.Records(have.Records, spans) })
+		return k.takeRecords(have.Records)
 	case have.Refused != nil:
 		return k.do(func(f *feeds.Follower, now time.Time) error { return f.Refused(have.Refused, now) })
 	case have.Part != nil:
@@ -151,14 +149,22 @@ func (k *link) take(have *peerpb.Have) error {
 	return nil
 }
 
-// takeHeads learns how far the peer is. The first heads make the link one that is up.
+func (k *link) takeRecords(r *peerpb.Records) error {
+	return k.do(func(f *feeds.Follower, _ time.Time) error {
+		f.Named(r)
+		rs := wire.Records{Origin: crdt.Origin(r.Origin), Partition: uint8(r.Partition), From: r.From, Records: r.Records}
+		return f.Records(r, k.l.crossings("receive", trace.SpanKindConsumer, k.region, &rs))
+	})
+}
+
+// takeHeads learns how far the peer is; nil: as far as it was. The first heads make the link one that is up.
 func (k *link) takeHeads(h *peerpb.Heads) error {
 	up := k.l.linked(k)
 	if err := k.do(func(f *feeds.Follower, now time.Time) error { return f.Heads(h, up, now) }); err != nil {
 		return err
 	}
-	for _, head := range h.Heads {
-		k.l.cfg.Pool.matrix.heads(k.region, crdt.Origin(head.Origin).ID(), head.F)
+	for _, head := range h.GetHeads() {
+		k.l.cfg.Pool.matrix.heads(k.region, h.Epoch, k.partitions, crdt.Origin(head.Origin).ID(), head.F)
 	}
 	k.l.lag.heard(k.lane, time.Now())
 	return nil
@@ -172,8 +178,14 @@ func (k *link) work() {
 		k.actions = nil
 		k.mu.Unlock()
 		for _, a := range actions {
-			k.perform(a)
+			if a.Send == nil || !k.pace.holds(a.Send) {
+				k.perform(a)
+			}
 		}
+		if w := k.pace.take(time.Now()); w != nil {
+			k.perform(feeds.Action{Send: w})
+		}
+		due = k.pace.due(due)
 		var alarm <-chan time.Time
 		if !due.IsZero() {
 			alarm = time.After(time.Until(due))
@@ -209,12 +221,19 @@ func (k *link) perform(a feeds.Action) {
 
 // commit takes one run of records in.
 func (k *link) commit(b *feeds.Batch) {
-	cursor, err := k.l.cfg.Local.Ingest(k.ctx, b.Records)
-	if k.ctx.Err() != nil {
-		end(b.Note.([]crossing), k.ctx.Err())
+	spans, _ := b.Note.([]crossing) // of the last piece only
+	if err := k.l.intake.enter(k.ctx, len(b.Records.Records)); err != nil {
+		end(spans, err)
 		return
 	}
-	if spans := b.Note.([]crossing); err != nil {
+	start := time.Now()
+	cursor, err := k.l.cfg.Local.Ingest(k.ctx, b.Records)
+	k.l.intake.leave(len(b.Records.Records), time.Since(start), time.Now())
+	if k.ctx.Err() != nil {
+		end(spans, k.ctx.Err())
+		return
+	}
+	if err != nil {
 		end(spans, err)
 	} else {
 		b.Note = arrived(spans, cursor)

@@ -7,6 +7,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/replication/feeds"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -22,9 +23,9 @@ func TestMatrixOnlyGrows(t *testing.T) {
 		for range rapid.IntRange(1, 30).Draw(t, "n") {
 			f, before := rapid.Uint64Range(0, 9).Draw(t, "f"), told
 			if rapid.Bool().Draw(t, "ack") {
-				m.ack("shanghai", o.ID(), 0, f)
+				m.ack("shanghai", 1, o.ID(), 0, f)
 			} else {
-				m.heads("shanghai", o.ID(), []uint64{f})
+				m.heads("shanghai", 1, feeds.All, o.ID(), []uint64{f})
 			}
 			if (told > before) != (f > top) {
 				t.Fatalf("cursor %d, then %d: told %d times", top, f, told-before)

@@ -19,10 +19,10 @@ type held struct {
 	cursors [crdt.Partitions]crdt.Vector
 }
 
-func (h *held) Self(uint8) crdt.Origin                               { return h.self }
-func (h *held) Cursors(p uint8) crdt.Vector                          { return h.cursors[p] }
-func (h *held) Ingest(context.Context, wire.Records) (uint64, error) { return 0, nil }
-func (h *held) Renew(context.Context, crdt.Origin, string) error     { return nil }
+func (h *held) Self(uint8) crdt.Origin                                   { return h.self }
+func (h *held) Cursors(p uint8) crdt.Vector                              { return h.cursors[p] }
+func (h *held) Ingest(context.Context, wire.Records) (uint64, error)     { return 0, nil }
+func (h *held) Renew(context.Context, crdt.Origin, uint64, string) error { return nil }
 
 func TestLag(t *testing.T) {
 	ours, theirs := crdt.NewOrigin("beijing", 1), crdt.NewOrigin("shanghai", 1)
@@ -31,14 +31,14 @@ func TestLag(t *testing.T) {
 	m := newMatrix()
 	l := newLag(h, m)
 	now, n := time.Now(), lane{"shanghai", feeds.All}
-	m.ack("shanghai", ours.ID(), 3, 7)
-	m.ack("shanghai", theirs.ID(), 3, 5)
+	m.ack("shanghai", 1, ours.ID(), 3, 7)
+	m.ack("shanghai", 1, theirs.ID(), 3, 5)
 	l.heard(n, now)
 	if b, a := l.behind(n), l.ahead(n); b != 0 || a != 3 {
 		t.Errorf("behind %d, ahead %d; want 0, 3", b, a)
 	}
-	m.ack("shanghai", theirs.ID(), 3, 9)
-	m.ack("shanghai", theirs.ID(), 4, 1)
+	m.ack("shanghai", 1, theirs.ID(), 3, 9)
+	m.ack("shanghai", 1, theirs.ID(), 4, 1)
 	l.heard(n, now.Add(time.Second))
 	if b := l.behind(n); b != 5 {
 		t.Errorf("behind %d, want 5", b)

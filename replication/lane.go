@@ -40,6 +40,7 @@ func (n lane) name() string {
 
 // asking has a stream ask for the lane's partitions.
 func (n lane) asking(ctx context.Context) context.Context {
+	ctx = metadata.AppendToOutgoingContext(ctx, acceptLabel, acceptBundle, acceptLabel, acceptZstd)
 	if n.partitions == feeds.All {
 		return ctx
 	}
@@ -118,6 +119,7 @@ func (l *Links) linked(k *link) (up map[string]bool) {
 	if was, wanted := l.links[k.lane]; wanted && was != k {
 		l.links[k.lane] = k
 		l.cfg.Logger.Info("link up", "peer", k.region, "partitions", k.name())
+		l.cfg.Pool.greet(k.region)
 		l.show(k.region)
 	}
 	up = map[string]bool{}

@@ -36,7 +36,8 @@ type Local interface {
 	Self(partition uint8) crdt.Origin
 	Cursors(partition uint8) crdt.Vector
 	Ingest(ctx context.Context, rs wire.Records) (cursor uint64, err error)
-	Renew(ctx context.Context, lost crdt.Origin, why string) error
+	// Renew goes on under an incarnation that is later than the lost one, and than a number.
+	Renew(ctx context.Context, lost crdt.Origin, above uint64, why string) error
 }
 
 // Lead is who leads the region's groups. Partitions are a bit each.
@@ -70,7 +71,8 @@ type LinksConfig struct {
 
 const (
 	headsEvery   = 250 * time.Millisecond
-	silentAfter  = 2 * time.Second // without heads a link is dead
+	gatherFor    = time.Millisecond // between two messages under load
+	silentAfter  = 2 * time.Second  // without heads a link is dead
 	redialMin    = 100 * time.Millisecond
 	redialMax    = 2 * time.Second
 	quietFor     = time.Second // a link is down before it is said: regions that start, or change leaders, are no news
@@ -83,6 +85,9 @@ const (
 	leaderLabel  = "roam-leader"
 	groupsLabel  = "roam-groups"
 	partsLabel   = "roam-partitions"
+	acceptLabel  = "roam-accept"
+	acceptBundle = "bundle" // records of several feeds in a message
+	acceptZstd   = "zstd"   // and compressed
 	peersRefresh = time.Second
 )
 
@@ -96,6 +101,9 @@ type Links struct {
 	conns   *Conns
 	local   local
 	keys    atomic.Pointer[[][]byte]
+	spread  *spread
+	pack    *packer
+	intake  intake
 
 	// guarded by mu
 	mu    sync.Mutex
@@ -111,7 +119,7 @@ type linkMetrics struct {
 }
 
 // NewLinks prepares links and starts nothing.
-func NewLinks(cfg LinksConfig) (*Links, error) {
+func NewLinks(cfg LinksConfig) (l *Links, err error) {
 	if cfg.Source == nil || cfg.Local == nil || cfg.States == nil || cfg.Pool == nil || len(cfg.Keys) == 0 || cfg.Lead == nil {
 		return nil, errors.New("links: Source, Local, States, Pool, Keys and Lead are needed")
 	}
@@ -135,11 +143,18 @@ func NewLinks(cfg LinksConfig) (*Links, error) {
 	m.parts = newTransferMetrics()
 	lag := newLag(cfg.Local, cfg.Pool.matrix)
 	cfg.Metrics.MustRegister(m.records, m.refused, m.up, m.parts, lag)
-	l := &Links{
+	l = &Links{
 		cfg: cfg, metrics: m, lag: lag, done: make(chan struct{}), links: map[lane]*link{}, forks: map[lane]feeds.Forks{},
 		conns: NewConns(ConnsConfig{cfg.Region, cfg.Node, cfg.Keys, cfg.Dial}), local: local{cfg.Source, cfg.Local, cfg.States},
 	}
 	l.SetKeys(cfg.Keys)
+	if l.pack, err = newPacker(); err != nil {
+		return nil, err
+	}
+	cfg.Metrics.MustRegister(l.pack.bytes)
+	l.spread = newSpread(l)
+	cfg.Pool.spread.Store(l.spread)
+	cfg.Metrics.MustRegister(l.spread)
 	return l, nil
 }
 

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/replication/feeds"
 	"github.com/roamsync/roam/wire"
+	"github.com/roamsync/roam/wire/peerpb"
 )
 
 // matrix is what is where, for several goroutines and whoever wants to know when it grows.
@@ -35,14 +37,27 @@ func (m *matrix) heard(set func(*feeds.Matrix) (grew bool)) {
 	}
 }
 
-// ack takes one cursor.
-func (m *matrix) ack(region string, id crdt.OriginID, p uint8, f uint64) {
-	m.heard(func(k *feeds.Matrix) bool { return k.Ack(region, id, p, f) })
+// ack takes one cursor, which a region has under an incarnation.
+func (m *matrix) ack(region string, epoch uint64, id crdt.OriginID, p uint8, f uint64) {
+	m.heard(func(k *feeds.Matrix) bool { return k.Ack(region, epoch, id, p, f) })
 }
 
-// heads takes a region's whole row for an origin.
-func (m *matrix) heads(region string, id crdt.OriginID, fs []uint64) {
-	m.heard(func(k *feeds.Matrix) bool { return k.Heads(region, id, fs) })
+// heads takes a region's row for an origin, as far as it is of some partitions, a bit each.
+func (m *matrix) heads(region string, epoch, parts uint64, id crdt.OriginID, fs []uint64) {
+	m.heard(func(k *feeds.Matrix) bool { return k.Heads(region, epoch, parts, id, fs) })
+}
+
+// rows takes rows that other nodes of the region have heard.
+func (m *matrix) rows(all []*peerpb.Row, self string) {
+	m.heard(func(k *feeds.Matrix) (grew bool) {
+		for _, r := range all {
+			if r.Region != self {
+				more, err := k.Hear(r)
+				grew = grew || more && err == nil
+			}
+		}
+		return grew
+	})
 }
 
 // holders counts the regions that are known to have a dot.
@@ -71,6 +86,8 @@ type Status struct {
 	Links   []string          `json:"links"` // regions whose feeds are followed now
 	// Elsewhere is how far other regions have come: region, origin id in hex, cursor by partition.
 	Elsewhere map[string]map[string]feeds.Row `json:"elsewhere"`
+	// Ways is how the ways to the leaders of other regions are, by region/node, as measured from here.
+	Ways map[string]Way `json:"ways"`
 }
 
 // Status returns what is known of other regions now.
@@ -84,10 +101,11 @@ func (l *Links) Status() Status {
 	}
 	l.mu.Unlock()
 	slices.Sort(s.Links)
+	s.Ways = l.spread.ways(time.Now())
 	m := l.cfg.Pool.matrix
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.known.Rows(func(region string, id crdt.OriginID, r feeds.Row) {
+	m.known.Rows(func(region string, _ *feeds.Row, id crdt.OriginID, r feeds.Row) {
 		if s.Elsewhere[region] == nil {
 			s.Elsewhere[region] = map[string]feeds.Row{}
 		}

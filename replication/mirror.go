@@ -24,7 +24,7 @@ func (l *Links) Reach(_ *peerpb.ReachRequest, stream grpc.ServerStreamingServer[
 		default:
 		}
 	})()
-	sent := map[rowOf]feeds.Row{}
+	sent := map[rowOf]toldRow{}
 	beat := time.NewTicker(headsEvery)
 	defer beat.Stop()
 	for {
@@ -58,15 +58,18 @@ type rowOf struct {
 	origin crdt.OriginID
 }
 
+// toldRow is a row as it was sent.
+type toldRow struct{ epochs, f feeds.Row }
+
 // since returns the rows that differ from what was sent, and notes them there.
-func (m *matrix) since(sent map[rowOf]feeds.Row) *peerpb.Rows {
+func (m *matrix) since(sent map[rowOf]toldRow) *peerpb.Rows {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	grown := &peerpb.Rows{}
-	m.known.Rows(func(region string, id crdt.OriginID, r feeds.Row) {
-		if of := (rowOf{region, id}); sent[of] != r {
-			sent[of] = r
-			grown.Rows = append(grown.Rows, &peerpb.Row{Region: region, Origin: uint32(id), F: r[:]})
+	m.known.Rows(func(region string, epochs *feeds.Row, id crdt.OriginID, r feeds.Row) {
+		if of, now := (rowOf{region, id}), (toldRow{*epochs, r}); sent[of] != now {
+			sent[of] = now
+			grown.Rows = append(grown.Rows, feeds.RowsOf(region, epochs, id, &r, feeds.All)...)
 		}
 	})
 	return grown
@@ -133,10 +136,6 @@ func (l *Links) mirror(ctx context.Context, addr string) error {
 		if err != nil {
 			return err
 		}
-		for _, r := range rows.Rows {
-			if crdt.ValidRegion(r.Region) && r.Region != l.cfg.Region {
-				l.cfg.Pool.matrix.heads(r.Region, crdt.OriginID(r.Origin), r.F)
-			}
-		}
+		l.cfg.Pool.matrix.rows(rows.Rows, l.cfg.Region)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -50,7 +51,14 @@ type PoolConfig struct {
 }
 
 const (
-	rejoinEvery  = 2 * time.Second
+	rejoinEvery = 2 * time.Second
+	// levelEvery is how often all that a node knows of membership is levelled with any other's. Within a region that happens every
+	// rejoinEvery, and with another one when the link to it comes up: whoever restarted hears soon of those who never noticed.
+	levelEvery = time.Minute
+	// probeEvery is how often a node looks whether another one, whichever, is alive: most of what membership costs between regions
+	// while nothing happens. A node that fails is known to be gone after suspicion times that, and some seconds.
+	probeEvery   = 1500 * time.Millisecond
+	suspicion    = 3
 	leaveTimeout = 500 * time.Millisecond
 	// forgetDead is how long the dead are gossiped about; seeds are joined again for ever all the same.
 	forgetDead   = time.Minute
@@ -67,8 +75,10 @@ type Pool struct {
 	fatal    chan error
 	changed  chan struct{}
 	joined   chan struct{}
+	greeted  chan string // regions to which a link has come up
 	conflict *prometheus.CounterVec
 	ring     *memberlist.Keyring
+	spread   atomic.Pointer[spread] // nil: this node has no links, and tells nobody anything
 
 	// guarded by mu
 	mu      sync.Mutex
@@ -76,6 +86,7 @@ type Pool struct {
 	peers   map[string]peer     // node name -> as last heard; kept when memberlist forgets it
 	met     map[string]struct{} // regions committed or seen
 	owed    map[string]struct{} // seeds that have not answered yet
+	claims  map[string]claim    // names of other nodes that a second address claims
 }
 
 // peer is another node.
@@ -110,7 +121,7 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 	}
 	p := &Pool{
 		cfg: cfg, matrix: newMatrix(), fatal: make(chan error, 1), changed: make(chan struct{}, 1),
-		joined: make(chan struct{}), peers: map[string]peer{}, met: map[string]struct{}{}, owed: map[string]struct{}{},
+		joined: make(chan struct{}), greeted: make(chan string, maxGreeted), peers: map[string]peer{}, met: map[string]struct{}{}, owed: map[string]struct{}{}, claims: map[string]claim{},
 		conflict: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "roam_replication_gossip_refused_total", Help: "Members that were not taken, by reason.",
 		}, []string{"reason"}),
@@ -152,9 +163,9 @@ func (p *Pool) memberlistConfig() (*memberlist.Config, error) {
 	if mc.AdvertiseAddr, err = advertise(p.cfg.AdvertiseHost); err != nil {
 		return nil, err
 	}
-	mc.ProbeTimeout = time.Second
+	mc.ProbeInterval, mc.ProbeTimeout, mc.SuspicionMult = probeEvery, time.Second, suspicion
 	mc.TCPTimeout = 3 * time.Second
-	mc.PushPullInterval = rejoinEvery // who restarted hears soon of those who never noticed
+	mc.PushPullInterval = levelEvery
 	mc.GossipToTheDeadTime = forgetDead
 	mc.DeadNodeReclaimTime = time.Second
 	mc.EnableCompression = false
@@ -196,6 +207,10 @@ func (p *Pool) Run(ctx context.Context) error {
 		case <-p.changed:
 		case <-again.C:
 			p.join(false)
+			p.level(p.cfg.Region)
+			p.settleNames(time.Now())
+		case region := <-p.greeted:
+			p.level(region)
 		}
 	}
 }
@@ -367,18 +382,6 @@ func (p *Pool) NodeMeta(limit int) []byte {
 	return b
 }
 
-// NotifyMsg implements memberlist.Delegate; no messages are sent.
-func (p *Pool) NotifyMsg([]byte) {}
-
-// GetBroadcasts implements memberlist.Delegate.
-func (p *Pool) GetBroadcasts(int, int) [][]byte { return nil }
-
-// LocalState implements memberlist.Delegate.
-func (p *Pool) LocalState(bool) []byte { return nil }
-
-// MergeRemoteState implements memberlist.Delegate.
-func (p *Pool) MergeRemoteState([]byte, bool) {}
-
 // NotifyJoin implements memberlist.EventDelegate.
 func (p *Pool) NotifyJoin(n *memberlist.Node) { p.heard(n, true) }
 
@@ -411,6 +414,7 @@ func (p *Pool) heard(n *memberlist.Node, alive bool) {
 // NotifyConflict implements memberlist.ConflictDelegate: two addresses claim one name.
 func (p *Pool) NotifyConflict(existing, other *memberlist.Node) {
 	if existing.Name != p.cfg.Region+"/"+p.cfg.Node {
+		p.contest(existing.Name, other.Address())
 		return
 	}
 	p.mu.Lock()

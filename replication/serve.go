@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -27,6 +27,18 @@ type server struct {
 	parts   uint64 // partitions that it asks for, a bit each
 	wake    chan struct{}
 	touched atomic.Uint64 // partitions with commits that the sender was not told of, a bit each
+
+	bundles bool // the peer understands bundles
+	zstd    bool // and compressed ones
+
+	// owned by send
+	pulse feeds.Pulse
+	batch *peerpb.Bundle // records that go in one message
+	size  int            // of these, about
+	spans []crossing
+	sent  time.Time // when it was last woken to send
+
+	epoch uint64 // of the peer's region, as last said; owned by receive
 
 	mu     sync.Mutex // guards what follows
 	sender *feeds.Sender
@@ -49,8 +61,10 @@ func (l *Links) Feeds(stream peerpb.Peer_FeedsServer) error {
 	}
 	s := &server{
 		l: l, stream: stream, region: region, parts: parts, wake: make(chan struct{}, 1),
-		sender: feeds.NewSender(region, l.local, parts),
+		sender: feeds.NewSender(region, l.local, parts), batch: &peerpb.Bundle{},
+		bundles: slices.Contains(md.Get(acceptLabel), acceptBundle), zstd: slices.Contains(md.Get(acceptLabel), acceptZstd),
 	}
+	s.sender.Brief = s.bundles
 	defer l.cfg.Source.Watch(s.committed)()
 	gone := make(chan error, 1)
 	go func() { gone <- s.receive(ctx) }()
@@ -79,9 +93,12 @@ func (s *server) receive(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if want.Epoch != 0 {
+			s.epoch = want.Epoch
+		}
 		s.mu.Lock()
 		s.sender.Want(want, func(f feeds.Feed, cursor uint64) {
-			s.l.cfg.Pool.matrix.ack(s.region, f.Origin.ID(), f.Partition, cursor)
+			s.l.cfg.Pool.matrix.ack(s.region, s.epoch, f.Origin.ID(), f.Partition, cursor)
 		})
 		actions := s.sender.Take()
 		s.mu.Unlock()
@@ -101,7 +118,7 @@ func (s *server) receive(ctx context.Context) error {
 func (s *server) send(ctx context.Context, gone <-chan error) error {
 	beat := time.NewTicker(headsEvery)
 	defer beat.Stop()
-	if err := s.stream.Send(&peerpb.Have{Heads: s.heads()}); err != nil {
+	if err := s.beat(); err != nil {
 		return err
 	}
 	for {
@@ -119,10 +136,11 @@ func (s *server) send(ctx context.Context, gone <-chan error) error {
 			if !s.l.leads(s.parts) {
 				return s.l.notLeader(s.stream, s.parts)
 			}
-			if err := s.stream.Send(&peerpb.Have{Heads: s.heads()}); err != nil {
+			if err := s.beat(); err != nil {
 				return err
 			}
 		case <-s.wake:
+			s.gather(ctx)
 		}
 		if err := s.sendAll(); err != nil {
 			return err
@@ -130,9 +148,21 @@ func (s *server) send(ctx context.Context, gone <-chan error) error {
 	}
 }
 
-// heads is how far the feeds are applied here.
-func (s *server) heads() *peerpb.Heads {
-	return feeds.Heads(s.l.local, s.l.cfg.Source.Origins(), s.parts)
+// gather waits a little when something was sent just now: under load what is committed in between goes together.
+func (s *server) gather(ctx context.Context) {
+	if d := gatherFor - time.Since(s.sent); d > 0 {
+		wait(ctx, d)
+	}
+	s.sent = time.Now()
+}
+
+// beat says how far the feeds are applied here, if that has changed, and now and then that it has not.
+func (s *server) beat() error {
+	have := s.pulse.Beat(feeds.Heads(s.l.local, s.l.cfg.Source.Origins(), s.parts))
+	if have == nil {
+		return nil
+	}
+	return s.stream.Send(have)
 }
 
 // leads reports whether this node leads the groups of all these partitions.
@@ -145,18 +175,13 @@ func (s *server) sendAll() error {
 		s.sender.Committed(s.touched.Swap(0))
 		have, err := s.sender.Next()
 		s.mu.Unlock()
-		if err != nil || have == nil {
+		if err != nil {
 			return err
 		}
-		var spans []crossing
-		if r := have.Records; r != nil {
-			spans = s.l.crossings("send", trace.SpanKindProducer, s.region, &wire.Records{
-				Origin: crdt.Origin(r.Origin), Partition: uint8(r.Partition), From: r.From, Records: r.Records,
-			})
+		if have == nil {
+			return s.flush()
 		}
-		err = s.stream.Send(have)
-		end(spans, err)
-		if err != nil {
+		if err := s.queue(have); err != nil {
 			return err
 		}
 	}

@@ -114,6 +114,7 @@ func (n *node) goBack(ctx context.Context, g *errgroup.Group, leave func()) {
 		return serveHTTP(ctx, &http.Server{Handler: n.operators(), ReadHeaderTimeout: headerTimeout}, n.admin)
 	})
 	g.Go(func() error { return n.links.Mirror(ctx) })
+	g.Go(func() error { return n.links.Gossip(ctx) })
 	g.Go(func() error {
 		select {
 		case <-n.region.Left():

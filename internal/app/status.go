@@ -110,6 +110,7 @@ func (s *status) print(w io.Writer) error {
 	}
 	s.printRegions(t)
 	s.printMatrix(t)
+	s.printWays(t)
 	s.printTransfers(t)
 	err := t.Flush()
 	for _, n := range s.Raft.Nodes {
@@ -153,6 +154,18 @@ func (s *status) printTransfers(t io.Writer) {
 	fmt.Fprintln(t, "\nPARTITION\tTAKEN FROM\tSESSIONS\tBYTES\tPASSES\tMERGED")
 	for _, tr := range s.Raft.Transfers {
 		fmt.Fprintf(t, "%d\t%s\t%d\t%d\t%d\t%d\n", tr.Partition, tr.From, tr.Sessions, tr.Bytes, tr.Passes, tr.Merged)
+	}
+}
+
+// printWays shows how the ways to leaders of other regions are.
+func (s *status) printWays(t io.Writer) {
+	if len(s.Replication.Ways) == 0 {
+		return
+	}
+	fmt.Fprintln(t, "\nLEADER\tROUND TRIP\tLOST TO IT\tLOST FROM IT\tHEARD")
+	for _, name := range slices.Sorted(maps.Keys(s.Replication.Ways)) {
+		w := s.Replication.Ways[name]
+		fmt.Fprintf(t, "%s\t%.1f ms\t%.1f %% of %d\t%.1f %% of %d\t%.1f s ago\n", name, w.RTT, 100*w.LossTo, w.OfTo, 100*w.LossFrom, w.OfFrom, w.Heard)
 	}
 }
 

@@ -24,7 +24,11 @@ type status struct {
 		Floors    map[string]map[int]uint64
 		Transfers []struct{ Sessions, Merged uint64 }
 	}
-	Partitions []partition `json:"partitions"`
+	Partitions  []partition `json:"partitions"`
+	Replication struct {
+		Elsewhere map[string]map[string][]uint64 // region, origin: cursors by partition
+		Ways      map[string]struct{ RTTMs, LossTo, LossFrom, HeardSeconds float64 }
+	}
 }
 
 type partition struct {

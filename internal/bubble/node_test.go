@@ -73,13 +73,19 @@ func (n *node) machine(l *life) app.Machine {
 			c.Close()
 			return nil, errDead
 		}
-		return c, err
+		if err != nil {
+			return nil, err
+		}
+		return n.metered(c, addr), nil
 	}
 	return app.Machine{
 		Listen: func(addr string) (net.Listener, error) { return n.w.net.Listen(n.place, addr) },
 		Dial:   dial,
 		Redis:  func(ctx context.Context, _, addr string) (net.Conn, error) { return dial(ctx, addr) },
-		Gossip: func(addr string) (memberlist.Transport, error) { return n.w.net.Member(n.place, addr) },
+		Gossip: func(addr string) (memberlist.Transport, error) {
+			inner, err := n.w.net.Member(n.place, addr)
+			return gossip{inner, n}, err
+		},
 		Region: func(c *region.Config) {
 			n.disk.use(c)
 			c.CacheBytes, c.MemtableBytes = 8<<20, 256<<10

@@ -31,6 +31,7 @@ type world struct {
 	t       *testing.T
 	rng     *rand.Rand
 	net     *memnet.Network
+	traffic traffic
 	ring    app.KeyRing
 	log     *slog.Logger
 	regions []*site

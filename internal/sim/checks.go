@@ -166,8 +166,12 @@ func (w *world) checkClaim(g *group, origin string, p uint8, f uint64) {
 // checkAcks: nothing is acknowledged that is not applied.
 func (w *world) checkAcks(n *node, want *peerpb.Want) {
 	for _, a := range want.Ack {
-		if have := n.m.Cursors(uint8(a.Partition))[crdt.Origin(a.Origin).ID()]; a.F > have {
-			w.violate("4 acknowledged after commit", "%s acknowledges %s/%d up to %d and has %d", n, a.Origin, a.Partition, a.F, have)
+		id := crdt.OriginID(a.Id)
+		if a.Origin != "" {
+			id = crdt.Origin(a.Origin).ID()
+		}
+		if have := n.m.Cursors(uint8(a.Partition))[id]; a.F > have {
+			w.violate("4 acknowledged after commit", "%s acknowledges %08x/%d up to %d and has %d", n, uint32(id), a.Partition, a.F, have)
 		}
 	}
 }

@@ -26,7 +26,9 @@ type wan struct {
 	rng    *rand.Rand
 	delay  time.Duration
 	jitter time.Duration
-	cut    int     // cuts that are in force
+	cut    int // cuts that are in force
+	air    *rand.Rand
+	loss   float64 // the share of datagrams that are lost, come twice, or late
 	lossy  float64 // the share of messages that are lost, come twice or late, on streams that live on
 }
 
@@ -45,6 +47,7 @@ type stream struct {
 	known    bool // heads have come
 	gone     [2]bool
 	pumping  bool
+	pulse    feeds.Pulse
 	tick     *event
 	stops    []func()
 }
@@ -123,6 +126,7 @@ func (n *node) connect(g *group, server *node) {
 		s: feeds.NewSender(n.g.name, server, feeds.All), forth: lane{way: there}, back: lane{way: back}, heard: n.w.now,
 	}
 	s.s.Whole = wholePart
+	s.s.Brief = n.g.rng.IntN(2) == 0
 	n.links[g.name] = s
 	server.served = append(server.served, s)
 	s.stops = []func(){
@@ -145,8 +149,9 @@ func (s *stream) beat() {
 		s.serverGone()
 		return
 	}
-	h := feeds.Heads(s.server, s.server.m.Origins(), feeds.All)
-	s.send(&s.back, s.follower, func() { s.receive(&peerpb.Have{Heads: h}) })
+	if have := s.pulse.Beat(feeds.Heads(s.server, s.server.m.Origins(), feeds.All)); have != nil {
+		s.send(&s.back, s.follower, func() { s.receive(have) })
+	}
 	s.pump()
 	s.server.after(headsEvery, s.beat)
 }
@@ -181,7 +186,7 @@ func (s *stream) receive(have *peerpb.Have) {
 	}
 	s.heard = s.w.now
 	switch {
-	case have.Heads != nil:
+	case feeds.Beating(have):
 		s.heads(have.Heads)
 	case have.Records != nil:
 		s.w.note("records "+have.Records.Origin, have.Records.From, uint64(len(have.Records.Records)))
@@ -208,12 +213,13 @@ func (s *stream) heads(h *peerpb.Heads) {
 	}
 	s.follow(func(now time.Time) error { return s.f.Heads(h, up, now) })
 	n, grew := s.follower, false
-	for _, head := range h.Heads {
+	for _, head := range h.GetHeads() {
 		for p, f := range head.F {
 			s.w.checkClaim(s.server.g, head.Origin, uint8(p), f)
 		}
-		grew = n.matrix.Heads(s.server.g.name, crdt.Origin(head.Origin).ID(), head.F) || grew
+		grew = n.matrix.Heads(s.server.g.name, h.Epoch, feeds.All, crdt.Origin(head.Origin).ID(), head.F) || grew
 	}
+	s.w.checkMatrix(n)
 	if grew {
 		n.reached()
 	}
@@ -273,7 +279,7 @@ func (s *stream) perform(a feeds.Action) {
 
 func (n *node) renewOnce(r *feeds.Renew) {
 	if n.leading && n.m.Self() == r.Lost {
-		n.renew(r.Lost, r.Why)
+		n.renew(r)
 	}
 }
 
@@ -285,7 +291,7 @@ func (s *stream) want(w *peerpb.Want) {
 	grew := false
 	s.s.Want(w, func(f feeds.Feed, cursor uint64) {
 		s.w.checkClaim(s.follower.g, string(f.Origin), f.Partition, cursor)
-		grew = s.server.matrix.Ack(s.follower.g.name, f.Origin.ID(), f.Partition, cursor) || grew
+		grew = s.server.matrix.Ack(s.follower.g.name, w.Epoch, f.Origin.ID(), f.Partition, cursor) || grew
 	})
 	for _, a := range s.s.Take() {
 		switch {
@@ -295,6 +301,7 @@ func (s *stream) want(w *peerpb.Want) {
 			s.w.linkEvent(s.server, a.Event)
 		}
 	}
+	s.w.checkMatrix(s.server)
 	if grew {
 		s.server.reached()
 	}
@@ -363,9 +370,15 @@ func (n *node) reached() {
 		}
 		o.after(mirrorEvery, func() {
 			grew := false
-			n.matrix.Rows(func(region string, id crdt.OriginID, r feeds.Row) {
-				grew = o.matrix.Heads(region, id, r[:]) || grew
+			n.matrix.Rows(func(region string, epochs *feeds.Row, id crdt.OriginID, r feeds.Row) {
+				for _, row := range feeds.RowsOf(region, epochs, id, &r, feeds.All) {
+					more, err := o.matrix.Hear(row)
+					if grew = grew || more; err != nil {
+						n.w.violate("gossip", "%s: %v", o, err)
+					}
+				}
 			})
+			n.w.checkMatrix(o)
 			if grew {
 				o.door.recheck()
 			}

@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/roamsync/roam/crdt"
@@ -50,6 +51,9 @@ type node struct {
 	queue    []*proposal
 	busy     bool
 	matrix   feeds.Matrix
+	gossip   *feeds.Gossip
+	eager    feeds.Eager
+	talk     *rand.Rand
 	door     *door
 	links    map[string]*stream // by region that is followed
 	served   []*stream
@@ -110,6 +114,7 @@ func (n *node) start() {
 	n.g.troubled = n.w.now
 	n.load()
 	n.watchers = nil
+	n.beginGossip()
 	n.door = newDoor(n)
 	n.after(between(n.g.rng, 20*time.Millisecond, 200*time.Millisecond), func() {
 		n.catchUp()
@@ -321,7 +326,7 @@ func (n *node) assume() {
 	n.w.checkLeader(n)
 	if n.m.MustRenew(len(n.g.nodes) == 1, n.proven) { // before anything that waits is numbered
 		n.w.tell("%s begins a new incarnation", n)
-		n.g.append(n, machine.EncodeEntry([][]byte{n.renewal(n.m.Self()).Encode()}), func(_ []machine.Result, err error) {
+		n.g.append(n, machine.EncodeEntry([][]byte{n.renewal(n.m.Self(), 0).Encode()}), func(_ []machine.Result, err error) {
 			n.proven = n.proven || err == nil
 			n.after(retryPause, n.assume)
 		})
@@ -331,6 +336,7 @@ func (n *node) assume() {
 	n.terms++
 	n.shorten()
 	n.mergeStates()
+	n.spread(n.terms)
 	for _, g := range n.w.groups {
 		if g != n.g {
 			n.dial(g, between(n.g.rng, 0, 100*time.Millisecond))
@@ -372,14 +378,14 @@ func (n *node) resign() {
 	}
 }
 
-// renewal is the command for a new incarnation.
-func (n *node) renewal(lost crdt.Origin) *machine.Command {
-	inc := uint64(n.now().Unix())<<32 | uint64(n.g.rng.Uint32())
+// renewal is the command for a new incarnation, as the product makes it.
+func (n *node) renewal(lost crdt.Origin, above uint64) *machine.Command {
+	inc := crdt.NextIncarnation(n.now(), n.g.rng.Uint32(), max(lost.Incarnation(), above))
 	return &machine.Command{Kind: machine.KindRenew, Lost: lost, Next: crdt.NewOrigin(n.g.name, inc)}
 }
 
 // renew goes on under a new incarnation.
-func (n *node) renew(lost crdt.Origin, why string) {
-	n.w.tell("%s: a new incarnation instead of %s: %s", n, lost, why)
-	n.do(n.renewal(lost), func(machine.Result) {})
+func (n *node) renew(r *feeds.Renew) {
+	n.w.tell("%s: a new incarnation instead of %s: %s", n, r.Lost, r.Why)
+	n.do(n.renewal(r.Lost, r.Above), func(machine.Result) {})
 }

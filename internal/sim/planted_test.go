@@ -20,7 +20,7 @@ var planted = []struct {
 	edits []edit
 }{
 	{"records are acknowledged before they are applied", "4", []edit{
-		{"replication/feeds/follower.go", "Partition: uint32(feed.Partition), F: cursor}", "Partition: uint32(feed.Partition), F: b.Last()}"}}},
+		{"replication/feeds/follower.go", "f.ack(feed, cursor)}})", "f.ack(feed, b.Last())}})"}}},
 	{"an op that is put again after a restart is taken for another", "2", []edit{
 		{"region/machine/step.go", "id, known := crdt.Issue(st, op, c.Floor)", "id, known := crdt.Issue(st, op, c.Floor)\n\t\tknown = known && id.At == s.self"}}},
 	{"stamps follow the machine's clock", "8", []edit{
@@ -80,6 +80,10 @@ var planted = []struct {
 		{"replication/feeds/sender.go", "\t\t\treturn s.below(sub, err), nil\n", "\t\t\tcontinue\n"}}},
 	{"a session that was merged is not shown", "6|11|12", []edit{
 		{"gateway/hub.go", "\t\t\ts.conn.send(item{kind: itemMerged, sub: s})\n", ""}}},
+	{"what a region had before it lost its disks goes on counting", "4|1", []edit{
+		{"replication/feeds/matrix.go", "\t\t\tr[p] = 0\n", "\t\t\t_ = r\n"}}},
+	{"what was heard of a region last counts, whichever way it came", "4|1", []edit{
+		{"replication/feeds/matrix.go", "return epoch == h.epochs[p] || epoch == 0", "return epoch <= h.epochs[p]"}}},
 }
 
 // plantedSeeds is how many seeds may go by before a planted bug is found.

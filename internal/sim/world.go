@@ -29,7 +29,7 @@ type Result struct {
 
 // Counts say what a run had in it.
 type Counts struct {
-	Puts, Acks, Commits, Records, Answers, Moves, Faults, Links, Forgets, Trims, Transfers int
+	Puts, Acks, Commits, Records, Answers, Moves, Faults, Links, Forgets, Trims, Transfers, Eager int
 }
 
 // world is one run.
@@ -104,7 +104,12 @@ func (n *node) setClock(r *rand.Rand) {
 
 func (w *world) newWay(a, b *group) *wan {
 	r := dice(w.seed, "way "+a.name+" "+b.name)
-	return &wan{rng: r, delay: between(r, time.Millisecond, 80*time.Millisecond), jitter: between(r, 0, 20*time.Millisecond)}
+	l := &wan{rng: r, delay: between(r, time.Millisecond, 80*time.Millisecond), jitter: between(r, 0, 20*time.Millisecond)}
+	l.air = dice(w.seed, "datagrams "+a.name+" "+b.name)
+	if l.air.IntN(2) == 0 {
+		l.loss = l.air.Float64() / 10
+	}
+	return l
 }
 
 func (w *world) way(a, b *group) *wan { return w.ways[[2]string{a.name, b.name}] }
@@ -233,4 +238,5 @@ func (c *Counts) Add(o Counts) {
 	c.Forgets += o.Forgets
 	c.Trims += o.Trims
 	c.Transfers += o.Transfers
+	c.Eager += o.Eager
 }

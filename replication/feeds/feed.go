@@ -59,8 +59,9 @@ func (b *Batch) feed() Feed { return Feed{b.Origin, b.Partition} }
 
 // Renew says which incarnation has lost ops.
 type Renew struct {
-	Lost crdt.Origin
-	Why  string
+	Lost  crdt.Origin
+	Above uint64 // the new one is to be later than this too
+	Why   string
 }
 
 // Event is something that did not go as it should.
@@ -83,6 +84,12 @@ const (
 	BadRequest Reason = "subscription"
 )
 
+// Bounds of what is committed at a time.
+const (
+	pieceRecords = 128
+	pieceBytes   = 64 << 10
+)
+
 // Times of a feed.
 const (
 	// RewindPause is before a feed starts again.
@@ -91,8 +98,8 @@ const (
 	ForkPause = 30 * time.Second
 	// HoldRetry is how often records whose causes are not here are tried, if nothing of their partition is applied.
 	HoldRetry = 250 * time.Millisecond
-	// staleHeads is how many heartbeats a feed may stand still while its source has more, before it starts again.
-	staleHeads = 8
+	// staleAfter is how long a feed may stand still while its source has more, before it starts again.
+	staleAfter = 2 * time.Second
 	// maxStuck is how often a feed starts again in vain before the whole stream does.
 	maxStuck = 2
 )
@@ -117,7 +124,7 @@ const All = ^uint64(0)
 // Heads is how far the feeds of some partitions, a bit each, are applied here: of every origin that has issued in them, and
 // of the own region even before. Others are 0.
 func Heads(local Local, origins []crdt.Origin, partitions uint64) *peerpb.Heads {
-	h := &peerpb.Heads{}
+	h := &peerpb.Heads{Epoch: Epoch(local, partitions)}
 	for _, o := range origins {
 		head, id, there := &peerpb.Head{Origin: string(o), F: make([]uint64, crdt.Partitions)}, o.ID(), partitions == All
 		for p := range head.F {

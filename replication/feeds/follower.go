@@ -1,6 +1,7 @@
 package feeds
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -31,11 +32,15 @@ type Follower struct {
 	parts   uint64 // partitions, a bit each
 	forks   Forks
 	feeds   map[Feed]*inflow
-	active  map[Feed]*inflow     // of feeds, those that something is under way in
-	origins map[crdt.Origin]bool // that are followed
-	stuck   map[Feed]int         // how often they were started again in vain
-	pulls   map[uint8]*pull      // of partitions' states
-	lacking uint64               // partitions whose states are to be pulled, a bit each
+	active  map[Feed]*inflow              // of feeds, those that something is under way in
+	origins map[crdt.Origin]bool          // that are followed
+	stuck   map[Feed]int                  // how often they were started again in vain
+	pulls   map[uint8]*pull               // of partitions' states
+	lacking uint64                        // partitions whose states are to be pulled, a bit each
+	heads   []*peerpb.Head                // of the other region, as last heard
+	names   map[crdt.OriginID]crdt.Origin // of origins that are, or were, followed
+	brief   bool                          // the other region names origins by id, and understands that
+	epoch   uint64                        // own, as last said
 	out     []Action
 }
 
@@ -47,7 +52,7 @@ type inflow struct {
 	changed  bool      // something of the partition was applied since
 	retry    time.Time // the first of queue waits for causes until then; zero: it does not
 	restart  time.Time // the feed starts again then; zero: it does not
-	stale    int       // heads in a row that showed more than the frontier, which did not move
+	still    time.Time // since then heads have shown more than the frontier, which has not moved; zero: it is not so
 	seen     uint64
 }
 
@@ -57,6 +62,7 @@ func NewFollower(region string, local Local, forks Forks, partitions uint64) *Fo
 	return &Follower{
 		region: region, local: local, parts: partitions, forks: forks, feeds: map[Feed]*inflow{}, active: map[Feed]*inflow{},
 		origins: map[crdt.Origin]bool{}, stuck: map[Feed]int{}, pulls: map[uint8]*pull{},
+		names: map[crdt.OriginID]crdt.Origin{},
 	}
 }
 
@@ -67,21 +73,29 @@ func (f *Follower) Take() []Action {
 	return out
 }
 
-func (f *Follower) send(w *peerpb.Want) { f.out = append(f.out, Action{Send: w}) }
+func (f *Follower) send(w *peerpb.Want) {
+	if e := Epoch(f.local, f.parts); e != f.epoch || len(w.Subscribe) > 0 {
+		w.Epoch, f.epoch = e, e
+	}
+	f.out = append(f.out, Action{Send: w})
+}
 
 func (f *Follower) event(r Reason, feed Feed, why error) {
 	f.out = append(f.out, Action{Event: &Event{r, feed, why}})
 }
 
-// Heads learns how far the other region is, and decides anew which origins to follow over this stream. up are the regions
-// whose streams live.
+// Heads learns how far the other region is, and decides anew which origins to follow over this stream. nil: it is as far as it
+// was. up are the regions whose streams live.
 func (f *Follower) Heads(h *peerpb.Heads, up map[string]bool, now time.Time) error {
-	for _, head := range h.Heads {
+	for _, head := range h.GetHeads() {
 		if _, err := feedOf(head.Origin, 0); err != nil || len(head.F) > crdt.Partitions {
 			return fmt.Errorf("%w: heads of %q", ErrMessage, head.Origin)
 		}
 	}
-	for _, head := range h.Heads {
+	if h != nil {
+		f.heads = merge(f.heads, h)
+	}
+	for _, head := range f.heads {
 		if err := f.consider(crdt.Origin(head.Origin), head.F, up, now); err != nil {
 			return err
 		}
@@ -116,7 +130,7 @@ func (f *Follower) consider(o crdt.Origin, heads []uint64, up map[string]bool, n
 		ahead = ahead || f.has(uint8(p)) && head > f.local.Cursors(uint8(p))[id]
 	}
 	if o == self && ahead {
-		f.out = append(f.out, Action{Renew: &Renew{self, "region " + f.region + " holds more of our feed than we do"}})
+		f.out = append(f.out, Action{Renew: &Renew{Lost: self, Why: "region " + f.region + " holds more of our feed than we do"}})
 		return nil
 	}
 	if err := f.unstick(o, heads, now); err != nil {
@@ -140,10 +154,12 @@ func (f *Follower) unstick(o crdt.Origin, heads []uint64, now time.Time) error {
 		switch {
 		case in == nil:
 		case head <= in.frontier.F || len(in.queue) > 0 || in.frontier.F != in.seen:
-			in.stale, in.seen = 0, in.frontier.F
+			in.still, in.seen = time.Time{}, in.frontier.F
+		case in.still.IsZero():
+			in.still = now
 		default:
-			if in.stale++; in.stale >= staleHeads {
-				in.stale = 0
+			if now.Sub(in.still) >= staleAfter {
+				in.still = time.Time{}
 				if f.stuck[feed]++; f.stuck[feed] > maxStuck {
 					return fmt.Errorf("%w: %s", ErrStuck, feed)
 				}
@@ -164,7 +180,7 @@ func (f *Follower) subscribe(o crdt.Origin, now time.Time) {
 			w.Subscribe = append(w.Subscribe, sub)
 		}
 	}
-	f.origins[o] = true
+	f.origins[o], f.names[o.ID()] = true, o
 	f.send(w)
 }
 
@@ -207,31 +223,73 @@ func (f *Follower) unsubscribe(o crdt.Origin) {
 // Records takes records that follow the frontier, and drops others: after a new start, what was on its way for the old
 // one comes first. note comes back with the batch that is to be committed. After an error the stream is of no more use.
 func (f *Follower) Records(r *peerpb.Records, note any) error {
+	f.Named(r)
 	feed, err := feedOf(r.Origin, r.Partition)
-	if err != nil || len(r.Hash) != len(wire.Hash{}) || len(r.Records) == 0 {
+	if err != nil || !hashed(r) {
 		return fmt.Errorf("%w: records of %q", ErrMessage, r.Origin)
 	}
-	rs := wire.Records{Origin: feed.Origin, Partition: feed.Partition, From: r.From, Records: r.Records, Hash: wire.Hash(r.Hash)}
+	rs := wire.Records{Origin: feed.Origin, Partition: feed.Partition, From: r.From, Records: r.Records}
 	in := f.feeds[feed]
-	if in == nil || rs.From != in.frontier.F+1 || !in.restart.IsZero() {
+	if in == nil || !in.restart.IsZero() || rs.From > in.frontier.F+1 {
 		f.event(NotNext, feed, nil)
 		return nil
 	}
-	hash := in.frontier.Hash
-	for _, b := range rs.Records {
-		hash = hash.Next(b)
+	if rs.Last() <= in.frontier.F {
+		return nil // it came ahead, or for a start before this one
 	}
-	if hash != rs.Hash {
+	if !f.queued(in, since(rs, in.frontier.F), r.Hash, note) {
 		err := fmt.Errorf("%s: records do not hash to what was announced: %w", feed, wire.ErrFork)
 		f.event(BadHash, feed, err)
 		return err
 	}
+	return nil
+}
+
+// Named gives records whose origin goes by id its name.
+func (f *Follower) Named(r *peerpb.Records) {
+	if r.Origin == "" {
+		f.brief, r.Origin = true, string(f.names[crdt.OriginID(r.Id)])
+	}
+}
+
+// hashed reports whether a message has records, and a hash after them or the beginning of one.
+func hashed(r *peerpb.Records) bool {
+	return len(r.Records) > 0 && len(r.Hash) >= briefHash && len(r.Hash) <= len(wire.Hash{})
+}
+
+// queued has records that follow the frontier committed, unless they do not hash to what was announced, which may be the beginning
+// of the hash only.
+func (f *Follower) queued(in *inflow, rs wire.Records, announced []byte, note any) bool {
+	pieces := inPieces(in.frontier.Hash, rs, note)
+	hash := pieces[len(pieces)-1].Hash
+	if !bytes.HasPrefix(hash[:], announced) {
+		return false
+	}
+	feed := Feed{rs.Origin, rs.Partition}
 	in.frontier = wire.Position{F: rs.Last(), Hash: hash}
-	in.queue = append(in.queue, &Batch{rs, note})
+	in.queue = append(in.queue, pieces...)
 	delete(f.stuck, feed)
 	f.active[feed] = in
 	f.next(in)
-	return nil
+	return true
+}
+
+// inPieces divides records that follow a hash into what is committed at a time: what clients put goes in between. The note is
+// the last one's.
+func inPieces(hash wire.Hash, rs wire.Records, note any) (all []*Batch) {
+	piece := &Batch{Records: wire.Records{Origin: rs.Origin, Partition: rs.Partition, From: rs.From}}
+	size := 0
+	for i, r := range rs.Records {
+		hash = hash.Next(r)
+		piece.Records.Records = append(piece.Records.Records, r)
+		if size += len(r); size >= pieceBytes || len(piece.Records.Records) >= pieceRecords || i == len(rs.Records)-1 {
+			piece.Hash = hash
+			all = append(all, piece)
+			piece, size = &Batch{Records: wire.Records{Origin: rs.Origin, Partition: rs.Partition, From: piece.Last() + 1}}, 0
+		}
+	}
+	all[len(all)-1].Note = note
+	return all
 }
 
 // next commits what is first, if nothing is under way. The sender bounds what can be queued: it stops when too much is
@@ -244,11 +302,22 @@ func (f *Follower) next(in *inflow) {
 	f.out = append(f.out, Action{Commit: in.queue[0]})
 }
 
+// ack acknowledges a feed. An origin goes by id only where records have come so: then it is known there which feed is meant.
+func (f *Follower) ack(feed Feed, cursor uint64) *peerpb.Ack {
+	a := &peerpb.Ack{Partition: uint32(feed.Partition), F: cursor}
+	if f.brief {
+		a.Id = uint32(feed.Origin.ID())
+	} else {
+		a.Origin = string(feed.Origin)
+	}
+	return a
+}
+
 // Done takes what came of a commit: the feed's cursor, which is acknowledged, or why there was none.
 func (f *Follower) Done(b *Batch, cursor uint64, err error, now time.Time) {
 	feed := b.feed()
 	if err == nil {
-		f.send(&peerpb.Want{Ack: []*peerpb.Ack{{Origin: string(feed.Origin), Partition: uint32(feed.Partition), F: cursor}}})
+		f.send(&peerpb.Want{Ack: []*peerpb.Ack{f.ack(feed, cursor)}})
 	}
 	in := f.feeds[feed]
 	if in == nil || len(in.queue) == 0 || in.queue[0] != b {

@@ -18,6 +18,10 @@ const (
 	MaxInFlight = 8 << 20
 )
 
+// briefHash is how much of the hash after them goes with records in brief. It is a check on mistakes: the follower hashes what it
+// gets, and all of the hash is compared whenever a feed starts.
+const briefHash = 4
+
 // Sender serves feeds of some partitions to one other region, over one stream, while that lives. It keeps a number per feed and what is in
 // flight: the log is the queue.
 type Sender struct {
@@ -36,11 +40,15 @@ type Sender struct {
 	cutting  *cutting       // the part that goes in pieces; nil: none does
 	pieced   bool           // the last message was a piece: records go before the next
 	out      []Action
+	names    map[crdt.OriginID]crdt.Origin // of origins that were asked for
+	// Brief has records and acknowledgements name origins by id: for a region that understands it.
+	Brief bool
 }
 
 // subscription is a feed that the other region follows.
 type subscription struct {
 	Feed
+	id     crdt.OriginID
 	next   uint64 // the f to send next
 	sent   []sent // not acknowledged
 	queued bool   // in round
@@ -54,7 +62,9 @@ type sent struct {
 
 // NewSender is for a new stream to a region, of some partitions, a bit each: this node leads their groups.
 func NewSender(region string, local Local, partitions uint64) *Sender {
-	return &Sender{Whole: wholeBytes, region: region, local: local, parts: partitions}
+	return &Sender{
+		Whole: wholeBytes, region: region, local: local, parts: partitions, names: map[crdt.OriginID]crdt.Origin{},
+	}
 }
 
 // Take returns what is to be done, in order: events and a new incarnation only.
@@ -81,7 +91,7 @@ func (s *Sender) Want(w *peerpb.Want, ack func(Feed, uint64)) {
 		s.pull(k)
 	}
 	for _, a := range w.Ack {
-		f, err := feedOf(a.Origin, a.Partition)
+		f, err := s.acked(a)
 		if err != nil {
 			s.event(BadRequest, f, err)
 			continue
@@ -105,7 +115,8 @@ func (s *Sender) subscribe(f Feed, w *peerpb.Subscribe) {
 			Origin: w.Origin, Partition: w.Partition, Fork: true, Why: "the running hash differs at the cursor",
 		})
 	default:
-		s.subs[f.Partition] = append(s.subs[f.Partition], &subscription{Feed: f, next: w.F + 1})
+		s.names[f.Origin.ID()] = f.Origin
+		s.subs[f.Partition] = append(s.subs[f.Partition], &subscription{Feed: f, id: f.Origin.ID(), next: w.F + 1})
 		s.dirty |= 1 << f.Partition
 	}
 }
@@ -135,7 +146,7 @@ func (s *Sender) compare(f Feed, w *peerpb.Subscribe) (fork bool) {
 		s.event(Fork, f, fmt.Errorf("the feeds differ at %d: %w", w.F, wire.ErrFork))
 	}
 	if why != "" && f.Origin == s.local.Self(f.Partition) {
-		s.out = append(s.out, Action{Renew: &Renew{f.Origin, why}})
+		s.out = append(s.out, Action{Renew: &Renew{Lost: f.Origin, Why: why}})
 	}
 	return fork
 }
@@ -147,6 +158,28 @@ func (s *Sender) find(f Feed) *subscription {
 		}
 	}
 	return nil
+}
+
+// acked is the feed that an acknowledgement is of.
+func (s *Sender) acked(a *peerpb.Ack) (Feed, error) {
+	if a.Origin != "" || a.Partition >= crdt.Partitions {
+		return feedOf(a.Origin, a.Partition)
+	}
+	o, ok := s.names[crdt.OriginID(a.Id)]
+	if !ok {
+		return Feed{}, fmt.Errorf("%w: acknowledgement of a feed that was not asked for", ErrMessage)
+	}
+	return Feed{o, uint8(a.Partition)}, nil
+}
+
+func (s *Sender) message(rs *wire.Records, id crdt.OriginID) *peerpb.Records {
+	m := &peerpb.Records{Partition: uint32(rs.Partition), From: rs.From, Records: rs.Records, Hash: rs.Hash[:]}
+	if s.Brief {
+		m.Id, m.Hash = uint32(id), rs.Hash[:briefHash]
+	} else {
+		m.Origin = string(rs.Origin)
+	}
+	return m
 }
 
 func (s *Sender) ack(f Feed, cursor uint64) {
@@ -203,9 +236,7 @@ func (s *Sender) records() (*peerpb.Have, error) {
 		}
 		if len(rs.Records) > 0 {
 			s.queue(sub) // there may be more
-			return &peerpb.Have{Records: &peerpb.Records{
-				Origin: string(sub.Origin), Partition: uint32(sub.Partition), From: rs.From, Records: rs.Records, Hash: rs.Hash[:],
-			}}, nil
+			return &peerpb.Have{Records: s.message(&rs, sub.id)}, nil
 		}
 	}
 	return nil, nil

@@ -228,6 +228,7 @@ type Want struct {
 	Subscribe     []*Subscribe           `protobuf:"bytes,1,rep,name=subscribe,proto3" json:"subscribe,omitempty"`
 	Ack           []*Ack                 `protobuf:"bytes,2,rep,name=ack,proto3" json:"ack,omitempty"`
 	Pull          []*Pull                `protobuf:"bytes,3,rep,name=pull,proto3" json:"pull,omitempty"`
+	Epoch         uint64                 `protobuf:"fixed64,4,opt,name=epoch,proto3" json:"epoch,omitempty"` // incarnation of the caller's region, of the partitions that the stream carries; 0: it does not say
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -281,6 +282,13 @@ func (x *Want) GetPull() []*Pull {
 		return x.Pull
 	}
 	return nil
+}
+
+func (x *Want) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
 }
 
 // Pull asks for the state of a partition, a part at a time: for the sessions after one.
@@ -427,6 +435,7 @@ type Ack struct {
 	Origin        string                 `protobuf:"bytes,1,opt,name=origin,proto3" json:"origin,omitempty"`
 	Partition     uint32                 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
 	F             uint64                 `protobuf:"varint,3,opt,name=f,proto3" json:"f,omitempty"`
+	Id            uint32                 `protobuf:"fixed32,4,opt,name=id,proto3" json:"id,omitempty"` // of the origin, instead of its name: to a server that has sent records so
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -482,6 +491,14 @@ func (x *Ack) GetF() uint64 {
 	return 0
 }
 
+func (x *Ack) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+// Have without anything is a heartbeat: heads are as they were.
 type Have struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Records       *Records               `protobuf:"bytes,1,opt,name=records,proto3" json:"records,omitempty"`
@@ -489,6 +506,7 @@ type Have struct {
 	Refused       *Refused               `protobuf:"bytes,3,opt,name=refused,proto3" json:"refused,omitempty"`
 	Part          *Part                  `protobuf:"bytes,4,opt,name=part,proto3" json:"part,omitempty"`
 	Piece         *Piece                 `protobuf:"bytes,5,opt,name=piece,proto3" json:"piece,omitempty"`
+	Bundle        *Bundle                `protobuf:"bytes,6,opt,name=bundle,proto3" json:"bundle,omitempty"` // only to callers that say bundle in the metadata roam-accept
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -558,6 +576,66 @@ func (x *Have) GetPiece() *Piece {
 	return nil
 }
 
+func (x *Have) GetBundle() *Bundle {
+	if x != nil {
+		return x.Bundle
+	}
+	return nil
+}
+
+// Bundle is records of several feeds, or the same compressed.
+type Bundle struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Records       []*Records             `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"` // origins by id
+	Zstd          []byte                 `protobuf:"bytes,2,opt,name=zstd,proto3" json:"zstd,omitempty"`       // an encoded Bundle that has records, of 8 MiB at most; only to callers that accept zstd
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Bundle) Reset() {
+	*x = Bundle{}
+	mi := &file_peer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Bundle) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Bundle) ProtoMessage() {}
+
+func (x *Bundle) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Bundle.ProtoReflect.Descriptor instead.
+func (*Bundle) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Bundle) GetRecords() []*Records {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+func (x *Bundle) GetZstd() []byte {
+	if x != nil {
+		return x.Zstd
+	}
+	return nil
+}
+
 // Part is some whole sessions of a partition, in order, as they are at one moment.
 type Part struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -574,7 +652,7 @@ type Part struct {
 
 func (x *Part) Reset() {
 	*x = Part{}
-	mi := &file_peer_proto_msgTypes[8]
+	mi := &file_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -586,7 +664,7 @@ func (x *Part) String() string {
 func (*Part) ProtoMessage() {}
 
 func (x *Part) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[8]
+	mi := &file_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -599,7 +677,7 @@ func (x *Part) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Part.ProtoReflect.Descriptor instead.
 func (*Part) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{8}
+	return file_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Part) GetPartition() uint32 {
@@ -666,7 +744,7 @@ type Piece struct {
 
 func (x *Piece) Reset() {
 	*x = Piece{}
-	mi := &file_peer_proto_msgTypes[9]
+	mi := &file_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -678,7 +756,7 @@ func (x *Piece) String() string {
 func (*Piece) ProtoMessage() {}
 
 func (x *Piece) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[9]
+	mi := &file_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -691,7 +769,7 @@ func (x *Piece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Piece.ProtoReflect.Descriptor instead.
 func (*Piece) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{9}
+	return file_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Piece) GetPartition() uint32 {
@@ -748,7 +826,7 @@ type Mark struct {
 
 func (x *Mark) Reset() {
 	*x = Mark{}
-	mi := &file_peer_proto_msgTypes[10]
+	mi := &file_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -760,7 +838,7 @@ func (x *Mark) String() string {
 func (*Mark) ProtoMessage() {}
 
 func (x *Mark) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[10]
+	mi := &file_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -773,7 +851,7 @@ func (x *Mark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mark.ProtoReflect.Descriptor instead.
 func (*Mark) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{10}
+	return file_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Mark) GetOrigin() string {
@@ -809,7 +887,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_peer_proto_msgTypes[11]
+	mi := &file_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -821,7 +899,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[11]
+	mi := &file_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -834,7 +912,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{11}
+	return file_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Session) GetName() string {
@@ -865,13 +943,14 @@ type Records struct {
 	From          uint64                 `protobuf:"varint,3,opt,name=from,proto3" json:"from,omitempty"`
 	Records       [][]byte               `protobuf:"bytes,4,rep,name=records,proto3" json:"records,omitempty"`
 	Hash          []byte                 `protobuf:"bytes,5,opt,name=hash,proto3" json:"hash,omitempty"` // running hash after the last
+	Id            uint32                 `protobuf:"fixed32,6,opt,name=id,proto3" json:"id,omitempty"`   // of the origin, in a bundle instead of its name
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Records) Reset() {
 	*x = Records{}
-	mi := &file_peer_proto_msgTypes[12]
+	mi := &file_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -883,7 +962,7 @@ func (x *Records) String() string {
 func (*Records) ProtoMessage() {}
 
 func (x *Records) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[12]
+	mi := &file_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -896,7 +975,7 @@ func (x *Records) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Records.ProtoReflect.Descriptor instead.
 func (*Records) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{12}
+	return file_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Records) GetOrigin() string {
@@ -934,17 +1013,27 @@ func (x *Records) GetHash() []byte {
 	return nil
 }
 
-// Heads says how far each origin's feeds are applied at the sender.
+func (x *Records) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+// Heads says how far each origin's feeds are applied at the sender. The first says all; later, those of origins that did not
+// change since are left out.
 type Heads struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Heads         []*Head                `protobuf:"bytes,1,rep,name=heads,proto3" json:"heads,omitempty"`
+	Epoch         uint64                 `protobuf:"fixed64,2,opt,name=epoch,proto3" json:"epoch,omitempty"` // incarnation of the sender's region, of the partitions that the stream carries; 0: it does not say
+	Whole         bool                   `protobuf:"varint,3,opt,name=whole,proto3" json:"whole,omitempty"`  // nothing is left out
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Heads) Reset() {
 	*x = Heads{}
-	mi := &file_peer_proto_msgTypes[13]
+	mi := &file_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -956,7 +1045,7 @@ func (x *Heads) String() string {
 func (*Heads) ProtoMessage() {}
 
 func (x *Heads) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[13]
+	mi := &file_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -969,7 +1058,7 @@ func (x *Heads) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heads.ProtoReflect.Descriptor instead.
 func (*Heads) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{13}
+	return file_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Heads) GetHeads() []*Head {
@@ -977,6 +1066,20 @@ func (x *Heads) GetHeads() []*Head {
 		return x.Heads
 	}
 	return nil
+}
+
+func (x *Heads) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Heads) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
 }
 
 type Head struct {
@@ -989,7 +1092,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_peer_proto_msgTypes[14]
+	mi := &file_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1001,7 +1104,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[14]
+	mi := &file_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1014,7 +1117,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{14}
+	return file_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Head) GetOrigin() string {
@@ -1045,7 +1148,7 @@ type Refused struct {
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_peer_proto_msgTypes[15]
+	mi := &file_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1057,7 +1160,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[15]
+	mi := &file_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1070,7 +1173,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{15}
+	return file_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Refused) GetOrigin() string {
@@ -1127,7 +1230,7 @@ type Transfer struct {
 
 func (x *Transfer) Reset() {
 	*x = Transfer{}
-	mi := &file_peer_proto_msgTypes[16]
+	mi := &file_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1139,7 +1242,7 @@ func (x *Transfer) String() string {
 func (*Transfer) ProtoMessage() {}
 
 func (x *Transfer) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[16]
+	mi := &file_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1152,7 +1255,7 @@ func (x *Transfer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transfer.ProtoReflect.Descriptor instead.
 func (*Transfer) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{16}
+	return file_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Transfer) GetEpoch() uint64 {
@@ -1233,7 +1336,7 @@ type IdentifyRequest struct {
 
 func (x *IdentifyRequest) Reset() {
 	*x = IdentifyRequest{}
-	mi := &file_peer_proto_msgTypes[17]
+	mi := &file_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1245,7 +1348,7 @@ func (x *IdentifyRequest) String() string {
 func (*IdentifyRequest) ProtoMessage() {}
 
 func (x *IdentifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[17]
+	mi := &file_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1258,7 +1361,7 @@ func (x *IdentifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentifyRequest.ProtoReflect.Descriptor instead.
 func (*IdentifyRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{17}
+	return file_peer_proto_rawDescGZIP(), []int{18}
 }
 
 type IdentifyReply struct {
@@ -1272,7 +1375,7 @@ type IdentifyReply struct {
 
 func (x *IdentifyReply) Reset() {
 	*x = IdentifyReply{}
-	mi := &file_peer_proto_msgTypes[18]
+	mi := &file_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1284,7 +1387,7 @@ func (x *IdentifyReply) String() string {
 func (*IdentifyReply) ProtoMessage() {}
 
 func (x *IdentifyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[18]
+	mi := &file_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1297,7 +1400,7 @@ func (x *IdentifyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentifyReply.ProtoReflect.Descriptor instead.
 func (*IdentifyReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{18}
+	return file_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *IdentifyReply) GetRegion() string {
@@ -1329,7 +1432,7 @@ type ReachRequest struct {
 
 func (x *ReachRequest) Reset() {
 	*x = ReachRequest{}
-	mi := &file_peer_proto_msgTypes[19]
+	mi := &file_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1341,7 +1444,7 @@ func (x *ReachRequest) String() string {
 func (*ReachRequest) ProtoMessage() {}
 
 func (x *ReachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[19]
+	mi := &file_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1354,7 +1457,7 @@ func (x *ReachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReachRequest.ProtoReflect.Descriptor instead.
 func (*ReachRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{19}
+	return file_peer_proto_rawDescGZIP(), []int{20}
 }
 
 // Rows is how far other regions have applied feeds.
@@ -1367,7 +1470,7 @@ type Rows struct {
 
 func (x *Rows) Reset() {
 	*x = Rows{}
-	mi := &file_peer_proto_msgTypes[20]
+	mi := &file_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1379,7 +1482,7 @@ func (x *Rows) String() string {
 func (*Rows) ProtoMessage() {}
 
 func (x *Rows) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[20]
+	mi := &file_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1392,7 +1495,7 @@ func (x *Rows) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rows.ProtoReflect.Descriptor instead.
 func (*Rows) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{20}
+	return file_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Rows) GetRows() []*Row {
@@ -1407,13 +1510,15 @@ type Row struct {
 	Region        string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
 	Origin        uint32                 `protobuf:"fixed32,2,opt,name=origin,proto3" json:"origin,omitempty"` // its 4-byte id
 	F             []uint64               `protobuf:"varint,3,rep,packed,name=f,proto3" json:"f,omitempty"`     // by partition
+	Epoch         uint64                 `protobuf:"fixed64,4,opt,name=epoch,proto3" json:"epoch,omitempty"`   // incarnation under which the region had that: what it loses, ends with it; 0: not known
+	Parts         uint64                 `protobuf:"fixed64,5,opt,name=parts,proto3" json:"parts,omitempty"`   // a bit each: f is of these partitions only, in order; 0: of all
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Row) Reset() {
 	*x = Row{}
-	mi := &file_peer_proto_msgTypes[21]
+	mi := &file_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1425,7 +1530,7 @@ func (x *Row) String() string {
 func (*Row) ProtoMessage() {}
 
 func (x *Row) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[21]
+	mi := &file_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1438,7 +1543,7 @@ func (x *Row) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Row.ProtoReflect.Descriptor instead.
 func (*Row) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{21}
+	return file_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Row) GetRegion() string {
@@ -1462,6 +1567,198 @@ func (x *Row) GetF() []uint64 {
 	return nil
 }
 
+func (x *Row) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Row) GetParts() uint64 {
+	if x != nil {
+		return x.Parts
+	}
+	return 0
+}
+
+// Gossip is what a leader says in a datagram to a node of another region, and, whole, when membership is levelled.
+type Gossip struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`            // region/node of the sender
+	Run           uint32                 `protobuf:"fixed32,2,opt,name=run,proto3" json:"run,omitempty"`            // drawn by its process
+	Led           uint64                 `protobuf:"fixed64,3,opt,name=led,proto3" json:"led,omitempty"`            // partitions that it leads, a bit each
+	Seq           uint32                 `protobuf:"varint,4,opt,name=seq,proto3" json:"seq,omitempty"`             // counts its datagrams to this node; 0: it is none
+	Stamp         uint32                 `protobuf:"varint,5,opt,name=stamp,proto3" json:"stamp,omitempty"`         // when it was sent, in µs of the sender's own clock, modulo 2^32; 0: not said
+	Echo          *Echo                  `protobuf:"bytes,6,opt,name=echo,proto3" json:"echo,omitempty"`            // of datagrams from the node that it goes to
+	Hears         []uint32               `protobuf:"fixed32,7,rep,packed,name=hears,proto3" json:"hears,omitempty"` // FNV-1a of the names of regions whose heads the sender gets over streams of their own
+	Rows          []*Row                 `protobuf:"bytes,8,rep,name=rows,proto3" json:"rows,omitempty"`            // that have changed
+	Fresh         *Records               `protobuf:"bytes,9,opt,name=fresh,proto3" json:"fresh,omitempty"`          // of the sender's own feed, just committed: a head start, which the stream repeats
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Gossip) Reset() {
+	*x = Gossip{}
+	mi := &file_peer_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Gossip) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Gossip) ProtoMessage() {}
+
+func (x *Gossip) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Gossip.ProtoReflect.Descriptor instead.
+func (*Gossip) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Gossip) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *Gossip) GetRun() uint32 {
+	if x != nil {
+		return x.Run
+	}
+	return 0
+}
+
+func (x *Gossip) GetLed() uint64 {
+	if x != nil {
+		return x.Led
+	}
+	return 0
+}
+
+func (x *Gossip) GetSeq() uint32 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Gossip) GetStamp() uint32 {
+	if x != nil {
+		return x.Stamp
+	}
+	return 0
+}
+
+func (x *Gossip) GetEcho() *Echo {
+	if x != nil {
+		return x.Echo
+	}
+	return nil
+}
+
+func (x *Gossip) GetHears() []uint32 {
+	if x != nil {
+		return x.Hears
+	}
+	return nil
+}
+
+func (x *Gossip) GetRows() []*Row {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+func (x *Gossip) GetFresh() *Records {
+	if x != nil {
+		return x.Fresh
+	}
+	return nil
+}
+
+// Echo is what a node has measured of the datagrams that come from another.
+type Echo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stamp         uint32                 `protobuf:"varint,1,opt,name=stamp,proto3" json:"stamp,omitempty"` // of the last that came
+	Held          uint32                 `protobuf:"varint,2,opt,name=held,proto3" json:"held,omitempty"`   // µs between its arrival and this
+	Lost          uint32                 `protobuf:"varint,3,opt,name=lost,proto3" json:"lost,omitempty"`   // of 10,000
+	Of            uint32                 `protobuf:"varint,4,opt,name=of,proto3" json:"of,omitempty"`       // datagrams that this was measured on
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Echo) Reset() {
+	*x = Echo{}
+	mi := &file_peer_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Echo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Echo) ProtoMessage() {}
+
+func (x *Echo) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Echo.ProtoReflect.Descriptor instead.
+func (*Echo) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Echo) GetStamp() uint32 {
+	if x != nil {
+		return x.Stamp
+	}
+	return 0
+}
+
+func (x *Echo) GetHeld() uint32 {
+	if x != nil {
+		return x.Held
+	}
+	return 0
+}
+
+func (x *Echo) GetLost() uint32 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+func (x *Echo) GetOf() uint32 {
+	if x != nil {
+		return x.Of
+	}
+	return 0
+}
+
 type HelloRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Region        string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
@@ -1472,7 +1769,7 @@ type HelloRequest struct {
 
 func (x *HelloRequest) Reset() {
 	*x = HelloRequest{}
-	mi := &file_peer_proto_msgTypes[22]
+	mi := &file_peer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1484,7 +1781,7 @@ func (x *HelloRequest) String() string {
 func (*HelloRequest) ProtoMessage() {}
 
 func (x *HelloRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[22]
+	mi := &file_peer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1497,7 +1794,7 @@ func (x *HelloRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloRequest.ProtoReflect.Descriptor instead.
 func (*HelloRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{22}
+	return file_peer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *HelloRequest) GetRegion() string {
@@ -1535,7 +1832,7 @@ type HelloReply struct {
 
 func (x *HelloReply) Reset() {
 	*x = HelloReply{}
-	mi := &file_peer_proto_msgTypes[23]
+	mi := &file_peer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1547,7 +1844,7 @@ func (x *HelloReply) String() string {
 func (*HelloReply) ProtoMessage() {}
 
 func (x *HelloReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[23]
+	mi := &file_peer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1560,7 +1857,7 @@ func (x *HelloReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloReply.ProtoReflect.Descriptor instead.
 func (*HelloReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{23}
+	return file_peer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *HelloReply) GetId() string {
@@ -1667,7 +1964,7 @@ type GroupState struct {
 
 func (x *GroupState) Reset() {
 	*x = GroupState{}
-	mi := &file_peer_proto_msgTypes[24]
+	mi := &file_peer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1679,7 +1976,7 @@ func (x *GroupState) String() string {
 func (*GroupState) ProtoMessage() {}
 
 func (x *GroupState) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[24]
+	mi := &file_peer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1692,7 +1989,7 @@ func (x *GroupState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupState.ProtoReflect.Descriptor instead.
 func (*GroupState) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{24}
+	return file_peer_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GroupState) GetFounded() bool {
@@ -1736,7 +2033,7 @@ type ReshapeRequest struct {
 
 func (x *ReshapeRequest) Reset() {
 	*x = ReshapeRequest{}
-	mi := &file_peer_proto_msgTypes[25]
+	mi := &file_peer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1748,7 +2045,7 @@ func (x *ReshapeRequest) String() string {
 func (*ReshapeRequest) ProtoMessage() {}
 
 func (x *ReshapeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[25]
+	mi := &file_peer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1761,7 +2058,7 @@ func (x *ReshapeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReshapeRequest.ProtoReflect.Descriptor instead.
 func (*ReshapeRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{25}
+	return file_peer_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ReshapeRequest) GetTo() string {
@@ -1801,7 +2098,7 @@ type ReshapeReply struct {
 
 func (x *ReshapeReply) Reset() {
 	*x = ReshapeReply{}
-	mi := &file_peer_proto_msgTypes[26]
+	mi := &file_peer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1813,7 +2110,7 @@ func (x *ReshapeReply) String() string {
 func (*ReshapeReply) ProtoMessage() {}
 
 func (x *ReshapeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[26]
+	mi := &file_peer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1826,7 +2123,7 @@ func (x *ReshapeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReshapeReply.ProtoReflect.Descriptor instead.
 func (*ReshapeReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{26}
+	return file_peer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ReshapeReply) GetTold() string {
@@ -1847,7 +2144,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_peer_proto_msgTypes[27]
+	mi := &file_peer_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1859,7 +2156,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[27]
+	mi := &file_peer_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1872,7 +2169,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{27}
+	return file_peer_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ProposeRequest) GetTo() string {
@@ -1904,7 +2201,7 @@ type ProposeReply struct {
 
 func (x *ProposeReply) Reset() {
 	*x = ProposeReply{}
-	mi := &file_peer_proto_msgTypes[28]
+	mi := &file_peer_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1916,7 +2213,7 @@ func (x *ProposeReply) String() string {
 func (*ProposeReply) ProtoMessage() {}
 
 func (x *ProposeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[28]
+	mi := &file_peer_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1929,7 +2226,7 @@ func (x *ProposeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeReply.ProtoReflect.Descriptor instead.
 func (*ProposeReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{28}
+	return file_peer_proto_rawDescGZIP(), []int{31}
 }
 
 type FrontierRequest struct {
@@ -1942,7 +2239,7 @@ type FrontierRequest struct {
 
 func (x *FrontierRequest) Reset() {
 	*x = FrontierRequest{}
-	mi := &file_peer_proto_msgTypes[29]
+	mi := &file_peer_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1954,7 +2251,7 @@ func (x *FrontierRequest) String() string {
 func (*FrontierRequest) ProtoMessage() {}
 
 func (x *FrontierRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[29]
+	mi := &file_peer_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1967,7 +2264,7 @@ func (x *FrontierRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierRequest.ProtoReflect.Descriptor instead.
 func (*FrontierRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{29}
+	return file_peer_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *FrontierRequest) GetTo() string {
@@ -1993,7 +2290,7 @@ type FrontierReply struct {
 
 func (x *FrontierReply) Reset() {
 	*x = FrontierReply{}
-	mi := &file_peer_proto_msgTypes[30]
+	mi := &file_peer_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2005,7 +2302,7 @@ func (x *FrontierReply) String() string {
 func (*FrontierReply) ProtoMessage() {}
 
 func (x *FrontierReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[30]
+	mi := &file_peer_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2018,7 +2315,7 @@ func (x *FrontierReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierReply.ProtoReflect.Descriptor instead.
 func (*FrontierReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{30}
+	return file_peer_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *FrontierReply) GetApplied() uint64 {
@@ -2039,7 +2336,7 @@ type StateRequest struct {
 
 func (x *StateRequest) Reset() {
 	*x = StateRequest{}
-	mi := &file_peer_proto_msgTypes[31]
+	mi := &file_peer_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2051,7 +2348,7 @@ func (x *StateRequest) String() string {
 func (*StateRequest) ProtoMessage() {}
 
 func (x *StateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[31]
+	mi := &file_peer_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2064,7 +2361,7 @@ func (x *StateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateRequest.ProtoReflect.Descriptor instead.
 func (*StateRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{31}
+	return file_peer_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *StateRequest) GetTo() string {
@@ -2103,7 +2400,7 @@ type StatePart struct {
 
 func (x *StatePart) Reset() {
 	*x = StatePart{}
-	mi := &file_peer_proto_msgTypes[32]
+	mi := &file_peer_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2115,7 +2412,7 @@ func (x *StatePart) String() string {
 func (*StatePart) ProtoMessage() {}
 
 func (x *StatePart) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[32]
+	mi := &file_peer_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2128,7 +2425,7 @@ func (x *StatePart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatePart.ProtoReflect.Descriptor instead.
 func (*StatePart) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{32}
+	return file_peer_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *StatePart) GetApplied() uint64 {
@@ -2193,11 +2490,12 @@ const file_peer_proto_rawDesc = "" +
 	"\x06Ending\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\rR\x06status\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12\x10\n" +
-	"\x03why\x18\x03 \x01(\tR\x03why\"\x8a\x01\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"\xa0\x01\n" +
 	"\x04Want\x125\n" +
 	"\tsubscribe\x18\x01 \x03(\v2\x17.roam.peer.v1.SubscribeR\tsubscribe\x12#\n" +
 	"\x03ack\x18\x02 \x03(\v2\x11.roam.peer.v1.AckR\x03ack\x12&\n" +
-	"\x04pull\x18\x03 \x03(\v2\x12.roam.peer.v1.PullR\x04pull\"P\n" +
+	"\x04pull\x18\x03 \x03(\v2\x12.roam.peer.v1.PullR\x04pull\x12\x14\n" +
+	"\x05epoch\x18\x04 \x01(\x06R\x05epoch\"P\n" +
 	"\x04Pull\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\tR\x05after\x12\x14\n" +
@@ -2207,17 +2505,22 @@ const file_peer_proto_rawDesc = "" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\f\n" +
 	"\x01f\x18\x03 \x01(\x04R\x01f\x12\x12\n" +
 	"\x04hash\x18\x04 \x01(\fR\x04hash\x12\x12\n" +
-	"\x04stop\x18\x05 \x01(\bR\x04stop\"I\n" +
+	"\x04stop\x18\x05 \x01(\bR\x04stop\"Y\n" +
 	"\x03Ack\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\f\n" +
-	"\x01f\x18\x03 \x01(\x04R\x01f\"\xe6\x01\n" +
+	"\x01f\x18\x03 \x01(\x04R\x01f\x12\x0e\n" +
+	"\x02id\x18\x04 \x01(\aR\x02id\"\x94\x02\n" +
 	"\x04Have\x12/\n" +
 	"\arecords\x18\x01 \x01(\v2\x15.roam.peer.v1.RecordsR\arecords\x12)\n" +
 	"\x05heads\x18\x02 \x01(\v2\x13.roam.peer.v1.HeadsR\x05heads\x12/\n" +
 	"\arefused\x18\x03 \x01(\v2\x15.roam.peer.v1.RefusedR\arefused\x12&\n" +
 	"\x04part\x18\x04 \x01(\v2\x12.roam.peer.v1.PartR\x04part\x12)\n" +
-	"\x05piece\x18\x05 \x01(\v2\x13.roam.peer.v1.PieceR\x05piece\"\xd7\x01\n" +
+	"\x05piece\x18\x05 \x01(\v2\x13.roam.peer.v1.PieceR\x05piece\x12,\n" +
+	"\x06bundle\x18\x06 \x01(\v2\x14.roam.peer.v1.BundleR\x06bundle\"M\n" +
+	"\x06Bundle\x12/\n" +
+	"\arecords\x18\x01 \x03(\v2\x15.roam.peer.v1.RecordsR\arecords\x12\x12\n" +
+	"\x04zstd\x18\x02 \x01(\fR\x04zstd\"\xd7\x01\n" +
 	"\x04Part\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\tR\x05after\x12\x14\n" +
@@ -2240,15 +2543,18 @@ const file_peer_proto_rawDesc = "" +
 	"\aSession\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04keys\x18\x02 \x03(\fR\x04keys\x12\x16\n" +
-	"\x06values\x18\x03 \x03(\fR\x06values\"\x81\x01\n" +
+	"\x06values\x18\x03 \x03(\fR\x06values\"\x91\x01\n" +
 	"\aRecords\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x12\n" +
 	"\x04from\x18\x03 \x01(\x04R\x04from\x12\x18\n" +
 	"\arecords\x18\x04 \x03(\fR\arecords\x12\x12\n" +
-	"\x04hash\x18\x05 \x01(\fR\x04hash\"1\n" +
+	"\x04hash\x18\x05 \x01(\fR\x04hash\x12\x0e\n" +
+	"\x02id\x18\x06 \x01(\aR\x02id\"]\n" +
 	"\x05Heads\x12(\n" +
-	"\x05heads\x18\x01 \x03(\v2\x12.roam.peer.v1.HeadR\x05heads\",\n" +
+	"\x05heads\x18\x01 \x03(\v2\x12.roam.peer.v1.HeadR\x05heads\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x06R\x05epoch\x12\x14\n" +
+	"\x05whole\x18\x03 \x01(\bR\x05whole\",\n" +
 	"\x04Head\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\f\n" +
 	"\x01f\x18\x02 \x03(\x04R\x01f\"{\n" +
@@ -2277,11 +2583,28 @@ const file_peer_proto_rawDesc = "" +
 	"\binstance\x18\x03 \x01(\x04R\binstance\"\x0e\n" +
 	"\fReachRequest\"-\n" +
 	"\x04Rows\x12%\n" +
-	"\x04rows\x18\x01 \x03(\v2\x11.roam.peer.v1.RowR\x04rows\"C\n" +
+	"\x04rows\x18\x01 \x03(\v2\x11.roam.peer.v1.RowR\x04rows\"o\n" +
 	"\x03Row\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x16\n" +
 	"\x06origin\x18\x02 \x01(\aR\x06origin\x12\f\n" +
-	"\x01f\x18\x03 \x03(\x04R\x01f\":\n" +
+	"\x01f\x18\x03 \x03(\x04R\x01f\x12\x14\n" +
+	"\x05epoch\x18\x04 \x01(\x06R\x05epoch\x12\x14\n" +
+	"\x05parts\x18\x05 \x01(\x06R\x05parts\"\xfa\x01\n" +
+	"\x06Gossip\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12\x10\n" +
+	"\x03run\x18\x02 \x01(\aR\x03run\x12\x10\n" +
+	"\x03led\x18\x03 \x01(\x06R\x03led\x12\x10\n" +
+	"\x03seq\x18\x04 \x01(\rR\x03seq\x12\x14\n" +
+	"\x05stamp\x18\x05 \x01(\rR\x05stamp\x12&\n" +
+	"\x04echo\x18\x06 \x01(\v2\x12.roam.peer.v1.EchoR\x04echo\x12\x14\n" +
+	"\x05hears\x18\a \x03(\aR\x05hears\x12%\n" +
+	"\x04rows\x18\b \x03(\v2\x11.roam.peer.v1.RowR\x04rows\x12+\n" +
+	"\x05fresh\x18\t \x01(\v2\x15.roam.peer.v1.RecordsR\x05fresh\"T\n" +
+	"\x04Echo\x12\x14\n" +
+	"\x05stamp\x18\x01 \x01(\rR\x05stamp\x12\x12\n" +
+	"\x04held\x18\x02 \x01(\rR\x04held\x12\x12\n" +
+	"\x04lost\x18\x03 \x01(\rR\x04lost\x12\x0e\n" +
+	"\x02of\x18\x04 \x01(\rR\x02of\":\n" +
 	"\fHelloRequest\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\tR\x04from\"\xde\x02\n" +
@@ -2360,7 +2683,7 @@ func file_peer_proto_rawDescGZIP() []byte {
 	return file_peer_proto_rawDescData
 }
 
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_peer_proto_goTypes = []any{
 	(*FromClient)(nil),      // 0: roam.peer.v1.FromClient
 	(*ToClient)(nil),        // 1: roam.peer.v1.ToClient
@@ -2370,31 +2693,34 @@ var file_peer_proto_goTypes = []any{
 	(*Subscribe)(nil),       // 5: roam.peer.v1.Subscribe
 	(*Ack)(nil),             // 6: roam.peer.v1.Ack
 	(*Have)(nil),            // 7: roam.peer.v1.Have
-	(*Part)(nil),            // 8: roam.peer.v1.Part
-	(*Piece)(nil),           // 9: roam.peer.v1.Piece
-	(*Mark)(nil),            // 10: roam.peer.v1.Mark
-	(*Session)(nil),         // 11: roam.peer.v1.Session
-	(*Records)(nil),         // 12: roam.peer.v1.Records
-	(*Heads)(nil),           // 13: roam.peer.v1.Heads
-	(*Head)(nil),            // 14: roam.peer.v1.Head
-	(*Refused)(nil),         // 15: roam.peer.v1.Refused
-	(*Transfer)(nil),        // 16: roam.peer.v1.Transfer
-	(*IdentifyRequest)(nil), // 17: roam.peer.v1.IdentifyRequest
-	(*IdentifyReply)(nil),   // 18: roam.peer.v1.IdentifyReply
-	(*ReachRequest)(nil),    // 19: roam.peer.v1.ReachRequest
-	(*Rows)(nil),            // 20: roam.peer.v1.Rows
-	(*Row)(nil),             // 21: roam.peer.v1.Row
-	(*HelloRequest)(nil),    // 22: roam.peer.v1.HelloRequest
-	(*HelloReply)(nil),      // 23: roam.peer.v1.HelloReply
-	(*GroupState)(nil),      // 24: roam.peer.v1.GroupState
-	(*ReshapeRequest)(nil),  // 25: roam.peer.v1.ReshapeRequest
-	(*ReshapeReply)(nil),    // 26: roam.peer.v1.ReshapeReply
-	(*ProposeRequest)(nil),  // 27: roam.peer.v1.ProposeRequest
-	(*ProposeReply)(nil),    // 28: roam.peer.v1.ProposeReply
-	(*FrontierRequest)(nil), // 29: roam.peer.v1.FrontierRequest
-	(*FrontierReply)(nil),   // 30: roam.peer.v1.FrontierReply
-	(*StateRequest)(nil),    // 31: roam.peer.v1.StateRequest
-	(*StatePart)(nil),       // 32: roam.peer.v1.StatePart
+	(*Bundle)(nil),          // 8: roam.peer.v1.Bundle
+	(*Part)(nil),            // 9: roam.peer.v1.Part
+	(*Piece)(nil),           // 10: roam.peer.v1.Piece
+	(*Mark)(nil),            // 11: roam.peer.v1.Mark
+	(*Session)(nil),         // 12: roam.peer.v1.Session
+	(*Records)(nil),         // 13: roam.peer.v1.Records
+	(*Heads)(nil),           // 14: roam.peer.v1.Heads
+	(*Head)(nil),            // 15: roam.peer.v1.Head
+	(*Refused)(nil),         // 16: roam.peer.v1.Refused
+	(*Transfer)(nil),        // 17: roam.peer.v1.Transfer
+	(*IdentifyRequest)(nil), // 18: roam.peer.v1.IdentifyRequest
+	(*IdentifyReply)(nil),   // 19: roam.peer.v1.IdentifyReply
+	(*ReachRequest)(nil),    // 20: roam.peer.v1.ReachRequest
+	(*Rows)(nil),            // 21: roam.peer.v1.Rows
+	(*Row)(nil),             // 22: roam.peer.v1.Row
+	(*Gossip)(nil),          // 23: roam.peer.v1.Gossip
+	(*Echo)(nil),            // 24: roam.peer.v1.Echo
+	(*HelloRequest)(nil),    // 25: roam.peer.v1.HelloRequest
+	(*HelloReply)(nil),      // 26: roam.peer.v1.HelloReply
+	(*GroupState)(nil),      // 27: roam.peer.v1.GroupState
+	(*ReshapeRequest)(nil),  // 28: roam.peer.v1.ReshapeRequest
+	(*ReshapeReply)(nil),    // 29: roam.peer.v1.ReshapeReply
+	(*ProposeRequest)(nil),  // 30: roam.peer.v1.ProposeRequest
+	(*ProposeReply)(nil),    // 31: roam.peer.v1.ProposeReply
+	(*FrontierRequest)(nil), // 32: roam.peer.v1.FrontierRequest
+	(*FrontierReply)(nil),   // 33: roam.peer.v1.FrontierReply
+	(*StateRequest)(nil),    // 34: roam.peer.v1.StateRequest
+	(*StatePart)(nil),       // 35: roam.peer.v1.StatePart
 }
 var file_peer_proto_depIdxs = []int32{
 	2,  // 0: roam.peer.v1.FromClient.ending:type_name -> roam.peer.v1.Ending
@@ -2402,41 +2728,46 @@ var file_peer_proto_depIdxs = []int32{
 	5,  // 2: roam.peer.v1.Want.subscribe:type_name -> roam.peer.v1.Subscribe
 	6,  // 3: roam.peer.v1.Want.ack:type_name -> roam.peer.v1.Ack
 	4,  // 4: roam.peer.v1.Want.pull:type_name -> roam.peer.v1.Pull
-	12, // 5: roam.peer.v1.Have.records:type_name -> roam.peer.v1.Records
-	13, // 6: roam.peer.v1.Have.heads:type_name -> roam.peer.v1.Heads
-	15, // 7: roam.peer.v1.Have.refused:type_name -> roam.peer.v1.Refused
-	8,  // 8: roam.peer.v1.Have.part:type_name -> roam.peer.v1.Part
-	9,  // 9: roam.peer.v1.Have.piece:type_name -> roam.peer.v1.Piece
-	10, // 10: roam.peer.v1.Part.vector:type_name -> roam.peer.v1.Mark
-	11, // 11: roam.peer.v1.Part.sessions:type_name -> roam.peer.v1.Session
-	14, // 12: roam.peer.v1.Heads.heads:type_name -> roam.peer.v1.Head
-	10, // 13: roam.peer.v1.Transfer.least:type_name -> roam.peer.v1.Mark
-	10, // 14: roam.peer.v1.Transfer.vector:type_name -> roam.peer.v1.Mark
-	21, // 15: roam.peer.v1.Rows.rows:type_name -> roam.peer.v1.Row
-	24, // 16: roam.peer.v1.HelloReply.states:type_name -> roam.peer.v1.GroupState
-	3,  // 17: roam.peer.v1.Peer.Feeds:input_type -> roam.peer.v1.Want
-	17, // 18: roam.peer.v1.Peer.Identify:input_type -> roam.peer.v1.IdentifyRequest
-	19, // 19: roam.peer.v1.Peer.Reach:input_type -> roam.peer.v1.ReachRequest
-	22, // 20: roam.peer.v1.Node.Hello:input_type -> roam.peer.v1.HelloRequest
-	27, // 21: roam.peer.v1.Node.Propose:input_type -> roam.peer.v1.ProposeRequest
-	29, // 22: roam.peer.v1.Node.Frontier:input_type -> roam.peer.v1.FrontierRequest
-	31, // 23: roam.peer.v1.Node.State:input_type -> roam.peer.v1.StateRequest
-	25, // 24: roam.peer.v1.Node.Reshape:input_type -> roam.peer.v1.ReshapeRequest
-	0,  // 25: roam.peer.v1.Door.Clients:input_type -> roam.peer.v1.FromClient
-	7,  // 26: roam.peer.v1.Peer.Feeds:output_type -> roam.peer.v1.Have
-	18, // 27: roam.peer.v1.Peer.Identify:output_type -> roam.peer.v1.IdentifyReply
-	20, // 28: roam.peer.v1.Peer.Reach:output_type -> roam.peer.v1.Rows
-	23, // 29: roam.peer.v1.Node.Hello:output_type -> roam.peer.v1.HelloReply
-	28, // 30: roam.peer.v1.Node.Propose:output_type -> roam.peer.v1.ProposeReply
-	30, // 31: roam.peer.v1.Node.Frontier:output_type -> roam.peer.v1.FrontierReply
-	32, // 32: roam.peer.v1.Node.State:output_type -> roam.peer.v1.StatePart
-	26, // 33: roam.peer.v1.Node.Reshape:output_type -> roam.peer.v1.ReshapeReply
-	1,  // 34: roam.peer.v1.Door.Clients:output_type -> roam.peer.v1.ToClient
-	26, // [26:35] is the sub-list for method output_type
-	17, // [17:26] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	13, // 5: roam.peer.v1.Have.records:type_name -> roam.peer.v1.Records
+	14, // 6: roam.peer.v1.Have.heads:type_name -> roam.peer.v1.Heads
+	16, // 7: roam.peer.v1.Have.refused:type_name -> roam.peer.v1.Refused
+	9,  // 8: roam.peer.v1.Have.part:type_name -> roam.peer.v1.Part
+	10, // 9: roam.peer.v1.Have.piece:type_name -> roam.peer.v1.Piece
+	8,  // 10: roam.peer.v1.Have.bundle:type_name -> roam.peer.v1.Bundle
+	13, // 11: roam.peer.v1.Bundle.records:type_name -> roam.peer.v1.Records
+	11, // 12: roam.peer.v1.Part.vector:type_name -> roam.peer.v1.Mark
+	12, // 13: roam.peer.v1.Part.sessions:type_name -> roam.peer.v1.Session
+	15, // 14: roam.peer.v1.Heads.heads:type_name -> roam.peer.v1.Head
+	11, // 15: roam.peer.v1.Transfer.least:type_name -> roam.peer.v1.Mark
+	11, // 16: roam.peer.v1.Transfer.vector:type_name -> roam.peer.v1.Mark
+	22, // 17: roam.peer.v1.Rows.rows:type_name -> roam.peer.v1.Row
+	24, // 18: roam.peer.v1.Gossip.echo:type_name -> roam.peer.v1.Echo
+	22, // 19: roam.peer.v1.Gossip.rows:type_name -> roam.peer.v1.Row
+	13, // 20: roam.peer.v1.Gossip.fresh:type_name -> roam.peer.v1.Records
+	27, // 21: roam.peer.v1.HelloReply.states:type_name -> roam.peer.v1.GroupState
+	3,  // 22: roam.peer.v1.Peer.Feeds:input_type -> roam.peer.v1.Want
+	18, // 23: roam.peer.v1.Peer.Identify:input_type -> roam.peer.v1.IdentifyRequest
+	20, // 24: roam.peer.v1.Peer.Reach:input_type -> roam.peer.v1.ReachRequest
+	25, // 25: roam.peer.v1.Node.Hello:input_type -> roam.peer.v1.HelloRequest
+	30, // 26: roam.peer.v1.Node.Propose:input_type -> roam.peer.v1.ProposeRequest
+	32, // 27: roam.peer.v1.Node.Frontier:input_type -> roam.peer.v1.FrontierRequest
+	34, // 28: roam.peer.v1.Node.State:input_type -> roam.peer.v1.StateRequest
+	28, // 29: roam.peer.v1.Node.Reshape:input_type -> roam.peer.v1.ReshapeRequest
+	0,  // 30: roam.peer.v1.Door.Clients:input_type -> roam.peer.v1.FromClient
+	7,  // 31: roam.peer.v1.Peer.Feeds:output_type -> roam.peer.v1.Have
+	19, // 32: roam.peer.v1.Peer.Identify:output_type -> roam.peer.v1.IdentifyReply
+	21, // 33: roam.peer.v1.Peer.Reach:output_type -> roam.peer.v1.Rows
+	26, // 34: roam.peer.v1.Node.Hello:output_type -> roam.peer.v1.HelloReply
+	31, // 35: roam.peer.v1.Node.Propose:output_type -> roam.peer.v1.ProposeReply
+	33, // 36: roam.peer.v1.Node.Frontier:output_type -> roam.peer.v1.FrontierReply
+	35, // 37: roam.peer.v1.Node.State:output_type -> roam.peer.v1.StatePart
+	29, // 38: roam.peer.v1.Node.Reshape:output_type -> roam.peer.v1.ReshapeReply
+	1,  // 39: roam.peer.v1.Door.Clients:output_type -> roam.peer.v1.ToClient
+	31, // [31:40] is the sub-list for method output_type
+	22, // [22:31] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_peer_proto_init() }
@@ -2450,7 +2781,7 @@ func file_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   33,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -32,6 +32,7 @@ const (
 type PeerClient interface {
 	// Feeds carries ops from the region that is called to the one that calls. The caller says what it wants and what it
 	// has committed; the server sends records as they are committed, and its heads as a heartbeat. The metadata
+	// roam-accept lists what the caller understands beside single records (bundle, zstd), and
 	// roam-partitions, 16 hex digits, says of which partitions, a bit each; without it, of all. A server that does not lead
 	// all of them refuses, and says in the trailer who leads the first and how many groups its region has.
 	Feeds(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Want, Have], error)
@@ -97,6 +98,7 @@ type Peer_ReachClient = grpc.ServerStreamingClient[Rows]
 type PeerServer interface {
 	// Feeds carries ops from the region that is called to the one that calls. The caller says what it wants and what it
 	// has committed; the server sends records as they are committed, and its heads as a heartbeat. The metadata
+	// roam-accept lists what the caller understands beside single records (bundle, zstd), and
 	// roam-partitions, 16 hex digits, says of which partitions, a bit each; without it, of all. A server that does not lead
 	// all of them refuses, and says in the trailer who leads the first and how many groups its region has.
 	Feeds(grpc.BidiStreamingServer[Want, Have]) error

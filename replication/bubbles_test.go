@@ -1,0 +1,5 @@
+package replication
+
+import "github.com/roamsync/roam/internal/raced"
+
+func init() { raced.Bubbles() }

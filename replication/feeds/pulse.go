@@ -1,0 +1,71 @@
+package feeds
+
+import (
+	"slices"
+
+	"github.com/roamsync/roam/wire/peerpb"
+)
+
+const (
+	// quietBeats is how many times heads may be as they were before that is said. Heads are looked at every 250 ms: a stream is
+	// silent for a second at most.
+	quietBeats = 4
+	// wholeBeats is how many such heartbeats come before one that says all heads again. Nothing is lost on a stream; what a
+	// bug has lost all the same is missed for some seconds, not for ever.
+	wholeBeats = 8
+)
+
+// Pulse decides what of the heads a sender says when: what has changed, at once; that nothing has, now and then. The zero value
+// has said nothing.
+type Pulse struct {
+	said  map[string][]uint64
+	epoch uint64
+	quiet int // looks at which nothing had changed since something was said
+	beats int // heartbeats since all was said
+}
+
+// Beat is what to send now, given all heads; nil: nothing.
+func (b *Pulse) Beat(all *peerpb.Heads) *peerpb.Have {
+	whole := b.said == nil || all.Epoch != b.epoch || b.beats >= wholeBeats && b.quiet >= quietBeats-1
+	h := &peerpb.Heads{Epoch: all.Epoch, Whole: whole}
+	if whole {
+		b.said, b.epoch, b.beats = map[string][]uint64{}, all.Epoch, 0
+	}
+	for _, head := range all.Heads {
+		if whole || !slices.Equal(b.said[head.Origin], head.F) {
+			b.said[head.Origin] = head.F
+			h.Heads = append(h.Heads, head)
+		}
+	}
+	switch b.quiet++; {
+	case whole || len(h.Heads) > 0:
+		b.quiet = 0
+		return &peerpb.Have{Heads: h}
+	case b.quiet >= quietBeats:
+		b.quiet = 0
+		b.beats++
+		return &peerpb.Have{}
+	}
+	return nil
+}
+
+// Beating reports whether a message is a heartbeat: heads, or that they are as they were.
+func Beating(have *peerpb.Have) bool {
+	return have.Heads != nil || have.Records == nil && have.Refused == nil && have.Part == nil && have.Piece == nil && have.Bundle == nil
+}
+
+// merge takes heads into what was known of them, and returns all that is.
+func merge(known []*peerpb.Head, h *peerpb.Heads) []*peerpb.Head {
+	if h.Whole {
+		return h.Heads
+	}
+	for _, head := range h.Heads {
+		i := slices.IndexFunc(known, func(k *peerpb.Head) bool { return k.Origin == head.Origin })
+		if i < 0 {
+			known = append(known, head)
+		} else {
+			known[i] = head
+		}
+	}
+	return known
+}

@@ -1,0 +1,135 @@
+package replication
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/roamsync/roam/wire/peerpb"
+)
+
+const (
+	// maxGreeted bounds the links that have come up and were not seen to yet. What is forgotten then is levelled within a minute.
+	maxGreeted = 16
+	// maxWhole bounds what a node tells of the matrix when membership is levelled, in bytes; one with more tells nothing then.
+	maxWhole = 4 << 20
+)
+
+// greet has all that is known of membership levelled with a region to which a link has come up.
+func (p *Pool) greet(region string) {
+	select {
+	case p.greeted <- region:
+	default:
+	}
+}
+
+// level has a live node of a region, whichever, and this one tell each other all that they know of membership.
+func (p *Pool) level(region string) {
+	all := p.known(func(m peer) bool { return m.Region == region && m.Alive })
+	if len(all) == 0 {
+		return
+	}
+	to := all[rand.IntN(len(all))]
+	if _, err := p.list.Join([]string{to.Gossip}); err != nil {
+		p.cfg.Logger.Debug("level with a member", "member", to.Region+"/"+to.Node, "err", err)
+	}
+}
+
+// claim is an address that claims the name of a node that is known at another: of one that has moved, and that is not known to be gone
+// yet where it was.
+type claim struct {
+	addr string
+	at   time.Time
+}
+
+const (
+	// claimFor is for how long a claim is remembered after it was made.
+	claimFor = time.Minute
+	// maxClaims bounds those that are; others are heard when membership is levelled.
+	maxClaims = 64
+)
+
+// contest remembers a claim.
+func (p *Pool) contest(name, addr string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, known := p.claims[name]; known || len(p.claims) < maxClaims {
+		p.claims[name] = claim{addr, time.Now()}
+	}
+}
+
+// settleNames asks those who claim a name again, until they have it: what they say is taken once the one who had it is known to be gone.
+func (p *Pool) settleNames(now time.Time) {
+	var ask []string
+	p.mu.Lock()
+	for name, c := range p.claims {
+		if m := p.peers[name]; now.Sub(c.at) > claimFor || m.Alive && m.Gossip == c.addr {
+			delete(p.claims, name)
+			continue
+		}
+		ask = append(ask, c.addr)
+	}
+	p.mu.Unlock()
+	for _, addr := range ask {
+		if _, err := p.list.Join([]string{addr}); err != nil {
+			p.cfg.Logger.Debug("ask who claims another's name", "addr", addr, "err", err)
+		}
+	}
+}
+
+// gossipAddr is where a node, region/node, gets datagrams, "" if that is not known.
+func (p *Pool) gossipAddr(name string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.peers[name].Gossip
+}
+
+// nodes are the live nodes of other regions that hold data, as region/node.
+func (p *Pool) nodes() (names []string) {
+	for _, m := range p.others() {
+		if m.Alive {
+			names = append(names, m.Region+"/"+m.Node)
+		}
+	}
+	return names
+}
+
+// NotifyMsg implements memberlist.Delegate.
+func (p *Pool) NotifyMsg(b []byte) { p.hear(b) }
+
+// GetBroadcasts implements memberlist.Delegate; nothing is broadcast: leaders tell leaders.
+func (p *Pool) GetBroadcasts(int, int) [][]byte { return nil }
+
+// LocalState implements memberlist.Delegate.
+func (p *Pool) LocalState(bool) []byte {
+	s := p.spread.Load()
+	if s == nil {
+		return nil
+	}
+	whole := s.whole()
+	if whole == nil || proto.Size(whole) > maxWhole {
+		return nil
+	}
+	b, err := proto.Marshal(whole)
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// MergeRemoteState implements memberlist.Delegate.
+func (p *Pool) MergeRemoteState(b []byte, _ bool) { p.hear(b) }
+
+func (p *Pool) hear(b []byte) {
+	s := p.spread.Load()
+	if s == nil || len(b) == 0 || len(b) > maxWhole {
+		return
+	}
+	d := &peerpb.Gossip{}
+	if proto.Unmarshal(b, d) != nil {
+		s.datagrams.WithLabelValues("refused").Inc()
+		return
+	}
+	s.take(d)
+}
