@@ -83,6 +83,38 @@ func TestCheckerFindsWhatIsPlanted(t *testing.T) {
 	}
 }
 
+// TestPieceAfterTheCur: a client that comes back with a cur may be sent again what had followed that, and nothing else, whatever curs the
+// answer bears.
+func TestPieceAfterTheCur(t *testing.T) {
+	for _, c := range []struct {
+		name, first string
+		fault       bool
+	}{
+		{"it had no cur", piece, false},
+		{"it had one", strings.Replace(piece, `"off"`, `"cur":"c1","off"`, 1), true},
+	} {
+		v := NewView("u/x")
+		apply := func(lines ...string) {
+			frames, err := Parse([]byte(strings.Join(lines, "\n")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range frames {
+				v.Apply(f)
+			}
+		}
+		apply(begun, c.first)
+		v.Opening("c1")
+		apply(`{"t":"delta","s":"u/x","cur":"c1","ops":[]}`, piece)
+		if c.fault != (len(v.Faults) > 0) {
+			t.Errorf("%s: %v", c.name, v.Faults)
+		}
+		if e := v.Entries["r"]; e.Shown != "one " {
+			t.Errorf("%s: it holds %q", c.name, e.Shown)
+		}
+	}
+}
+
 // TestSettings: one oid keeps its smallest stamp, which may uncover another op; per key the greatest stamp wins.
 func TestSettings(t *testing.T) {
 	v := NewView("u/x")

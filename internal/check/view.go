@@ -84,7 +84,9 @@ func (v *View) Apply(f *Frame) {
 	if f.Cur != "" {
 		v.Cur = f.Cur
 		for _, e := range v.Entries {
-			e.covered = len(e.Shown)
+			if !e.again { // else it is what another connection has shown, maybe after the cur that this one began with
+				e.covered = len(e.Shown)
+			}
 		}
 	}
 	if f.Behind != nil {
