@@ -375,7 +375,7 @@ func (d *device) unsettled() string {
 func (d *device) checkEnd() {
 	for _, s := range d.plan.Sessions {
 		var want []string
-		_ = d.sock.n.View(s, func(st crdt.Store) { want = d.rows(st, d.view(s).From) })
+		_ = d.sock.n.View(s, func(st crdt.Store) { want = d.rows(st, d.view(s).From, d.w.everGone(s)) })
 		d.compare("the frames that it got say", s, want, d.viewRows(s))
 		st, _ := d.eng.State(s)
 		d.compare("its SDK shows", s, want, d.stateRows(st))
@@ -409,14 +409,14 @@ func names(rows []string) (all []string) {
 const lastRows = 40
 
 // rows renders the entries of a session from a seq on, and its map. If a disk has taken some, others may have other places, and
-// the last ones are looked for, wherever they are.
-func (d *device) rows(st crdt.Store, from int64) (all []string) {
+// the last ones are looked for, wherever they are, but for those of gone.
+func (d *device) rows(st crdt.Store, from int64, gone map[string]bool) (all []string) {
 	log, _ := crdt.Page(st, 0, 1<<30)
 	if d.w.lost {
 		log, from = log[max(0, len(log)-lastRows):], 0
 	}
 	for _, e := range log {
-		if e.Place.Seq < uint64(from) {
+		if e.Place.Seq < uint64(from) || gone[e.OID] || e.Run != nil && gone[e.Run.Of] {
 			continue
 		}
 		switch {

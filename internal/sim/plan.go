@@ -117,6 +117,7 @@ func NewPlan(seed uint64) *Plan {
 	p.drawOlder(dice(seed, "older"))
 	p.drawRemovals(dice(seed, "removals"))
 	p.drawFaults(dice(seed, "faults"))
+	p.drawUnread(dice(seed, "unread"))
 	return p
 }
 
@@ -221,6 +222,24 @@ func (p *Plan) drawFaults(r *rand.Rand) {
 			At: between(r, 500*time.Millisecond, p.Length), For: between(r, time.Millisecond, longest), Kind: pick(r, kinds),
 			Region: r.IntN(len(p.Nodes)), N: r.IntN(1 << 16),
 		})
+	}
+	slices.SortStableFunc(p.Faults, func(a, b Fault) int { return int(a.At - b.At) })
+}
+
+// drawUnread has Redis lose, in some runs, the beginnings of answers that a region has not read yet, because it is paused, and keep
+// their ends.
+func (p *Plan) drawUnread(r *rand.Rand) {
+	if p.Workers == 0 || r.IntN(4) > 0 {
+		return
+	}
+	for i := range p.Acts {
+		a := &p.Acts[i]
+		if a.Kind != actAsk || r.IntN(2) == 0 {
+			continue
+		}
+		at, region := a.At+between(r, 100*time.Millisecond, time.Second), p.Devices[a.Device].Home
+		pause := Fault{At: at, For: between(r, 500*time.Millisecond, 2*time.Second), Kind: faultPause, Region: region, N: r.IntN(1 << 16)}
+		p.Faults = append(p.Faults, pause, Fault{At: at + between(r, 0, pause.For), Kind: faultWipe, Region: region})
 	}
 	slices.SortStableFunc(p.Faults, func(a, b Fault) int { return int(a.At - b.At) })
 }

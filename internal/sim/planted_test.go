@@ -43,7 +43,7 @@ var planted = []struct {
 		{"region/machine/machine.go", " || alone && !proven", ""}}},
 	{"a put of several ops stores the first", "1|12", []edit{
 		{"region/machine/step.go", "if ev.Refused != nil {\n\t\t\tbreak", "if ev.Refused != nil || len(ev.Changes) > 0 {\n\t\t\tbreak"}}},
-	{"records do not wait for their causes", "6|11|5|7", []edit{
+	{"records do not wait for their causes", "6|11|5|7|9", []edit{
 		{"region/machine/step.go", "if !s.vector(rs.Partition).Covers(rec.Deps) {", "if false && !s.vector(rs.Partition).Covers(rec.Deps) {"}}},
 	{"what a client has seen does not come before what it puts", "7", []edit{
 		{"gateway/read.go", "floor = s.floor", "floor = crdt.Floor{}"},

@@ -25,6 +25,21 @@ func goneOf(recs []record) map[string]bool {
 	return gone
 }
 
+// everGone is what was removed of a session by ops that were ever applied, if disks have taken some that nobody else has: a client that saw
+// a removal that is lost does not show what that took, and is behind for good. Else it is nil.
+func (w *world) everGone(session string) map[string]bool {
+	if !w.lost {
+		return nil
+	}
+	var recs []record
+	for k, op := range w.ops {
+		if op.Session == session {
+			recs = append(recs, record{op: op, by: k.origin, f: k.f})
+		}
+	}
+	return goneOf(recs)
+}
+
 const removals = "9 removals"
 
 // checkRemoved: what was removed is shown nowhere, and nothing else was removed.

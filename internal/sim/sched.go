@@ -19,6 +19,7 @@ type sched struct {
 	events events
 	next   uint64
 	steps  int
+	still  int            // steps since time has passed
 	hash   *xxhash.Digest // of all that happens
 	story  func(at time.Duration, line string)
 }
@@ -72,7 +73,9 @@ func (s *sched) run(until time.Duration, stop func() bool) {
 			continue
 		}
 		e.done = true
-		s.now = e.at
+		if s.still++; e.at > s.now {
+			s.now, s.still = e.at, 0
+		}
 		s.steps++
 		e.fn()
 	}

@@ -123,7 +123,15 @@ func (w *world) forksOf(n *node, g *group) feeds.Forks {
 	return w.forks[k]
 }
 
-func (w *world) stopped() bool { return w.violation != nil }
+func (w *world) stopped() bool {
+	if w.still > maxStill {
+		w.violate("12 liveness", "over %d steps, and no time passes", maxStill)
+	}
+	return w.violation != nil
+}
+
+// maxStill is how many steps may come at one moment: something that is due and is not done when its time has come is asked for for ever.
+const maxStill = 100_000
 
 // violate notes the first promise that is broken, and ends the run.
 func (w *world) violate(invariant, format string, args ...any) {
