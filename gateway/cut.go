@@ -18,6 +18,18 @@ func (c *Conn) cut(s *sub, it *item, before string) error {
 	return c.showAnew(s)
 }
 
+// gone reports whether some of what a put placed was removed since: its ok would bring that back to a client that was shown the session
+// without it already.
+func (c *Conn) gone(s *sub, placed []wire.Placed) (some bool, err error) {
+	err = c.g.cfg.Backend.View(s.session, func(st crdt.Store) {
+		some = slices.ContainsFunc(placed, func(p wire.Placed) bool {
+			id, _ := crdt.Lookup(st, p.OID)
+			return id.Removed
+		})
+	})
+	return some, err
+}
+
 func (c *Conn) showAnew(s *sub) error {
 	snap, err := s.anew()
 	if err != nil {

@@ -213,3 +213,26 @@ func TestRemovalBeforeTheAnswer(t *testing.T) {
 		t.Errorf("got %v", frames[1])
 	}
 }
+
+// TestOkOfWhatIsGoneAlready: a put's turn comes after the client was shown a session from which it was removed already: its ok would bring it
+// back.
+func TestOkOfWhatIsGoneAlready(t *testing.T) {
+	r := newRig(t, Config{})
+	other := crdt.NewOrigin("shanghai", 1)
+	a := r.opened("")
+	a.want("snap")
+	forget := func(oid string, seen crdt.Vector) {
+		r.f.arrive(&crdt.Op{Kind: crdt.KindForget, Session: "alice/a", OID: oid, Seen: seen, Stamp: 5 << 16}, other)
+	}
+	forget("f1", crdt.Vector{})
+	a.receive(`{"t":"put","id":3,"s":"alice/a","ops":[{"k":"msg","oid":"m","text":"x"}]}`)
+	forget("f2", crdt.Vector{r.f.self.ID(): 1})
+	r.settle()
+	frames := a.wants("snap", "ok", "snap")
+	if last := frames[2]; last.str("why") != "floor" || len(logOf(last)) != 0 {
+		t.Errorf("got %v", last)
+	}
+	if frames[1].str("cur") != frames[0].str("cur") {
+		t.Error("the cur of the ok covers the snap that comes after it")
+	}
+}

@@ -185,7 +185,13 @@ func (c *Conn) event(it *item) error {
 	if own {
 		before = s.token() // the runs of a put come before its ok, and must not cover it
 	}
-	show, cut := c.news(s, e, own)
+	show, cut, ahead := c.news(s, e, own)
+	if own && ahead && !cut {
+		var err error
+		if cut, err = c.gone(s, e.Placed); err != nil {
+			return err
+		}
+	}
 	if cut || own && e.Gone {
 		return c.cut(s, it, before)
 	}
@@ -199,14 +205,16 @@ func (c *Conn) event(it *item) error {
 	return nil
 }
 
-// news is what a client lacks of an event, but for its own ops; cut: some of what it holds may be gone.
-func (c *Conn) news(s *sub, e *wire.Event, own bool) (show []crdt.Item, cut bool) {
+// news is what a client lacks of an event, but for its own ops; cut: some of what it holds may be gone; ahead: it was shown the session
+// as it was after some of that.
+func (c *Conn) news(s *sub, e *wire.Event, own bool) (show []crdt.Item, cut, ahead bool) {
 	for i := range e.Changes {
 		ch := &e.Changes[i]
 		if ch.Op.Kind.Removes() && ch.Dot.F > s.had()[ch.Dot.ID] {
 			cut = true // also if the client has seen it elsewhere: it was shown since what that removes
 		}
 		if !s.take(ch) {
+			ahead = true
 			continue
 		}
 		for _, item := range ch.Items {
@@ -218,7 +226,7 @@ func (c *Conn) news(s *sub, e *wire.Event, own bool) (show []crdt.Item, cut bool
 			}
 		}
 	}
-	return show, cut
+	return show, cut, ahead
 }
 
 // isOp reports whether an item is only the op itself, as its putter knows it.

@@ -23,6 +23,7 @@ type options struct {
 }
 
 func main() {
+	debug.SetGCPercent(400) // worlds are small and short
 	var o options
 	flag.IntVar(&o.seeds, "seeds", 1000, "how many `seeds` to run")
 	flag.IntVar(&o.base, "base", 1, "the first `seed`")
