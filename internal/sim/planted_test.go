@@ -39,7 +39,7 @@ var planted = []struct {
 		{"crdt/place.go", "cmp.Compare(p.Seq, q.Seq), strings.Compare(string(p.At), string(q.At))", "cmp.Compare(p.Seq, q.Seq), 0*strings.Compare(\"\", \"\")"}}},
 	{"a worker that has lost its attempt goes on with it", "11|5|6|12", []edit{
 		{"crdt/issue.go", "case s.Nonce != nonce || s.Attempt.Region != region:", "case s.Attempt.Region != region:"}}},
-	{"numbers are given again after a disk went back", "3", []edit{
+	{"numbers are given again after a disk went back", "3|4", []edit{
 		{"region/machine/machine.go", " || alone && !proven", ""}}},
 	{"a put of several ops stores the first", "1|12", []edit{
 		{"region/machine/step.go", "if ev.Refused != nil {\n\t\t\tbreak", "if ev.Refused != nil || len(ev.Changes) > 0 {\n\t\t\tbreak"}}},
