@@ -212,11 +212,14 @@ func since(st Store, seen Vector) *touched {
 }
 
 // Crossed returns what was changed since base by ops that a holder of seen had seen elsewhere, and is touched by ops that it
-// had not: where the two meet, what it was shown in between may not be what stands now. It also returns what has come since it was
-// shown anything.
-func Crossed(st Store, base, seen, shown Vector) []Item {
+// had not, or is told, ops of its own of which it was told where they stood: where the two meet, what it was shown in between may not
+// be what stands now. It also returns what has come since it was shown anything.
+func Crossed(st Store, base, seen, shown Vector, told []string) []Item {
 	h := ReadHeader(st)
 	known, fresh := map[string]bool{}, map[string]bool{}
+	for _, oid := range told {
+		fresh[oid] = true
+	}
 	for _, id := range h.Seen.IDs() {
 		lo, hi := dotKey(id, min(base[id], seen[id])+1), dotKey(id, h.Seen[id]+1)
 		st.Scan(lo, hi, false, func(k, v []byte) bool {

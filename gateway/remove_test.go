@@ -236,3 +236,49 @@ func TestOkOfWhatIsGoneAlready(t *testing.T) {
 		t.Error("the cur of the ok covers the snap that comes after it")
 	}
 }
+
+// TestShownByTwoThatWereBehind: of two regions that were behind, one had a removal and the other had not. What the second has shown the client
+// may hold, so the next region that has the removal shows the session anew.
+func TestShownByTwoThatWereBehind(t *testing.T) {
+	other := crdt.NewOrigin("shanghai", 1)
+	with, without := crdt.Vector{other.ID(): 2}, crdt.Vector{}
+	pos := position{seen: crdt.Vector{other.ID(): 3}, shown: with.Clone(), lent: least(with, without)}
+	for _, c := range []struct {
+		lent crdt.Vector
+		want string
+	}{{pos.lent, "snap"}, {with, "delta"}} {
+		r := newRig(t, Config{})
+		r.f.quietly(&crdt.Op{Kind: crdt.KindMsg, Session: "alice/a", OID: "m", Text: "x", Seq: 1, Stamp: 3 << 16}, other)
+		r.f.quietly(&crdt.Op{Kind: crdt.KindForget, Session: "alice/a", OID: "f", Seen: crdt.Vector{other.ID(): 1}, Stamp: 4 << 16}, other)
+		r.f.quietly(&crdt.Op{Kind: crdt.KindMsg, Session: "alice/a", OID: "n", Text: "x", Seq: 2, Stamp: 5 << 16}, other)
+		pos.lent = c.lent
+		a := r.opened(r.g.tokens.Load().mint(&pos, "alice", "alice/a"))
+		a.want(c.want)
+	}
+}
+
+// TestOkOfARegionThatWasBehind: a setting put again in a region that is behind stands there where the client has seen that it does not; when
+// the region has caught up, the client is told where it stands.
+func TestOkOfARegionThatWasBehind(t *testing.T) {
+	r := newRig(t, Config{})
+	other := crdt.NewOrigin("shanghai", 1)
+	b := r.opened("")
+	b.say(`{"t":"put","id":3,"s":"alice/a","ops":[{"k":"set","key":"title","oid":"s","v":"mine"}]}`)
+	cur := b.wants("snap", "ok")[1].str("cur")
+	pos, err := r.g.tokens.Load().parse(cur, "alice", "alice/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pos.seen[other.ID()] = 1
+	a := r.opened(r.g.tokens.Load().mint(&pos, "alice", "alice/a"))
+	r.advance(time.Second)
+	a.want("delta")
+	a.say(`{"t":"put","id":3,"s":"alice/a","ops":[{"k":"set","key":"title","oid":"s","v":"mine"}]}`)
+	a.want("ok")
+	r.f.arrive(&crdt.Op{Kind: crdt.KindSet, Session: "alice/a", OID: "s", Key: "title", Value: []byte(`"mine"`), User: "alice", Stamp: 4 << 16}, other)
+	r.settle()
+	last := a.wants("delta")[0]
+	if ops := last["ops"].([]any); last["behind"] != false || len(ops) != 1 || frame(ops[0].(map[string]any)).str("oid") != "s" {
+		t.Errorf("got %v", last)
+	}
+}

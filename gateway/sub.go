@@ -26,8 +26,10 @@ type sub struct {
 	before *sub        // the one that it replaces, until it is open
 	base   crdt.Vector // while behind: what the region had when the client came
 	here   crdt.Vector // while behind: what it had when the client was shown something last
-	// lent is what regions had that were behind when they showed the client something; nil if none did.
+	// lent is what all regions had that were behind when they showed the client something before; nil if none did.
 	lent crdt.Vector
+	// stated: while behind, own ops of which the client was told where they stand here; it may have seen elsewhere that they do not.
+	stated []string
 	// replaced: while behind, the client was shown the session anew, so it holds what this region has and no more.
 	replaced bool
 	cuts     int       // how often the client was shown the session anew since something was removed
@@ -62,7 +64,7 @@ func tailOf(tail *int) int {
 func (s *sub) begin(pos position, good bool) {
 	s.cur = curBad
 	if good {
-		s.cur, s.came, s.floor, s.lent = curGood, pos, pos.floor, pos.shown
+		s.cur, s.came, s.floor, s.lent = curGood, pos, pos.floor, pos.lent
 	}
 }
 
@@ -76,11 +78,14 @@ func (s *sub) token() string {
 	pos := s.pos
 	switch {
 	case s.behind && s.replaced:
-		pos.shown = s.pos.seen.Clone()
+		pos.shown, pos.lent = s.pos.seen.Clone(), s.pos.seen
 		pos.shown.Merge(s.came.all())
 	case s.behind:
 		pos.seen, pos.shown = s.came.seen, s.here.Clone()
 		pos.shown.Merge(s.came.shown)
+		if pos.lent = s.here; s.lent != nil {
+			pos.lent = least(s.here, s.lent)
+		}
 	}
 	return s.conn.g.tokens.Load().mint(&pos, s.conn.user, s.session)
 }
@@ -94,7 +99,9 @@ func (s *sub) inherit() {
 			shown.Merge(s.came.shown)
 			s.came.shown = shown
 			s.lent, s.stale = old.had().Clone(), old.replaced
-			s.lent.Merge(old.lent)
+			if old.lent != nil {
+				s.lent = least(s.lent, old.lent)
+			}
 		}
 		old.closed = true
 	}
@@ -126,6 +133,21 @@ func (s *sub) had() crdt.Vector {
 		return s.here
 	}
 	return s.pos.seen
+}
+
+// statedMost bounds stated: of more, the client is shown the session anew.
+const statedMost = 1024
+
+// state notes which ops of a put, that had been put before, its ok says to stand where they do here.
+func (s *sub) state(e *wire.Event) {
+	if !s.behind || len(e.Changes) == len(e.Placed) {
+		return
+	}
+	for _, p := range e.Placed {
+		if len(s.stated) <= statedMost {
+			s.stated = append(s.stated, p.OID)
+		}
+	}
 }
 
 // load reads what an open answers with: a snap for a client without a usable token or that may hold what is gone, else what it
@@ -170,11 +192,11 @@ func (s *sub) caughtUp() (frame any, err error) {
 	no := false
 	err = s.conn.g.cfg.Backend.View(s.session, func(st crdt.Store) {
 		h := crdt.ReadHeader(st)
-		shown, since := s.base, func() []crdt.Item { return crdt.Crossed(st, s.base, s.came.seen, s.pos.seen) }
+		shown, since := s.base, func() []crdt.Item { return crdt.Crossed(st, s.base, s.came.seen, s.pos.seen, s.stated) }
 		if s.replaced { // it holds nothing that it had seen elsewhere
 			shown, since = s.pos.seen, func() []crdt.Item { return crdt.Since(st, s.pos.seen) }
 		}
-		if !shown.Covers(h.Cut) {
+		if !shown.Covers(h.Cut) || len(s.stated) > statedMost {
 			snap := s.atFloor(st)
 			snap.Behind, frame = &no, snap
 			return
@@ -184,7 +206,7 @@ func (s *sub) caughtUp() (frame any, err error) {
 		s.pos.reach(h.MaxSeq, h.MaxStamp)
 		delta.Cur, frame = s.token(), delta
 	})
-	s.base, s.here, s.replaced = nil, nil, false
+	s.base, s.here, s.stated, s.replaced = nil, nil, nil, false
 	return frame, err
 }
 

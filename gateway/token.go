@@ -16,6 +16,20 @@ type position struct {
 	floor crdt.Floor // the highest seq and stamp delivered
 	// shown is what was delivered for the time being, by a region that lacked some of seen; nil if nothing was.
 	shown crdt.Vector
+	// lent, with shown, is what all regions had that were behind when they showed the client something, and no more: of what was removed
+	// by that, nothing was shown.
+	lent crdt.Vector
+}
+
+// least is what both vectors cover.
+func least(a, b crdt.Vector) crdt.Vector {
+	both := crdt.Vector{}
+	for id, f := range a {
+		if f = min(f, b[id]); f > 0 {
+			both[id] = f
+		}
+	}
+	return both
 }
 
 // all is everything that the client has been shown.
@@ -35,15 +49,15 @@ func (p *position) reach(seq uint64, stamp crdt.Stamp) {
 
 const (
 	tokenVersion = 1
-	tokenBehind  = 0x80 // a bit of the version's byte
+	tokenBehind  = 0x40 // a bit of the version's byte (0x80 was a form without lent)
 	macSize      = 16
 	keyIDSize    = 2
 )
 
 var errToken = errors.New("not a resume token of this user and session")
 
-// tokens signs and checks resume tokens: version, key id, seq, stamp, vector (while a region is behind two, the
-// first after its length), and a MAC that also covers whom and
+// tokens signs and checks resume tokens: version, key id, seq, stamp, vector (while a region is behind three, the
+// first two after their lengths), and a MAC that also covers whom and
 // which session the token is for.
 type tokens struct{ keys [][]byte }
 
@@ -71,16 +85,19 @@ func (t tokens) mint(p *position, user, session string) string {
 	b := append([]byte{version}, id[:]...)
 	b = binary.AppendUvarint(b, p.floor.Seq)
 	b = binary.BigEndian.AppendUint64(b, uint64(p.floor.Stamp))
-	seen := crdt.EncodeVector(p.seen)
+	last := p.seen
 	if p.shown != nil {
-		b = binary.AppendUvarint(b, uint64(len(seen)))
-		seen = append(seen, crdt.EncodeVector(p.shown)...)
+		for _, v := range []crdt.Vector{p.seen, p.shown} {
+			e := crdt.EncodeVector(v)
+			b = append(binary.AppendUvarint(b, uint64(len(e))), e...)
+		}
+		last = p.lent
 	}
-	b = append(b, seen...)
+	b = append(b, crdt.EncodeVector(last)...)
 	return base64.RawURLEncoding.EncodeToString(append(b, sign(t.keys[0], b, user, session)...))
 }
 
-// maxToken bounds what is decoded: some eighty origins, or forty of a region that is behind.
+// maxToken bounds what is decoded: some eighty origins, or twenty-five of a region that is behind.
 const maxToken = 1024
 
 func (t tokens) parse(cur, user, session string) (position, error) {
@@ -102,17 +119,21 @@ func (t tokens) parse(cur, user, session string) (position, error) {
 	}
 	pos := position{floor: crdt.Floor{Seq: seq, Stamp: crdt.Stamp(binary.BigEndian.Uint64(rest[n:]))}}
 	rest = rest[n+8:]
+	last := &pos.seen
 	if b[0]&tokenBehind != 0 {
-		size, n := binary.Uvarint(rest)
-		if n <= 0 || size > uint64(len(rest)-n) {
-			return position{}, errToken
+		for _, v := range []*crdt.Vector{&pos.seen, &pos.shown} {
+			size, n := binary.Uvarint(rest)
+			if n <= 0 || size > uint64(len(rest)-n) {
+				return position{}, errToken
+			}
+			if *v, err = crdt.DecodeVector(rest[n:][:size]); err != nil {
+				return position{}, errToken
+			}
+			rest = rest[n+int(size):]
 		}
-		if pos.shown, err = crdt.DecodeVector(rest[n+int(size):]); err != nil {
-			return position{}, errToken
-		}
-		rest = rest[n:][:size]
+		last = &pos.lent
 	}
-	if pos.seen, err = crdt.DecodeVector(rest); err != nil {
+	if *last, err = crdt.DecodeVector(rest); err != nil {
 		return position{}, errToken
 	}
 	return pos, nil

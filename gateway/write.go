@@ -185,6 +185,9 @@ func (c *Conn) event(it *item) error {
 	if own {
 		before = s.token() // the runs of a put come before its ok, and must not cover it
 	}
+	if own {
+		s.state(e)
+	}
 	show, cut, ahead := c.news(s, e, own)
 	if own && ahead && !cut {
 		var err error
