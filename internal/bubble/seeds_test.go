@@ -9,11 +9,20 @@ import (
 	"time"
 
 	"github.com/roamsync/roam/internal/memnet"
+	"github.com/roamsync/roam/internal/raced"
 )
 
+// fewSeeds are tried by every run of the tests, one under the race detector, where they take ten times as long; BUBBLE_SEEDS and
+// BUBBLE_SEED_BASE say otherwise (`make bubble`).
+var fewSeeds = 3
+
+func init() {
+	if raced.On {
+		fewSeeds = 1
+	}
+}
+
 const (
-	// fewSeeds are tried by every run of the tests; BUBBLE_SEEDS and BUBBLE_SEED_BASE say otherwise (`make bubble`).
-	fewSeeds = 3
 	// mixTime is how long things happen in one seed, in fake time.
 	mixTime = 2 * time.Minute
 )
