@@ -88,6 +88,8 @@ func (c *crowd) audit(ctx context.Context) (*Findings, error) {
 			f.note("%s", fault)
 		}
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, list := range [][]error{c.refuse, c.ended} {
 		for _, e := range list {
 			f.Broken++

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"time"
 )
 
@@ -76,6 +77,7 @@ type rig struct {
 	began  int // worlds
 	report Report
 	crowds int
+	saying sync.Mutex // one line at a time: acts and progress speak beside the scenario
 }
 
 // Run runs the scenarios, and returns what was found even if something failed. It leaves nothing behind.
@@ -123,6 +125,8 @@ func Run(ctx context.Context, cfg Config) (rep *Report, err error) {
 }
 
 func (r *rig) say(format string, args ...any) {
+	r.saying.Lock()
+	defer r.saying.Unlock()
 	fmt.Fprintf(r.Out, "%s  %s\n", time.Now().Format("15:04:05"), fmt.Sprintf(format, args...))
 }
 
