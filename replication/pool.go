@@ -44,6 +44,7 @@ type PoolConfig struct {
 	Keys          [][]byte // encrypt gossip: the first is used, all are accepted
 	Roster        Roster
 	Transport     memberlist.Transport // nil: the machine's network
+	Clock         Clock                // nil: nobody is told what it shows
 	Logger        *slog.Logger
 	Metrics       prometheus.Registerer
 	Identify      func(ctx context.Context, peerAddr string) (instance uint64, err error) // asks who answers there
@@ -172,6 +173,9 @@ func (p *Pool) memberlistConfig() (*memberlist.Config, error) {
 	mc.Transport = p.cfg.Transport
 	mc.LogOutput = gossipLog{p}
 	mc.Delegate, mc.Events, mc.Conflict = p, p, p
+	if p.cfg.Clock != nil {
+		mc.Ping = pings{p.cfg.Clock}
+	}
 	ring, err := memberlist.NewKeyring(p.cfg.Keys[1:], p.cfg.Keys[0])
 	if err != nil {
 		return nil, fmt.Errorf("gossip keys: %w", err)

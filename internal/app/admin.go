@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/internal/clock"
 	"github.com/roamsync/roam/region"
 	"github.com/roamsync/roam/replication"
 )
@@ -56,12 +57,14 @@ type status struct {
 	Partitions  []partitionStatus  `json:"partitions"`
 	Replication replication.Status `json:"replication"`
 	Security    security           `json:"security"`
+	Clock       clock.Status       `json:"clock"`
 }
 
 func (n *node) status(ctx context.Context) status {
 	s := status{
 		Region: n.opts.Region, Node: n.opts.Node, Ready: n.serving.Load(), Raft: n.region.Status(ctx), Origin: n.region.Self(0),
 		Origins: map[string]string{}, Peers: n.region.Peers(), Replication: n.links.Status(), Security: n.secrets.status(),
+		Clock: n.clock.Status(),
 	}
 	for _, o := range n.region.Origins() {
 		s.Origins[originHex(o.ID())] = string(o)

@@ -12,8 +12,13 @@ func (o *ServeOptions) Check() error {
 	if o.AuthHS256File != "" {
 		_, key = hs256Key("--auth-hs256-file", o.AuthHS256File)
 	}
-	now := func() time.Time { return time.Now().Add(o.ClockOffset) }
-	return errors.Join(o.check(), ring, key, o.checkFiles(now))
+	return errors.Join(o.check(), ring, key, o.checkFiles(o.machineClock()))
+}
+
+// machineClock is what the machine shows, as far as it is not shifted for a test.
+func (o *ServeOptions) machineClock() func() time.Time {
+	off := o.ClockOffset
+	return func() time.Time { return time.Now().Add(off) }
 }
 
 // Check says what `roam worker` would refuse before it starts, without starting.

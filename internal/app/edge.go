@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/roamsync/roam/gateway"
+	"github.com/roamsync/roam/internal/clock"
 	"github.com/roamsync/roam/replication"
 	"github.com/roamsync/roam/wire/peerpb"
 )
@@ -25,6 +26,7 @@ type edge struct {
 	log           *slog.Logger
 	client, admin net.Listener
 	secrets       *secrets
+	clock         *clock.Clock
 	pool          *replication.Pool
 	conns         *replication.Conns
 	gateway       *gateway.Edge
@@ -42,8 +44,8 @@ func newEdge(o ServeOptions, ring KeyRing, log *slog.Logger) (_ *edge, err error
 			err = errors.Join(err, e.close())
 		}
 	}()
-	now := func() time.Time { return time.Now().Add(o.ClockOffset) }
-	if e.secrets, err = openSecrets(&e.opts, ring, e.reg, now, log); err != nil {
+	e.clock = clock.New(clock.Config{Machine: o.machineClock(), Logger: log, Metrics: e.reg})
+	if e.secrets, err = openSecrets(&e.opts, ring, e.reg, e.clock.Machine, log); err != nil {
 		return nil, err
 	}
 	if e.client, err = net.Listen("tcp", o.ClientAddr); err != nil {
@@ -60,7 +62,7 @@ func newEdge(o ServeOptions, ring KeyRing, log *slog.Logger) (_ *edge, err error
 		return nil, err
 	}
 	e.secrets.rekey = e.rekey
-	auth, err := e.opts.auth(now)
+	auth, err := e.opts.auth(e.clock.Machine)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +79,7 @@ func (e *edge) join(ring KeyRing) (err error) {
 	})
 	e.pool, err = replication.NewPool(replication.PoolConfig{
 		Region: o.Region, Node: o.Node, BindAddr: o.ClusterAddr, AdvertiseHost: o.AdvertiseHost, ClientURL: o.AdvertiseURL, Join: o.Join,
-		Gateway: true, Keys: ring.derive("gossip"), Roster: noRoster{}, Logger: e.log, Metrics: e.reg, Instance: rand.Uint64(),
+		Gateway: true, Keys: ring.derive("gossip"), Roster: noRoster{}, Logger: e.log, Metrics: e.reg, Instance: rand.Uint64(), Clock: e.clock,
 		Identify: func(context.Context, string) (uint64, error) { return 0, errors.New("an edge cannot be asked") },
 	})
 	if err != nil {

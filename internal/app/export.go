@@ -55,7 +55,7 @@ func (n *node) forUser(write func(ctx context.Context, r *http.Request, say func
 
 // export writes all sessions that a user owns. It holds one entry in memory at a time.
 func (n *node) export(ctx context.Context, r *http.Request, say func(line any) error) error {
-	user, now, behind := r.URL.Query().Get("user"), n.now().UTC(), !n.region.CaughtUp(ctx)
+	user, now, behind := r.URL.Query().Get("user"), n.clock.Now().UTC(), !n.region.CaughtUp(ctx)
 	e := &exporting{ctx: ctx, say: say}
 	e.line(exportLine{T: "export", User: user, Region: n.opts.Region, Node: n.opts.Node, Time: &now, Behind: &behind})
 	if err := errors.Join(e.err, n.region.Owned(user+"/", e.session)); err != nil {

@@ -8,11 +8,11 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
-	"time"
 
 	"github.com/roamsync/roam/dispatch"
 	"github.com/roamsync/roam/dispatch/worker"
 	"github.com/roamsync/roam/gateway"
+	"github.com/roamsync/roam/internal/clock"
 	"github.com/roamsync/roam/internal/peerport"
 	"github.com/roamsync/roam/internal/telemetry"
 	"github.com/roamsync/roam/region"
@@ -29,6 +29,7 @@ type node struct {
 	on        Machine
 	page      http.Handler // shown at "/", if any
 	secrets   *secrets
+	clock     *clock.Clock
 
 	client, admin, peer net.Listener
 
@@ -53,12 +54,13 @@ func newNode(o ServeOptions, ring KeyRing, on Machine, log *slog.Logger) (_ *nod
 		return nil, err
 	}
 	n := &node{desk: desk{reg: newRegistry()}, opts: o, log: log, on: on}
+	n.clock = clock.New(clock.Config{Machine: o.machineClock(), Logger: log, Metrics: n.reg})
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())
 		}
 	}()
-	if n.secrets, err = openSecrets(&n.opts, ring, n.reg, n.now, log); err != nil {
+	if n.secrets, err = openSecrets(&n.opts, ring, n.reg, n.clock.Machine, log); err != nil {
 		return nil, err
 	}
 	ring = *n.secrets.ring.Load()
@@ -114,9 +116,6 @@ func (n *node) listen(ring KeyRing) (err error) {
 func (n *node) dialer() func(context.Context, string) (net.Conn, error) {
 	return n.secrets.dial(n.on.Dial, n.cluster.namesAt)
 }
-
-// now is the node's clock.
-func (n *node) now() time.Time { return time.Now().Add(n.opts.ClockOffset) }
 
 // identify asks who answers at a node's peer address.
 func (n *node) identify(ctx context.Context, addr string) (uint64, error) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/roamsync/roam/dispatch"
 	"github.com/roamsync/roam/gateway"
+	"github.com/roamsync/roam/internal/clock"
 	"github.com/roamsync/roam/region"
 	"github.com/roamsync/roam/replication"
 	"github.com/roamsync/roam/wire"
@@ -22,7 +23,7 @@ import (
 func (n *node) openRegion(KeyRing) (err error) {
 	cfg := region.Config{
 		Region: n.opts.Region, Node: n.opts.Node, Dir: n.opts.Data, Expect: n.opts.BootstrapExpect, Join: n.opts.BootstrapExpect == 0, Groups: n.opts.Groups, Cluster: &n.cluster,
-		Stream: func(id string) raft.StreamLayer { return n.port.Raft(id, n.cluster.resolve) }, Logger: n.log, Metrics: n.reg, Now: n.now,
+		Stream: func(id string) raft.StreamLayer { return n.port.Raft(id, n.cluster.resolve) }, Logger: n.log, Metrics: n.reg, Now: n.clock.Now,
 		Tracer: n.telemetry.Tracer(), SessionEntries: n.opts.SessionEntries, FeedOps: n.opts.FeedRetainOps,
 	}
 	if cfg.Reserve, err = parseReserve(n.opts.DiskReserve); err != nil {
@@ -50,7 +51,7 @@ func (n *node) openReplication(ring KeyRing) (err error) {
 		AdvertiseHost: n.opts.AdvertiseHost,
 		ClientURL:     n.opts.AdvertiseURL, Join: n.opts.Join, Keys: ring.derive("gossip"), Roster: n.region,
 		Transport: transport, Logger: n.log, Metrics: n.reg, Instance: instance,
-		Identify: n.identify,
+		Identify: n.identify, Clock: n.clock,
 	})
 	if err != nil {
 		return fmt.Errorf("--cluster-addr: %w", err)
@@ -121,7 +122,7 @@ func (n *node) openDispatch(KeyRing) (err error) {
 		}
 	}
 	n.dispatch, err = dispatch.New(dispatch.Config{
-		Region: n.opts.Region, Commits: n.region.Commits(0), Redis: n.opts.Redis, Logger: n.log, Registerer: n.reg, Now: n.now,
+		Region: n.opts.Region, Commits: n.region.Commits(0), Redis: n.opts.Redis, Logger: n.log, Registerer: n.reg, Now: n.clock.Now,
 		Tracer: n.telemetry.Tracer(), Dial: n.on.Redis,
 	})
 	if err != nil {
@@ -131,13 +132,13 @@ func (n *node) openDispatch(KeyRing) (err error) {
 }
 
 func (n *node) openGateway(ring KeyRing) (err error) {
-	auth, err := n.opts.auth(n.now)
+	auth, err := n.opts.auth(n.clock.Machine)
 	if err != nil {
 		return err
 	}
 	n.gateway, err = gateway.New(gateway.Config{
 		Region: n.opts.Region, Node: n.opts.Node, Backend: n.region, Peers: n.pool, Auth: auth, Keys: ring.derive("resume"),
-		Logger: n.log, Metrics: n.reg, Clock: clock{n.now}, Tracer: n.telemetry.Tracer(), TraceSample: n.opts.TraceSample,
+		Logger: n.log, Metrics: n.reg, Clock: timers{n.clock}, Tracer: n.telemetry.Tracer(), TraceSample: n.opts.TraceSample,
 	})
 	return err
 }
@@ -179,13 +180,10 @@ func (n *node) close() error {
 	return errors.Join(errs...)
 }
 
-// clock is the machine's, as far as it is off for a test.
-type clock struct{ now func() time.Time }
-
-// Now implements gateway.Clock.
-func (c clock) Now() time.Time { return c.now() }
+// timers are a clock with timers.
+type timers struct{ *clock.Clock }
 
 // AfterFunc implements gateway.Clock.
-func (clock) AfterFunc(d time.Duration, fn func()) (stop func() bool) {
+func (timers) AfterFunc(d time.Duration, fn func()) (stop func() bool) {
 	return time.AfterFunc(d, fn).Stop
 }

@@ -76,6 +76,20 @@ func readiness(ready bool) string {
 	return "not ready"
 }
 
+// printClock says it if the machine's clock is wrong.
+func (s *status) printClock(w io.Writer) {
+	c := s.Clock
+	if c.Correction == 0 {
+		return
+	}
+	by, where := c.Ahead, "ahead of"
+	if by < 0 {
+		by, where = -by, "behind"
+	}
+	fmt.Fprintf(w, "CLOCK: this machine's is %s %s the median of its own and %d other nodes'. What the node shows and stamps is set right; set the machine's (NTP).\n",
+		by.Round(time.Millisecond), where, c.Nodes)
+}
+
 func (s *edgeStatus) print(w io.Writer) error {
 	defer s.Security.print(w, time.Now())
 	_, err := fmt.Fprintf(w, "region %s, node %s: %s. It holds no data, and serves clients through %s.\n",
@@ -94,6 +108,7 @@ func (s *status) print(w io.Writer) error {
 		fmt.Fprintf(w, "Pending: %s.\n", p)
 	}
 	s.Security.print(w, time.Now())
+	s.printClock(w)
 	s.printDisk(w)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	s.printGroups(t)

@@ -68,13 +68,13 @@ var planted = []struct {
 		{"crdt/remove.go", "st.Set(identityKey(oid), id.encode())", "st.Delete(identityKey(oid))"}}},
 	{"a state transfer brings back what was removed", "9|5", []edit{
 		{"crdt/merge.go", "gone, stands = gone || old.Removed, id.before(old)", "gone, stands = gone, id.before(old)"}}},
-	{"a region goes on under an incarnation that has ended", "10|3|12", []edit{
+	{"a region goes on under an incarnation that has ended", "10|3|4|12", []edit{
 		{"region/machine/step.go", "\ts.self = c.Next\n", "\ts.self = c.Next\n\tif c.Lost != \"\" {\n\t\ts.self = c.Lost\n\t}\n"}}},
 	{"a state transfer moves one cursor instead of all", "4|5|6|7|12", []edit{
 		{"region/machine/install.go", "\tfor _, m := range to {\n\t\to, pos :=", "\tfor _, m := range to[:min(len(to), 1)] {\n\t\to, pos :="}}},
 	{"the cursors of a transfer move before its last part", "1|5|6|7|9|12", []edit{
 		{"region/machine/install.go", "\tcase !part.Last:\n", "\tcase part.After == \"\" && !part.Last:\n\t\tt.Complete = true\n\tcase !part.Last:\n"}}},
-	{"what changes while a state comes is not asked for again", "1|5|6|7|12", []edit{
+	{"what changes while a state comes is not asked for again", "1|5|6|7|9|12", []edit{
 		{"region/machine/install.go", "\tcase part.After == \"\":\n\t\tt.Complete", "\tcase true:\n\t\tt.Complete"}}},
 	{"a feed is trimmed that a peer has not acknowledged, and it is not told", "12", []edit{
 		{"replication/feeds/sender.go", "\t\t\treturn s.below(sub, err), nil\n", "\t\t\tcontinue\n"}}},
