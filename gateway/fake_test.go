@@ -31,6 +31,7 @@ type fake struct {
 	next     int
 	refuse   error // what Submit answers
 	reach    wire.Reach
+	hastened uint64 // partitions, a bit each
 	reached  func()
 }
 
@@ -155,6 +156,12 @@ func (f *fake) WatchReach(fn func()) (stop func()) {
 	defer f.mu.Unlock()
 	f.reached = fn
 	return func() {}
+}
+
+func (f *fake) Hasten(partition uint8) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.hastened |= 1 << partition
 }
 
 // setReach is a peer's acknowledgement.

@@ -38,6 +38,8 @@ type Peers interface {
 	Regions() []wire.RegionInfo
 	Reach(crdt.Dot) wire.Reach
 	WatchReach(func()) (stop func())
+	// Hasten is told that a client waits for what other regions have of a partition.
+	Hasten(partition uint8)
 }
 
 // Config says what a gateway serves.

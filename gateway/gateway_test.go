@@ -185,6 +185,11 @@ func TestBehind(t *testing.T) {
 	if delta := d.expect("delta"); delta["behind"] != true {
 		t.Fatalf("%v", delta)
 	}
+	f.mu.Lock()
+	if want := uint64(1) << crdt.PartitionOf("alice/a"); f.hastened != want {
+		t.Errorf("a client waits for partitions %x, and other regions are asked for %x first", want, f.hastened)
+	}
+	f.mu.Unlock()
 	d.say(`{"t":"put","id":3,"s":"alice/a","ops":[{"k":"msg","oid":"m","text":"x"}]}`)
 	if ok := d.expect("ok"); ok["at"].([]any)[0].(map[string]any)["seq"] != 42.0 {
 		t.Errorf("a put after what the client has seen: %v", ok)

@@ -117,6 +117,7 @@ func (c *Conn) answerOpen(s *sub) error {
 	have := c.g.cfg.Backend.Cursors(s.partition)
 	if s.cur == curGood && !have.Covers(s.came.all()) && !s.holds() {
 		c.g.cfg.Clock.AfterFunc(c.g.cfg.BehindAfter, func() { c.send(item{kind: itemLate, sub: s}) })
+		c.g.cfg.Peers.Hasten(s.partition)
 		c.g.hub.await(s)
 		return nil
 	}

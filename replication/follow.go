@@ -160,7 +160,10 @@ func (k *link) takeRecords(r *peerpb.Records) error {
 // takeHeads learns how far the peer is; nil: as far as it was. The first heads make the link one that is up.
 func (k *link) takeHeads(h *peerpb.Heads) error {
 	up := k.l.linked(k)
-	if err := k.do(func(f *feeds.Follower, now time.Time) error { return f.Heads(h, up, now) }); err != nil {
+	if err := k.do(func(f *feeds.Follower, now time.Time) error {
+		f.Prefer(k.l.cfg.Pool.waits.at(now), now)
+		return f.Heads(h, up, now)
+	}); err != nil {
 		return err
 	}
 	for _, head := range h.GetHeads() {
@@ -168,6 +171,11 @@ func (k *link) takeHeads(h *peerpb.Heads) error {
 	}
 	k.l.lag.heard(k.lane, time.Now())
 	return nil
+}
+
+// prefer has what clients wait for come first.
+func (k *link) prefer() {
+	_ = k.do(func(f *feeds.Follower, now time.Time) error { f.Prefer(k.l.cfg.Pool.waits.at(now), now); return nil })
 }
 
 // work does what the follower asks for, and wakes it when something is due, until the link ends.
@@ -222,7 +230,8 @@ func (k *link) perform(a feeds.Action) {
 // commit takes one run of records in.
 func (k *link) commit(b *feeds.Batch) {
 	spans, _ := b.Note.([]crossing) // of the last piece only
-	if err := k.l.intake.enter(k.ctx, len(b.Records.Records)); err != nil {
+	first := k.l.cfg.Pool.waits.at(time.Now())&(1<<b.Partition) != 0
+	if err := k.l.intake.enter(k.ctx, len(b.Records.Records), first); err != nil {
 		end(spans, err)
 		return
 	}

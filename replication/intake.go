@@ -2,6 +2,7 @@ package replication
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -19,27 +20,37 @@ const (
 
 // intake bounds the records of other regions that wait in the region's log to be committed, so that what clients put does not wait behind
 // them: a region that comes back may have a million. The bound follows how long commits take: while they take about as long as
-// the fastest, more are let in. Who waits is let in in order.
+// the fastest, more are let in. Who waits is let in in order, what clients wait for before others.
 type intake struct {
 	mu      sync.Mutex // guards what follows
 	window  int
 	flying  int
-	waiting []*entrant
+	waiting []*entrant    // first of all those that go first
 	base    time.Duration // of the fastest commit
 	since   time.Time     // when base was set
 }
 
 type entrant struct {
-	n    int
-	open chan struct{} // closed when it may go
+	n     int
+	first bool
+	open  chan struct{} // closed when it may go
 }
 
-// enter waits until n records may be committed.
-func (i *intake) enter(ctx context.Context, n int) error {
+// enter waits until n records may be committed; first: before others that wait.
+func (i *intake) enter(ctx context.Context, n int, first bool) error {
 	i.mu.Lock()
 	i.window = max(i.window, minIntake)
-	e := &entrant{n, make(chan struct{})}
-	i.waiting = append(i.waiting, e)
+	e := &entrant{n, first, make(chan struct{})}
+	at := len(i.waiting)
+	if first {
+		at, _ = slices.BinarySearchFunc(i.waiting, 0, func(o *entrant, _ int) int {
+			if o.first {
+				return -1
+			}
+			return 1
+		})
+	}
+	i.waiting = slices.Insert(i.waiting, at, e)
 	i.admit()
 	i.mu.Unlock()
 	select {

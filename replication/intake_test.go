@@ -2,6 +2,7 @@ package replication
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -23,7 +24,7 @@ func TestIntake(t *testing.T) {
 				var running sync.WaitGroup
 				for range 80 {
 					running.Go(func() {
-						for i.enter(ctx, pieces) == nil {
+						for i.enter(ctx, pieces, false) == nil {
 							i.mu.Lock()
 							took := time.Millisecond + time.Duration(i.flying)*c.each
 							i.mu.Unlock()
@@ -47,13 +48,13 @@ const pieces = 128
 func TestIntakeAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var i intake
-		if err := i.enter(t.Context(), 10*minIntake); err != nil {
+		if err := i.enter(t.Context(), 10*minIntake, false); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() {
-			if i.enter(ctx, 1) == nil {
+			if i.enter(ctx, 1, false) == nil {
 				t.Error("it is let in beside one that fills all")
 			}
 		})
@@ -61,8 +62,34 @@ func TestIntakeAlone(t *testing.T) {
 		cancel()
 		running.Wait()
 		i.leave(10*minIntake, time.Millisecond, time.Now())
-		if err := i.enter(t.Context(), 1); err != nil || i.flying != 1 {
+		if err := i.enter(t.Context(), 1, false); err != nil || i.flying != 1 {
 			t.Error(err, i.flying)
+		}
+	})
+}
+
+// TestIntakeFirst: what clients wait for goes before what waits longer, in order among its like.
+func TestIntakeFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var i intake
+		if err := i.enter(t.Context(), minIntake, false); err != nil {
+			t.Fatal(err)
+		}
+		var running sync.WaitGroup
+		var order []int
+		for n, first := range []bool{false, true, false, true} {
+			running.Go(func() {
+				if i.enter(t.Context(), minIntake, first) == nil {
+					order = append(order, n) // one at a time
+					i.leave(minIntake, time.Millisecond, time.Now())
+				}
+			})
+			synctest.Wait()
+		}
+		i.leave(minIntake, time.Hour, time.Now()) // so slow that no more are let in at a time
+		running.Wait()
+		if want := []int{1, 3, 0, 2}; !slices.Equal(order, want) {
+			t.Errorf("let in in the order %v, want %v", order, want)
 		}
 	})
 }

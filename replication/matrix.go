@@ -88,6 +88,8 @@ type Status struct {
 	Elsewhere map[string]map[string]feeds.Row `json:"elsewhere"`
 	// Ways is how the ways to the leaders of other regions are, by region/node, as measured from here.
 	Ways map[string]Way `json:"ways"`
+	// Waited are the partitions that clients of the region wait for, or did in the last minute: they come first.
+	Waited []int `json:"waited"`
 }
 
 // Status returns what is known of other regions now.
@@ -102,6 +104,7 @@ func (l *Links) Status() Status {
 	l.mu.Unlock()
 	slices.Sort(s.Links)
 	s.Ways = l.spread.ways(time.Now())
+	s.Waited = l.cfg.Pool.waits.list(time.Now())
 	m := l.cfg.Pool.matrix
 	m.mu.Lock()
 	defer m.mu.Unlock()

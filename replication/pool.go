@@ -79,6 +79,7 @@ type Pool struct {
 	greeted  chan string // regions to which a link has come up
 	conflict *prometheus.CounterVec
 	ring     *memberlist.Keyring
+	waits    waits
 	spread   atomic.Pointer[spread] // nil: this node has no links, and tells nobody anything
 
 	// guarded by mu

@@ -159,6 +159,9 @@ func (s *spread) send(d feeds.Datagram) {
 
 // take runs on memberlist's goroutines.
 func (s *spread) take(d *peerpb.Gossip) {
+	if s.hastened(d) {
+		return
+	}
 	var lost []*feeds.Renew
 	var err error
 	s.l.cfg.Pool.matrix.heard(func(m *feeds.Matrix) (grew bool) {

@@ -27,6 +27,7 @@ type status struct {
 	Partitions  []partition `json:"partitions"`
 	Replication struct {
 		Elsewhere map[string]map[string][]uint64 // region, origin: cursors by partition
+		Waited    []int
 		Ways      map[string]struct{ RTTMs, LossTo, LossFrom, HeardSeconds float64 }
 	}
 }

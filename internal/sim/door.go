@@ -76,6 +76,18 @@ func (d *door) Reach(dot crdt.Dot) wire.Reach {
 // WatchReach implements gateway.Peers: Recheck is called instead.
 func (d *door) WatchReach(func()) (stop func()) { return func() {} }
 
+// Hasten implements gateway.Peers. What was waited for last comes first.
+func (d *door) Hasten(partition uint8) {
+	for _, n := range d.n.g.nodes {
+		n.waits = 1 << partition
+		for _, g := range n.w.groups {
+			if s := n.links[g.name]; s != nil {
+				s.follow(func(now time.Time) error { s.f.Prefer(n.waits, now); return nil })
+			}
+		}
+	}
+}
+
 // socket is a client's connection to a node: a way there and back, in order.
 type socket struct {
 	w       *world

@@ -211,7 +211,10 @@ func (s *stream) heads(h *peerpb.Heads) {
 	for region, o := range s.follower.links {
 		up[region] = o != nil && o.known
 	}
-	s.follow(func(now time.Time) error { return s.f.Heads(h, up, now) })
+	s.follow(func(now time.Time) error {
+		s.f.Prefer(s.follower.waits, now)
+		return s.f.Heads(h, up, now)
+	})
 	n, grew := s.follower, false
 	for _, head := range h.GetHeads() {
 		for p, f := range head.F {

@@ -56,6 +56,7 @@ type node struct {
 	talk     *rand.Rand
 	door     *door
 	links    map[string]*stream // by region that is followed
+	waits    uint64             // partition that clients of the region wait for, as a bit
 	served   []*stream
 	lead     *leadership
 	growth   *machine.Growth

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/roamsync/roam/client"
 )
 
 const (
@@ -44,13 +46,46 @@ func (r *rig) catchUp(ctx context.Context, sc *Scenario) error {
 	if err := c.connect(ctx); err != nil {
 		return err
 	}
-	return r.catching(ctx, sc, c, away.nodes[0], near[0].nodes[0])
+	m, err := r.traveller(ctx, sc)
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	return r.catching(ctx, sc, c, away, m)
+}
+
+// traveller is a device that has seen, in the first region, what the one that is away has missed.
+func (r *rig) traveller(ctx context.Context, sc *Scenario) (*mover, error) {
+	user := "traveller"
+	m, err := newMover(r.world, fmt.Sprintf("%s/%s-%d", user, sc.Name, r.crowds), user)
+	if err != nil {
+		return nil, err
+	}
+	home := r.world.regions[0]
+	o, err := newOther(ctx, home.nodes[0], "other", r.world.token(user))
+	if err != nil {
+		return nil, err
+	}
+	defer o.ws.CloseNow()
+	last, err := o.put(ctx, m.session, "t", texts(r.Payload, rand.New(rand.NewPCG(r.Seed, 5)))[:resumeUnread])
+	return m, errors.Join(err, m.reach(ctx, home), m.hello(ctx), m.until(ctx, last))
+}
+
+// arrives has the traveller go to a region, and returns how long it takes until he has all of his session there.
+func (r *rig) arrives(ctx context.Context, m *mover, at *region) (took time.Duration, err error) {
+	begun := time.Now()
+	if err := errors.Join(m.reach(ctx, at), m.hello(ctx)); err != nil {
+		return 0, err
+	}
+	err = m.read(ctx, func(st *client.State) bool { return st.Region == at.name && !st.Behind })
+	return time.Since(begun), err
 }
 
 // quiet is how long live traffic is measured before the region is back.
 func (sc *Scenario) quiet() time.Duration { return min(sc.Length/4, 10*time.Second) }
 
-func (r *rig) catching(ctx context.Context, sc *Scenario, c *crowd, behind, ahead *node) error {
+func (r *rig) catching(ctx context.Context, sc *Scenario, c *crowd, away *region, m *mover) error {
+	behind := away.nodes[0]
 	loading, stop := context.WithCancel(ctx)
 	loaded := make(chan struct{})
 	go func() { defer close(loaded); c.load(loading, time.Hour) }()
@@ -65,6 +100,12 @@ func (r *rig) catching(ctx context.Context, sc *Scenario, c *crowd, behind, ahea
 	}
 	healed := time.Since(c.start)
 	r.world.heal()
+	var travelled time.Duration
+	var lost error // of the traveller
+	travelling := make(chan struct{})
+	onTheWay, giveUp := context.WithTimeout(ctx, sc.Length+patience)
+	go func() { defer close(travelling); travelled, lost = r.arrives(onTheWay, m, away) }()
+	defer func() { giveUp(); <-travelling }()
 	var moved time.Duration // when the first of it came
 	goal, got := first.applied()+uint64(r.Behind), first.applied()
 	last := time.Now()
@@ -91,13 +132,15 @@ func (r *rig) catching(ctx context.Context, sc *Scenario, c *crowd, behind, ahea
 	}
 	stop()
 	<-loaded
-	if err := c.settle(ctx); err != nil {
+	<-travelling
+	if err := errors.Join(lost, c.settle(ctx)); err != nil {
 		return err
 	}
 	if err := r.world.await(ctx, patience, "all nodes have the same", func() error { return r.world.level(ctx) }); err != nil {
 		return err
 	}
 	r.report.caughtUp(sc, c, r.Behind, [4]time.Duration{begun, healed, moved, ended})
+	r.report.add(sc, "a user who comes at the end of the cut", "has all that he had seen after %.1f s", travelled.Seconds())
 	return nil
 }
 

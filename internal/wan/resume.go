@@ -68,8 +68,13 @@ func (m *mover) flush(ctx context.Context) error {
 
 // until reads until the device shows a message.
 func (m *mover) until(ctx context.Context, oid string) error {
+	return m.read(ctx, func(st *client.State) bool { return st.Find(oid) != nil })
+}
+
+// read reads until the device is connected and shows what is looked for.
+func (m *mover) read(ctx context.Context, so func(*client.State) bool) error {
 	for {
-		if st, ok := m.engine.State(m.session); ok && st.Live && st.Find(oid) != nil {
+		if st, ok := m.engine.State(m.session); ok && st.Live && so(&st) {
 			return nil
 		}
 		_, b, err := m.ws.Read(ctx)

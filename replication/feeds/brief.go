@@ -27,7 +27,7 @@ func Lengthen(all []*peerpb.Records) {
 
 // AcksOnly reports whether a message acknowledges, and does nothing else.
 func AcksOnly(w *peerpb.Want) bool {
-	return len(w.Ack) > 0 && len(w.Subscribe) == 0 && len(w.Pull) == 0
+	return len(w.Ack) > 0 && len(w.Subscribe) == 0 && len(w.Pull) == 0 && w.First == nil
 }
 
 // JoinAcks adds the acknowledgements of one message to another. A cursor that is acknowledged again replaces the one before.

@@ -41,6 +41,7 @@ type Follower struct {
 	names   map[crdt.OriginID]crdt.Origin // of origins that are, or were, followed
 	brief   bool                          // the other region names origins by id, and understands that
 	epoch   uint64                        // own, as last said
+	first   uint64                        // partitions that clients wait for, a bit each, as last said
 	out     []Action
 }
 
@@ -101,6 +102,16 @@ func (f *Follower) Heads(h *peerpb.Heads, up map[string]bool, now time.Time) err
 		}
 	}
 	return f.dumb()
+}
+
+// Prefer has some partitions, a bit each, come before others: clients wait for what is in them.
+func (f *Follower) Prefer(partitions uint64, now time.Time) {
+	if partitions &= f.parts; partitions == f.first {
+		return
+	}
+	f.first = partitions
+	f.send(&peerpb.Want{First: &partitions})
+	f.pullNext(now)
 }
 
 // has reports whether a partition is one of those that are followed.

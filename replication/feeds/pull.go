@@ -66,10 +66,13 @@ func (f *Follower) below(feed Feed, now time.Time) {
 	f.pullNext(now)
 }
 
-// pullNext begins the transfers whose turn it is.
+// pullNext begins the transfers whose turn it is: those that clients wait for at once, with a place of their own.
 func (f *Follower) pullNext(now time.Time) {
-	for p := range uint8(crdt.Partitions) {
-		if f.lacking&(1<<p) == 0 || f.pulls[p] != nil || len(f.pulls) >= maxPulls {
+	for i := range 2 * crdt.Partitions {
+		p := uint8(i % crdt.Partitions)
+		first := f.first&(1<<p) != 0
+		room := len(f.pulls) < maxPulls || first && len(f.pulls) == maxPulls
+		if f.lacking&(1<<p) == 0 || f.pulls[p] != nil || first != (i < crdt.Partitions) || !room {
 			continue
 		}
 		f.pulls[p] = &pull{}
@@ -235,8 +238,9 @@ func (s *Sender) nextPart() (*peerpb.Have, error) {
 	if len(s.pulls) == 0 || s.cutting != nil {
 		return nil, nil
 	}
-	w := s.pulls[0]
-	s.pulls = s.pulls[1:]
+	at := max(slices.IndexFunc(s.pulls, func(w *peerpb.Pull) bool { return s.first&(1<<w.Partition) != 0 }), 0)
+	w := s.pulls[at]
+	s.pulls = slices.Delete(s.pulls, at, at+1)
 	part, err := s.local.Part(w, partBytes)
 	if errors.Is(err, wire.ErrUnavailable) {
 		return later(w, PullPause), nil

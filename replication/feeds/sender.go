@@ -39,6 +39,7 @@ type Sender struct {
 	pulls    []*peerpb.Pull // parts of states that are asked for, one a partition at most
 	cutting  *cutting       // the part that goes in pieces; nil: none does
 	pieced   bool           // the last message was a piece: records go before the next
+	first    uint64         // partitions that go before others, a bit each
 	out      []Action
 	names    map[crdt.OriginID]crdt.Origin // of origins that were asked for
 	// Brief has records and acknowledgements name origins by id: for a region that understands it.
@@ -86,6 +87,9 @@ func (s *Sender) Want(w *peerpb.Want, ack func(Feed, uint64)) {
 			continue
 		}
 		s.subscribe(f, sub)
+	}
+	if w.First != nil {
+		s.first = *w.First
 	}
 	for _, k := range w.Pull {
 		s.pull(k)
@@ -222,8 +226,7 @@ func (s *Sender) Next() (*peerpb.Have, error) {
 // records returns records of the feed whose turn it is, nil if there are none.
 func (s *Sender) records() (*peerpb.Have, error) {
 	for s.turn() {
-		sub := s.round[0]
-		s.round, sub.queued = s.round[1:], false
+		sub := s.pick()
 		if sub.ended {
 			continue
 		}
@@ -253,6 +256,14 @@ func (s *Sender) turn() bool {
 		}
 	}
 	return len(s.round) > 0
+}
+
+// pick takes the feed whose turn it is.
+func (s *Sender) pick() *subscription {
+	at := max(slices.IndexFunc(s.round, func(sub *subscription) bool { return s.first&(1<<sub.Partition) != 0 }), 0)
+	sub := s.round[at]
+	s.round, sub.queued = slices.Delete(s.round, at, at+1), false
+	return sub
 }
 
 func (s *Sender) queue(sub *subscription) {

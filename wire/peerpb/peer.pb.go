@@ -228,7 +228,8 @@ type Want struct {
 	Subscribe     []*Subscribe           `protobuf:"bytes,1,rep,name=subscribe,proto3" json:"subscribe,omitempty"`
 	Ack           []*Ack                 `protobuf:"bytes,2,rep,name=ack,proto3" json:"ack,omitempty"`
 	Pull          []*Pull                `protobuf:"bytes,3,rep,name=pull,proto3" json:"pull,omitempty"`
-	Epoch         uint64                 `protobuf:"fixed64,4,opt,name=epoch,proto3" json:"epoch,omitempty"` // incarnation of the caller's region, of the partitions that the stream carries; 0: it does not say
+	Epoch         uint64                 `protobuf:"fixed64,4,opt,name=epoch,proto3" json:"epoch,omitempty"`       // incarnation of the caller's region, of the partitions that the stream carries; 0: it does not say
+	First         *uint64                `protobuf:"fixed64,5,opt,name=first,proto3,oneof" json:"first,omitempty"` // partitions, a bit each, whose records and parts go before those of others from here on
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -287,6 +288,13 @@ func (x *Want) GetPull() []*Pull {
 func (x *Want) GetEpoch() uint64 {
 	if x != nil {
 		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Want) GetFirst() uint64 {
+	if x != nil && x.First != nil {
+		return *x.First
 	}
 	return 0
 }
@@ -1593,6 +1601,7 @@ type Gossip struct {
 	Hears         []uint32               `protobuf:"fixed32,7,rep,packed,name=hears,proto3" json:"hears,omitempty"` // FNV-1a of the names of regions whose heads the sender gets over streams of their own
 	Rows          []*Row                 `protobuf:"bytes,8,rep,name=rows,proto3" json:"rows,omitempty"`            // that have changed
 	Fresh         *Records               `protobuf:"bytes,9,opt,name=fresh,proto3" json:"fresh,omitempty"`          // of the sender's own feed, just committed: a head start, which the stream repeats
+	Waits         uint64                 `protobuf:"fixed64,10,opt,name=waits,proto3" json:"waits,omitempty"`       // inside a region: partitions, a bit each, that clients of the sender wait for
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1688,6 +1697,13 @@ func (x *Gossip) GetFresh() *Records {
 		return x.Fresh
 	}
 	return nil
+}
+
+func (x *Gossip) GetWaits() uint64 {
+	if x != nil {
+		return x.Waits
+	}
+	return 0
 }
 
 // Echo is what a node has measured of the datagrams that come from another.
@@ -2490,12 +2506,14 @@ const file_peer_proto_rawDesc = "" +
 	"\x06Ending\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\rR\x06status\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12\x10\n" +
-	"\x03why\x18\x03 \x01(\tR\x03why\"\xa0\x01\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"\xc5\x01\n" +
 	"\x04Want\x125\n" +
 	"\tsubscribe\x18\x01 \x03(\v2\x17.roam.peer.v1.SubscribeR\tsubscribe\x12#\n" +
 	"\x03ack\x18\x02 \x03(\v2\x11.roam.peer.v1.AckR\x03ack\x12&\n" +
 	"\x04pull\x18\x03 \x03(\v2\x12.roam.peer.v1.PullR\x04pull\x12\x14\n" +
-	"\x05epoch\x18\x04 \x01(\x06R\x05epoch\"P\n" +
+	"\x05epoch\x18\x04 \x01(\x06R\x05epoch\x12\x19\n" +
+	"\x05first\x18\x05 \x01(\x06H\x00R\x05first\x88\x01\x01B\b\n" +
+	"\x06_first\"P\n" +
 	"\x04Pull\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\tR\x05after\x12\x14\n" +
@@ -2589,7 +2607,7 @@ const file_peer_proto_rawDesc = "" +
 	"\x06origin\x18\x02 \x01(\aR\x06origin\x12\f\n" +
 	"\x01f\x18\x03 \x03(\x04R\x01f\x12\x14\n" +
 	"\x05epoch\x18\x04 \x01(\x06R\x05epoch\x12\x14\n" +
-	"\x05parts\x18\x05 \x01(\x06R\x05parts\"\xfa\x01\n" +
+	"\x05parts\x18\x05 \x01(\x06R\x05parts\"\x90\x02\n" +
 	"\x06Gossip\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\aR\x03run\x12\x10\n" +
@@ -2599,7 +2617,9 @@ const file_peer_proto_rawDesc = "" +
 	"\x04echo\x18\x06 \x01(\v2\x12.roam.peer.v1.EchoR\x04echo\x12\x14\n" +
 	"\x05hears\x18\a \x03(\aR\x05hears\x12%\n" +
 	"\x04rows\x18\b \x03(\v2\x11.roam.peer.v1.RowR\x04rows\x12+\n" +
-	"\x05fresh\x18\t \x01(\v2\x15.roam.peer.v1.RecordsR\x05fresh\"T\n" +
+	"\x05fresh\x18\t \x01(\v2\x15.roam.peer.v1.RecordsR\x05fresh\x12\x14\n" +
+	"\x05waits\x18\n" +
+	" \x01(\x06R\x05waits\"T\n" +
 	"\x04Echo\x12\x14\n" +
 	"\x05stamp\x18\x01 \x01(\rR\x05stamp\x12\x12\n" +
 	"\x04held\x18\x02 \x01(\rR\x04held\x12\x12\n" +
@@ -2775,6 +2795,7 @@ func file_peer_proto_init() {
 	if File_peer_proto != nil {
 		return
 	}
+	file_peer_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
