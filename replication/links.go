@@ -64,6 +64,7 @@ type LinksConfig struct {
 	Keys         [][]byte // credentials between nodes: the first is shown, all are accepted
 	Dial         func(ctx context.Context, addr string) (net.Conn, error)
 	Instance     uint64
+	Now          func() time.Time // that ops are put by; nil: time.Now
 	Logger       *slog.Logger
 	Metrics      prometheus.Registerer
 	Tracer       trace.Tracer // nil: no spans
@@ -129,6 +130,9 @@ func NewLinks(cfg LinksConfig) (l *Links, err error) {
 	if cfg.Metrics == nil {
 		cfg.Metrics = prometheus.NewRegistry()
 	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	m := &linkMetrics{
 		records: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "roam_replication_records_total", Help: "Records taken from other regions, by region.",
@@ -141,7 +145,7 @@ func NewLinks(cfg LinksConfig) (l *Links, err error) {
 		}, []string{"region"}),
 	}
 	m.parts = newTransferMetrics()
-	lag := newLag(cfg.Local, cfg.Pool.matrix)
+	lag := newLag(cfg.Region, cfg.Source, cfg.Local, cfg.Pool.matrix, cfg.Now)
 	cfg.Metrics.MustRegister(m.records, m.refused, m.up, m.parts, lag)
 	l = &Links{
 		cfg: cfg, metrics: m, lag: lag, done: make(chan struct{}), links: map[lane]*link{}, forks: map[lane]feeds.Forks{},
