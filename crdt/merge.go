@@ -17,7 +17,9 @@ func Merge(dst, src Store) {
 	mergeReads(dst, src)
 	mergeWritten(dst, src)
 	mergeDots(dst, src)
-	mergeRemovals(dst)
+	if len(ReadHeader(dst).Cut) > 0 || len(ReadHeader(src).Cut) > 0 { // else neither has removed anything
+		mergeRemovals(dst)
+	}
 	h := ReadHeader(dst)
 	h.merge(ReadHeader(src))
 	if len(h.Seen) > 0 {

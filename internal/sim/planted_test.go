@@ -90,7 +90,7 @@ var planted = []struct {
 const plantedSeeds = 1000
 
 // few is how many of the planted bugs are tried unless SIM_PLANTED is set (`make planted`): to find all takes minutes.
-const few = 4
+const few = 2
 
 // TestPlantedBugsHaveTheirPlaces: every edit applies to the source as it is, also of those bugs that are tried rarely.
 func TestPlantedBugsHaveTheirPlaces(t *testing.T) {
