@@ -106,6 +106,9 @@ func (r *Region) Hello(_ context.Context, req *peerpb.HelloRequest) (*peerpb.Hel
 		if s.Leads {
 			s.Members = g.committed()
 		}
+		if t := g.taking.Load(); t != nil {
+			s.Taking = &peerpb.Taking{From: t.From, Keys: t.Keys, Bytes: t.Bytes, Own: t.Own, Seconds: t.Seconds, Tries: t.Tries}
+		}
 		reply.States = append(reply.States, s)
 		reply.Founded, reply.Leads = reply.Founded || s.Founded, reply.Leads || s.Leads
 	}

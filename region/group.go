@@ -40,6 +40,8 @@ type group struct {
 	merging   atomic.Bool // there may be states to merge
 	leading   atomic.Bool // and all that was committed before is applied
 	leader    *leader
+	taking    atomic.Pointer[Taking] // while the state of another node is taken
+	keep      logKeep
 	seat      seat // owned by tend, as all that follows
 	level     levelSeat
 	deadSince map[string]time.Time // nodes of the group, by raft id
@@ -135,7 +137,7 @@ func (g *group) openState() error {
 		Region: g.r.cfg.Region, Entry: g.r.entry, Store: g.store, Watch: g.tell, Tracer: g.r.cfg.Tracer,
 		Level: g.r.cfg.level,
 	})
-	g.fsm = &fsm{Machine: m, flush: g.r.flush, tell: g.tell, fatal: g.r.fail, fetch: g.fetch}
+	g.fsm = &fsm{Machine: m, flush: g.r.flush, tell: g.tell, fatal: g.r.fail, fetch: g.fetch, unstage: g.unstage}
 	if err != nil {
 		return err
 	}

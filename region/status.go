@@ -61,6 +61,8 @@ type NodeStatus struct {
 	Leads   []int  `json:"leads"`   // groups
 	Level   uint32 `json:"level"`
 	Error   string `json:"error,omitempty"` // why it did not answer
+	// Taking is how far it has come with the states of groups that it takes from other nodes.
+	Taking []Taking `json:"taking,omitempty"`
 }
 
 // Status asks all nodes of the region, each for at most a second.
@@ -132,6 +134,9 @@ func (r *Region) ask(ctx context.Context, n *NodeStatus) {
 	case n.ID == r.id:
 		for _, g := range r.all() {
 			n.Applied += g.fsm.Applied()
+			if t := g.taking.Load(); t != nil {
+				n.Taking = append(n.Taking, *t)
+			}
 		}
 		n.Level = r.cfg.level
 	case n.Addr == "":
@@ -143,7 +148,11 @@ func (r *Region) ask(ctx context.Context, n *NodeStatus) {
 			return
 		}
 		for g := range r.all() {
-			n.Applied += stateOf(hello, g).Applied
+			s := stateOf(hello, g)
+			n.Applied += s.Applied
+			if t := s.Taking; t != nil {
+				n.Taking = append(n.Taking, Taking{g, t.From, t.Keys, t.Bytes, t.Own, t.Seconds, t.Tries})
+			}
 		}
 		n.Level = hello.Level
 	}
