@@ -184,7 +184,7 @@ func (g *group) lead(ctx context.Context) error {
 	for g.fsm.MustRenew(g.alone(), g.proven) {
 		why := "first start"
 		if g.level.fresh = g.fsm.Self() == ""; !g.level.fresh {
-			why = "the last process did not end in order, and the disk of a node that is alone may have gone back"
+			why = "the last process did not end in order, or long ago, and the disk of a node that is alone may have gone back"
 		}
 		if err := g.renewFirst(ctx, why); err != nil {
 			return err
