@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/hashicorp/raft"
+	"google.golang.org/grpc/status"
 
 	"github.com/roamsync/roam/region/machine"
 	"github.com/roamsync/roam/wire"
@@ -78,7 +79,7 @@ func (r *Region) Status(ctx context.Context) Status {
 		members = r.cfg.Cluster.Members()
 	}
 	for _, m := range members {
-		s.Nodes = append(s.Nodes, NodeStatus{Node: m.Node, ID: m.ID, Addr: m.Addr, Alive: m.Alive, Role: "not in the group"})
+		s.Nodes = append(s.Nodes, NodeStatus{Node: m.Node, ID: m.ID, Addr: m.Addr, Alive: m.Alive, Role: roleNone})
 	}
 	for n, g := range r.all()[:len(s.Groups)] {
 		for _, srv := range g.servers() {
@@ -127,7 +128,10 @@ func (s *Status) serves(srv raft.Server, group int) {
 	}
 }
 
-const roleLeader = "leader"
+const (
+	roleLeader = "leader"
+	roleNone   = "not in the group"
+)
 
 func (r *Region) ask(ctx context.Context, n *NodeStatus) {
 	switch {
@@ -139,12 +143,14 @@ func (r *Region) ask(ctx context.Context, n *NodeStatus) {
 			}
 		}
 		n.Level = r.cfg.level
+	case !n.Alive && n.Role == roleNone:
+		n.Error = "it is gone, and not in the group"
 	case n.Addr == "":
 		n.Error = "membership does not know it"
 	default:
 		hello, err := r.hello(ctx, wire.Member{Node: n.Node, ID: n.ID, Addr: n.Addr})
 		if err != nil {
-			n.Error = err.Error()
+			n.Error = status.Convert(err).Message()
 			return
 		}
 		for g := range r.all() {

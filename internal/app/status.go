@@ -134,7 +134,7 @@ func (s *status) print(w io.Writer) error {
 	s.printTransfers(t)
 	err := t.Flush()
 	for _, n := range s.Raft.Nodes {
-		if n.Error != "" {
+		if n.Error != "" && (n.Alive || n.Role != "not in the group") {
 			fmt.Fprintf(w, "\n%s: %s\n", n.ID, n.Error)
 		}
 	}
