@@ -234,14 +234,15 @@ func (h *holding) close() error {
 	return errors.Join(errs...)
 }
 
-// drop lets the tables go, and removes those that a later try has come past.
-func (h *holding) drop(past []byte) error {
-	all := h.tables
-	errs := []error{h.close()}
-	for _, t := range all {
-		if bytes.Compare(t.last, past) <= 0 {
-			errs = append(errs, h.fs.RemoveAll(t.path))
+// pass removes the tables that a later try has come past, and has on the disk: what is staged twice takes room.
+func (h *holding) pass(past []byte) error {
+	var errs []error
+	h.tables = slices.DeleteFunc(h.tables, func(t *heldTable) bool {
+		if bytes.Compare(t.last, past) > 0 {
+			return false
 		}
-	}
+		errs = append(errs, t.reader.Close(), h.fs.RemoveAll(t.path))
+		return true
+	})
 	return errors.Join(errs...)
 }

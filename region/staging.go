@@ -29,7 +29,8 @@ type staging struct {
 	db     *pebble.DB
 	tables []string
 	writer *sstable.Writer
-	size   int // of the table that is being written
+	size   int    // of the table that is being written
+	whole  []byte // last key of the tables that are on the disk
 }
 
 // intake checks a state as it comes.
@@ -117,6 +118,8 @@ func (s *staging) finish() error {
 		return nil
 	}
 	err := s.writer.Close()
-	s.writer = nil
+	if s.writer = nil; err == nil {
+		s.whole = bytes.Clone(s.last)
+	}
 	return err
 }

@@ -158,7 +158,7 @@ func (t *taker) take(part *peerpb.StatePart) error {
 	now := t.now
 	t.g.taking.Store(&now)
 	t.g.r.metrics.transferred.Set(float64(now.Keys))
-	return nil
+	return t.held.pass(t.st.whole)
 }
 
 // unstage removes what is staged: the log goes back far enough after all.
@@ -186,5 +186,5 @@ func (t *taker) close(why error) error {
 	if why == nil || errors.Is(why, errState) || isDisk(why) {
 		return errors.Join(t.held.close(), t.st.clear())
 	}
-	return errors.Join(t.st.finish(), t.held.drop(t.st.last))
+	return errors.Join(t.st.finish(), t.held.pass(t.st.whole), t.held.close())
 }
