@@ -102,7 +102,7 @@ func (r *Region) Hello(_ context.Context, req *peerpb.HelloRequest) (*peerpb.Hel
 		Undecided: len(all) == 0, Draining: r.draining.Load(), Left: r.out(req.From) == machine.OutLeft,
 	}
 	for _, g := range all {
-		s := &peerpb.GroupState{Founded: len(g.servers()) > 0, Leads: g.leading.Load(), Applied: g.fsm.Applied()}
+		s := &peerpb.GroupState{Founded: len(g.servers()) > 0, Leads: g.leading.Load(), Applied: g.fsm.Applied(), Proven: g.proven.Load()}
 		if s.Leads {
 			s.Members = g.committed()
 		}

@@ -402,6 +402,7 @@ func (r *Region) join(ctx context.Context) error {
 		if !g.catchUp(ctx) {
 			return nil
 		}
+		g.proven.Store(true) // by the leader, which has an incarnation that counts
 	}
 	close(r.ready)
 	<-ctx.Done()

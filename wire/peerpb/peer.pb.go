@@ -1975,6 +1975,7 @@ type GroupState struct {
 	Applied       uint64                 `protobuf:"varint,3,opt,name=applied,proto3" json:"applied,omitempty"` // Raft index
 	Members       []string               `protobuf:"bytes,20,rep,name=members,proto3" json:"members,omitempty"` // raft ids of the committed configuration; of a leader only, and not while it changes
 	Taking        *Taking                `protobuf:"bytes,21,opt,name=taking,proto3" json:"taking,omitempty"`   // while the node takes the state of another one
+	Proven        bool                   `protobuf:"varint,22,opt,name=proven,proto3" json:"proven,omitempty"`  // what was numbered in the group before the node's process began is known to it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2042,6 +2043,13 @@ func (x *GroupState) GetTaking() *Taking {
 		return x.Taking
 	}
 	return nil
+}
+
+func (x *GroupState) GetProven() bool {
+	if x != nil {
+		return x.Proven
+	}
+	return false
 }
 
 // Taking is how far a node has come that takes a group's state from another one.
@@ -2805,14 +2813,15 @@ const file_peer_proto_rawDesc = "" +
 	" \x01(\bR\tundecided\x12\x1a\n" +
 	"\bdraining\x18\v \x01(\bR\bdraining\x12\x1c\n" +
 	"\tcommitted\x18\x14 \x01(\rR\tcommitted\x12\x12\n" +
-	"\x04left\x18\x15 \x01(\bR\x04left\"\x9e\x01\n" +
+	"\x04left\x18\x15 \x01(\bR\x04left\"\xb6\x01\n" +
 	"\n" +
 	"GroupState\x12\x18\n" +
 	"\afounded\x18\x01 \x01(\bR\afounded\x12\x14\n" +
 	"\x05leads\x18\x02 \x01(\bR\x05leads\x12\x18\n" +
 	"\aapplied\x18\x03 \x01(\x04R\aapplied\x12\x18\n" +
 	"\amembers\x18\x14 \x03(\tR\amembers\x12,\n" +
-	"\x06taking\x18\x15 \x01(\v2\x14.roam.peer.v1.TakingR\x06taking\"\x88\x01\n" +
+	"\x06taking\x18\x15 \x01(\v2\x14.roam.peer.v1.TakingR\x06taking\x12\x16\n" +
+	"\x06proven\x18\x16 \x01(\bR\x06proven\"\x88\x01\n" +
 	"\x06Taking\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12\x12\n" +
 	"\x04keys\x18\x02 \x01(\x04R\x04keys\x12\x14\n" +
