@@ -18,7 +18,7 @@ import (
 const (
 	fetchPause = 200 * time.Millisecond
 	// takeIdle is how long a node that gives its state may send nothing before another one is asked.
-	takeIdle = 10 * time.Second
+	takeIdle = 3 * time.Second
 )
 
 // Taking is how far a node has come that takes the state of another one.
