@@ -47,9 +47,10 @@ func (r *Region) openCopies() (err error) {
 	}
 	for n := range r.count {
 		r.held = append(r.held, &group{
-			r: r, n: n, mask: partitionsOf(n, r.count), proven: r.proven, leader: newLeader(),
+			r: r, n: n, mask: partitionsOf(n, r.count), leader: newLeader(),
 			queue: make(chan *proposal, queueLength), store: r.store(r.prefix(n)),
 		})
+		r.held[n].proven.Store(r.proven)
 	}
 	for _, g := range r.held {
 		if err := g.openState(); err != nil {

@@ -102,9 +102,12 @@ func (r *Region) Hello(_ context.Context, req *peerpb.HelloRequest) (*peerpb.Hel
 		Undecided: len(all) == 0, Draining: r.draining.Load(), Left: r.out(req.From) == machine.OutLeft,
 	}
 	for _, g := range all {
-		s := &peerpb.GroupState{Founded: len(g.servers()) > 0, Leads: g.leading.Load(), Applied: g.fsm.Applied()}
+		s := &peerpb.GroupState{Founded: len(g.servers()) > 0, Leads: g.leading.Load(), Applied: g.fsm.Applied(), Proven: g.proven.Load()}
 		if s.Leads {
 			s.Members = g.committed()
+		}
+		if t := g.taking.Load(); t != nil {
+			s.Taking = &peerpb.Taking{From: t.From, Keys: t.Keys, Bytes: t.Bytes, Own: t.Own, Seconds: t.Seconds, Tries: t.Tries}
 		}
 		reply.States = append(reply.States, s)
 		reply.Founded, reply.Leads = reply.Founded || s.Founded, reply.Leads || s.Leads

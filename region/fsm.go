@@ -23,7 +23,9 @@ type fsm struct {
 	fatal func(error)        // the disk failed: stop the process rather than guess
 	// fetch replaces the state by that of another node, which has applied at least that index.
 	fetch func(index uint64) error
-	held  uint64 // the last entry in the log when the node started: up to it, entries are replayed
+	// unstage removes what a transfer that was cut short has staged: it is called once the log has brought an entry. nil: there is nothing.
+	unstage func() error
+	held    uint64 // the last entry in the log when the node started: up to it, entries are replayed
 
 	broken error // owned by Raft's apply goroutine
 }
@@ -33,6 +35,14 @@ type fsm struct {
 func (m *fsm) Apply(l *raft.Log) any {
 	if m.broken != nil {
 		return m.broken
+	}
+	if m.unstage != nil && l.Index > m.held {
+		if err := m.unstage(); err != nil {
+			m.broken = err
+			m.fatal(err)
+			return err
+		}
+		m.unstage = nil
 	}
 	results, err := m.Machine.Apply(l.Index, l.Data, l.Index <= m.held)
 	if err != nil {

@@ -27,8 +27,8 @@ func validGroups(n int) bool { return n > 0 && n <= maxGroups && n&(n-1) == 0 }
 type group struct {
 	r         *Region
 	n         int
-	mask      uint64 // the partitions, a bit each
-	proven    bool   // as Region.proven, for what this group has numbered; owned by lead
+	mask      uint64      // the partitions, a bit each
+	proven    atomic.Bool // as Region.proven, for what this group has numbered; it stays so in this process
 	log       *stallWatch
 	stable    raft.StableStore
 	snaps     raft.SnapshotStore
@@ -40,6 +40,8 @@ type group struct {
 	merging   atomic.Bool // there may be states to merge
 	leading   atomic.Bool // and all that was committed before is applied
 	leader    *leader
+	taking    atomic.Pointer[Taking] // while the state of another node is taken
+	keep      logKeep
 	seat      seat // owned by tend, as all that follows
 	level     levelSeat
 	deadSince map[string]time.Time // nodes of the group, by raft id
@@ -135,7 +137,7 @@ func (g *group) openState() error {
 		Region: g.r.cfg.Region, Entry: g.r.entry, Store: g.store, Watch: g.tell, Tracer: g.r.cfg.Tracer,
 		Level: g.r.cfg.level,
 	})
-	g.fsm = &fsm{Machine: m, flush: g.r.flush, tell: g.tell, fatal: g.r.fail, fetch: g.fetch}
+	g.fsm = &fsm{Machine: m, flush: g.r.flush, tell: g.tell, fatal: g.r.fail, fetch: g.fetch, unstage: g.unstage}
 	if err != nil {
 		return err
 	}
@@ -175,20 +177,41 @@ func (g *group) halt() error {
 	return errors.Join(errs...)
 }
 
+// mustRenew reports whether a new incarnation has to begin. Who begins to lead and cannot tell by itself that no disk has gone back, since its process has
+// just begun, asks the others: one that was part of the group before can. After a loss of power that met all of them, nobody can.
+func (g *group) mustRenew(ctx context.Context) bool {
+	proven := g.proven.Load()
+	return g.fsm.MustRenew(proven || g.alone() || !g.vouched(ctx), proven)
+}
+
+// vouched reports whether another node that votes can tell that nothing was numbered that is forgotten.
+func (g *group) vouched(ctx context.Context) bool {
+	votes := g.votes()
+	for _, m := range g.r.alive() {
+		if m.ID == g.r.id || !votes[m.ID] {
+			continue
+		}
+		if h, err := g.r.hello(ctx, m); err == nil && stateOf(h, g.n).Proven {
+			return true
+		}
+	}
+	return false
+}
+
 // lead is the leader's part: a group that must gets a new incarnation before it takes anything in, nodes are taken into
 // the group, and sessions are kept from becoming too long.
 func (g *group) lead(ctx context.Context) error {
 	g.level = levelSeat{}
-	for g.fsm.MustRenew(g.alone(), g.proven) {
+	for g.mustRenew(ctx) {
 		why := "first start"
 		if g.level.fresh = g.fsm.Self() == ""; !g.level.fresh {
-			why = "the last process did not end in order, and the disk of a node that is alone may have gone back"
+			why = "the last process did not end in order, or long ago, and there is no other node that could say that the disk has not gone back"
 		}
 		if err := g.renewFirst(ctx, why); err != nil {
 			return err
 		}
 	}
-	g.proven = true // and stays so in this process: others may have proven it, who are gone when it leads again
+	g.proven.Store(true) // others may have proven it, who are gone when it leads again
 	g.seat = seat{led: time.Now()}
 	g.leading.Store(true)
 	defer g.leading.Store(false)

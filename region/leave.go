@@ -30,7 +30,8 @@ func (r *Region) checkLeft() error {
 // others have taken it out, and says so.
 func (r *Region) heed(ctx context.Context) error {
 	several := -1
-	for !r.toLeave(ctx) {
+	var f forgotten
+	for !r.toLeave(ctx, &f) {
 		var err error
 		if several, err = r.noteSeveral(several); err != nil {
 			return err
@@ -58,17 +59,49 @@ func (r *Region) heed(ctx context.Context) error {
 }
 
 // toLeave reports whether this node is to leave. It may have been taken out while it was away, and then hears it only from others.
-func (r *Region) toLeave(ctx context.Context) bool {
+func (r *Region) toLeave(ctx context.Context, f *forgotten) bool {
 	if r.out(r.id) == machine.OutLeft {
 		return true
 	}
 	if id, _ := r.all()[0].leader.now(); id != "" {
+		*f = forgotten{}
 		return false
 	}
+	without := false
 	for _, h := range r.others(ctx) {
 		if h.Left {
 			return true
 		}
+		in := stateOf(h, 0).Members
+		without = without || len(in) > 0 && !slices.Contains(in, r.id)
+	}
+	if f.due(time.Now(), without && len(r.all()[0].servers()) > 0) {
+		r.cfg.Logger.Error("the region goes on without this node: what is in its --data is of a group that is no more. Stop it, empty its --data, and start it again",
+			"id", r.id)
+	}
+	return false
+}
+
+// forgottenAfter is how long a region has to go on without a node that was part of it before the node says so: one that was taken out because it
+// was dead is taken in again before that.
+const forgottenAfter = 5 * time.Second
+
+// forgotten is how long a node has seen that its region goes on without it.
+type forgotten struct {
+	since time.Time
+	said  bool
+}
+
+// due reports whether it is to be said, which is once.
+func (f *forgotten) due(now time.Time, so bool) bool {
+	switch {
+	case !so:
+		*f = forgotten{}
+	case f.since.IsZero():
+		f.since = now
+	case !f.said && now.Sub(f.since) >= forgottenAfter:
+		f.said = true
+		return true
 	}
 	return false
 }

@@ -13,11 +13,15 @@ import (
 const cutLook = 500 * time.Millisecond
 
 // logSize is what was added to a group's log since it was cut last, or since the start.
-type logSize struct{ entries, bytes atomic.Uint64 }
+type logSize struct {
+	entries, bytes atomic.Uint64
+	all            atomic.Uint64 // bytes since the start
+}
 
 func (s *logSize) add(ls []*raft.Log) {
 	for _, l := range ls {
 		s.bytes.Add(uint64(len(l.Data)))
+		s.all.Add(uint64(len(l.Data)))
 	}
 	s.entries.Add(uint64(len(ls)))
 }
@@ -39,7 +43,7 @@ func (g *group) cut(ctx context.Context) error {
 			return nil
 		case <-look.C:
 		}
-		if g.log.size.bytes.Load() < g.r.cfg.SnapshotBytes {
+		if g.keeps() || g.log.size.bytes.Load() < g.r.cfg.SnapshotBytes {
 			continue
 		}
 		c := g.raft.ReloadableConfig()

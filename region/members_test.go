@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -349,5 +352,72 @@ func (c *cluster) refuses(name string) {
 	stream.cut()
 	if err := r.Close(); err != nil {
 		c.t.Error(err)
+	}
+}
+
+// TestImagesOfAllNodes: a region of several whose disks have all gone back numbers nothing anew under its old incarnation; one of which a node stays
+// up, or that was just stopped in order, goes on under it.
+func TestImagesOfAllNodes(t *testing.T) {
+	var later atomic.Int64
+	c := newCluster(t, 3, func(cfg *Config) {
+		cfg.Now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+	})
+	names := []string{"n1", "n2", "n3"}
+	self := func() crdt.Origin { return c.node(c.leader()).all()[0].fsm.Self() }
+	fill := func(turn, n int) {
+		for i := range n {
+			c.node(c.leader()).put(t, "alice/trip", msg2("alice/trip", fmt.Sprintf("%d-%d", turn, i)))
+		}
+		c.equal()
+	}
+	fill(0, 3)
+	first := self()
+	dirs := map[string]string{}
+	for _, name := range names {
+		dirs[name] = c.node(name).dir
+	}
+	again := func() {
+		for _, name := range names {
+			c.launch(name, dirs[name], 3)
+		}
+		c.equal()
+	}
+	halt := func() {
+		for _, name := range names {
+			c.node(name).halt()
+		}
+	}
+
+	for _, name := range names { // one after the other, each for long
+		c.node(name).halt()
+		later.Add(int64(2 * cleanFor))
+		c.start(name, dirs[name], 3)
+	}
+	c.equal()
+	halt()
+	images := map[string]string{}
+	for _, name := range names {
+		images[name] = filepath.Join(t.TempDir(), name)
+		if err := os.CopyFS(images[name], os.DirFS(dirs[name])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again()
+	if got := self(); got != first {
+		t.Errorf("it issued as %s, and after restarts in order as %s", first, got)
+	}
+	fill(1, 5)
+	before := c.node("n1").Cursors(crdt.PartitionOf("alice/trip"))[first.ID()]
+	halt()
+
+	dirs = images
+	later.Add(int64(2 * cleanFor))
+	again()
+	if got := self(); got == first {
+		t.Fatalf("all disks have gone back, and it issues as %s again", got)
+	}
+	fill(2, 5)
+	if got := c.node("n1").Cursors(crdt.PartitionOf("alice/trip"))[first.ID()]; got >= before {
+		t.Errorf("%d numbers of the old incarnation, of which it had forgotten some of %d", got, before)
 	}
 }

@@ -32,7 +32,7 @@ func (r *Region) pending(nodes []NodeStatus) []string {
 		}
 	}
 	if size := r.size(); votes != size {
-		words = append(words, fmt.Sprintf("%d nodes vote, %d are wanted", votes, size))
+		words = append(words, fmt.Sprintf("of %d nodes that are wanted to vote %d do", size, votes))
 	}
 	for _, g := range all[1:] {
 		if !maps.Equal(g.votes(), first) {

@@ -156,7 +156,7 @@ func (g *group) renewFirst(ctx context.Context, why string) error {
 		return err
 	}
 	if err := g.raft.Apply(machine.EncodeEntryOf(g.r.level(), [][]byte{c.Encode()}), g.r.cfg.CommitDeadline).Error(); err == nil {
-		g.proven = true
+		g.proven.Store(true)
 		g.r.cfg.Logger.Info("new incarnation", "group", g.n, "origin", g.fsm.Self(), "why", why)
 		return nil
 	}

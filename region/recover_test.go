@@ -3,9 +3,12 @@ package region
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -129,4 +132,62 @@ func TestRecoverRefuses(t *testing.T) {
 	}
 	s = start(t, "beijing", dir)
 	s.put(t, "alice/trip", msg("b", "text"))
+}
+
+// TestForgotten: a node of a group that is no more says so, once, when its region has gone on without it for a while.
+func TestForgotten(t *testing.T) {
+	var f forgotten
+	now := time.Now()
+	for i, c := range []struct {
+		after time.Duration
+		so    bool
+		want  bool
+	}{
+		{0, true, false}, {forgottenAfter - 1, true, false}, {forgottenAfter - 1, false, false}, {forgottenAfter, true, false},
+		{2*forgottenAfter - 1, true, false}, {2 * forgottenAfter, true, true}, {3 * forgottenAfter, true, false},
+	} {
+		if got := f.due(now.Add(c.after), c.so); got != c.want {
+			t.Errorf("%d: %v", i, got)
+		}
+	}
+
+	var said lines
+	c := newCluster(t, 3, func(cfg *Config) {
+		if cfg.Node == "n3" {
+			cfg.Logger = slog.New(slog.NewTextHandler(&said, nil))
+		}
+	})
+	c.equal()
+	dirs := map[string]string{"n1": c.node("n1").dir, "n3": c.node("n3").dir}
+	for _, name := range []string{"n1", "n2", "n3"} {
+		c.node(name).halt()
+	}
+	c.nodes = map[string]*clusterNode{}
+	if _, err := Recover(Config{Region: "beijing", Node: "n1", Dir: dirs["n1"]}); err != nil {
+		t.Fatal(err)
+	}
+	c.start("n1", dirs["n1"], 3)
+	if n := c.launch("n3", dirs["n3"], 3); n == nil {
+		t.Fatal("it does not start")
+	}
+	c.until("the node of before says that its group is no more", func() bool { return said.has("goes on without this node") })
+}
+
+// lines is what was logged.
+type lines struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+// Write implements io.Writer.
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lines) has(s string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.b.String(), s)
 }

@@ -3,6 +3,7 @@ package region
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -220,7 +221,7 @@ func (r *Region) discard(why error) error {
 	r.asking.ended = false
 	count := r.count
 	r.held, r.logs, r.lanes, r.db = nil, nil, nil, nil
-	for _, sub := range subdirs {
+	for _, sub := range []string{"state", "raft"} { // what is staged is of use: it is compared with what another node has
 		if err := r.cfg.files().RemoveAll(filepath.Join(r.cfg.Dir, sub)); err != nil {
 			return err
 		}
@@ -305,7 +306,7 @@ func (r *Region) drawID() string {
 const (
 	nodeIdentity = "identity" // region/node
 	nodeID       = "id"       // raft id
-	nodeClean    = "clean"    // there while no process runs, if the last one ended in order
+	nodeClean    = "clean"    // there while no process runs, if the last one ended in order: when, in Unix milliseconds, 8 bytes
 	nodeTaken    = "taken"    // Raft index of the state that was last taken from another node, 8 bytes; of groups: /group follows
 	nodeSeveral  = "several"  // whether other nodes are in its groups, 1 byte: 0 or 1. Not there: see checkSeveral
 	nodeLeft     = "left"     // there if the node is no longer part of the region, for good
@@ -315,10 +316,23 @@ const (
 // entryLength is how many characters of 5 random bits tell processes and directories apart.
 const entryLength = 10
 
+// cleanFor is how long it counts that a process ended in order. It is longer than a restart takes; what is older may be an image of the
+// disk that has been put back, and other regions and clients may have seen what was numbered after it.
+const cleanFor = time.Minute
+
+// provenBy reports whether a mark says that the process before ended in order, just now.
+func provenBy(mark []byte, now time.Time) bool {
+	if len(mark) != 8 {
+		return false // none, or an older version's, which does not say when
+	}
+	ago := now.Sub(time.UnixMilli(int64(binary.BigEndian.Uint64(mark))))
+	return ago >= 0 && ago < cleanFor
+}
+
 // dirty notes how the process before ended, and that this one has not ended yet.
 func (r *Region) dirty() error {
 	v, err := r.own().Get(machine.NodeKey(nodeClean))
-	if r.proven = v != nil; !r.proven || err != nil {
+	if r.proven = provenBy(v, r.cfg.Now()); v == nil || err != nil {
 		return err
 	}
 	return errors.Join(r.db.Delete(machine.NodeKey(nodeClean), pebble.NoSync), r.flush())
@@ -346,7 +360,8 @@ func (r *Region) release() error {
 	if r.db != nil {
 		failed := r.failure.get() != nil
 		if !failed && r.ordered && errors.Join(errs...) == nil {
-			errs = append(errs, r.db.Set(machine.NodeKey(nodeClean), []byte{1}, pebble.NoSync))
+			now := binary.BigEndian.AppendUint64(nil, uint64(r.cfg.Now().UnixMilli()))
+			errs = append(errs, r.db.Set(machine.NodeKey(nodeClean), now, pebble.NoSync))
 		}
 		if !failed {
 			errs = append(errs, r.flush())
@@ -387,6 +402,7 @@ func (r *Region) join(ctx context.Context) error {
 		if !g.catchUp(ctx) {
 			return nil
 		}
+		g.proven.Store(true) // by the leader, which has an incarnation that counts
 	}
 	close(r.ready)
 	<-ctx.Done()

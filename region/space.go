@@ -159,7 +159,7 @@ func (g *group) full() error {
 	}
 	g.r.metrics.refused.WithLabelValues("no_space").Inc()
 	s := g.r.Space()
-	return fmt.Errorf("%d MiB are free on it, and %d are kept: %w", s.Free>>20, s.Reserve>>20, errFull)
+	return fmt.Errorf("%w (%d MiB are free, and %d are kept)", errFull, s.Free>>20, s.Reserve>>20)
 }
 
 var (

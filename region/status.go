@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/hashicorp/raft"
+	"google.golang.org/grpc/status"
 
 	"github.com/roamsync/roam/region/machine"
 	"github.com/roamsync/roam/wire"
@@ -61,6 +62,8 @@ type NodeStatus struct {
 	Leads   []int  `json:"leads"`   // groups
 	Level   uint32 `json:"level"`
 	Error   string `json:"error,omitempty"` // why it did not answer
+	// Taking is how far it has come with the states of groups that it takes from other nodes.
+	Taking []Taking `json:"taking,omitempty"`
 }
 
 // Status asks all nodes of the region, each for at most a second.
@@ -76,7 +79,7 @@ func (r *Region) Status(ctx context.Context) Status {
 		members = r.cfg.Cluster.Members()
 	}
 	for _, m := range members {
-		s.Nodes = append(s.Nodes, NodeStatus{Node: m.Node, ID: m.ID, Addr: m.Addr, Alive: m.Alive, Role: "not in the group"})
+		s.Nodes = append(s.Nodes, NodeStatus{Node: m.Node, ID: m.ID, Addr: m.Addr, Alive: m.Alive, Role: roleNone})
 	}
 	for n, g := range r.all()[:len(s.Groups)] {
 		for _, srv := range g.servers() {
@@ -125,25 +128,37 @@ func (s *Status) serves(srv raft.Server, group int) {
 	}
 }
 
-const roleLeader = "leader"
+const (
+	roleLeader = "leader"
+	roleNone   = "not in the group"
+)
 
 func (r *Region) ask(ctx context.Context, n *NodeStatus) {
 	switch {
 	case n.ID == r.id:
 		for _, g := range r.all() {
 			n.Applied += g.fsm.Applied()
+			if t := g.taking.Load(); t != nil {
+				n.Taking = append(n.Taking, *t)
+			}
 		}
 		n.Level = r.cfg.level
+	case !n.Alive && n.Role == roleNone:
+		n.Error = "it is gone, and not in the group"
 	case n.Addr == "":
 		n.Error = "membership does not know it"
 	default:
 		hello, err := r.hello(ctx, wire.Member{Node: n.Node, ID: n.ID, Addr: n.Addr})
 		if err != nil {
-			n.Error = err.Error()
+			n.Error = status.Convert(err).Message()
 			return
 		}
 		for g := range r.all() {
-			n.Applied += stateOf(hello, g).Applied
+			s := stateOf(hello, g)
+			n.Applied += s.Applied
+			if t := s.Taking; t != nil {
+				n.Taking = append(n.Taking, Taking{g, t.From, t.Keys, t.Bytes, t.Own, t.Seconds, t.Tries})
+			}
 		}
 		n.Level = hello.Level
 	}

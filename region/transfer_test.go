@@ -24,8 +24,12 @@ type spoiled struct {
 
 // State implements peerpb.NodeClient.
 func (s spoiled) State(ctx context.Context, req *peerpb.StateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[peerpb.StatePart], error) {
+	try := s.tries.Add(1)
+	if try > 1 && try < 8 {
+		req.Held = nil // all is sent, and can be spoiled; a version that does not know of it does the same
+	}
 	stream, err := s.NodeClient.State(ctx, req, opts...)
-	return &spoiledStream{stream, s.tries.Add(1)}, err
+	return &spoiledStream{stream, try}, err
 }
 
 type spoiledStream struct {
@@ -105,7 +109,7 @@ func TestTransferIsTakenWholeOrNotAtAll(t *testing.T) {
 		t.Errorf("%d tries, want 7 that fail and one that does not", got)
 	}
 	left, err := os.ReadDir(filepath.Join(dir, "staging"))
-	if err != nil || len(left) > 0 {
+	if err != nil && !errors.Is(err, os.ErrNotExist) || len(left) > 0 {
 		t.Errorf("left in staging: %v, %v", left, err)
 	}
 }

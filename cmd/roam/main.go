@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -119,7 +120,18 @@ func newParser(c *cli, stdout, stderr io.Writer, exit func(int)) (*kong.Kong, er
 		kong.Writers(stdout, stderr),
 		kong.Exit(exit),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.ValueFormatter(helpOf),
 	)
+}
+
+// helpOf is a flag's help, with its default: kong shows a placeholder in place of it.
+func helpOf(v *kong.Value) string {
+	if v.Default != "" && v.Default != "0" && v.Flag != nil && v.Flag.PlaceHolder != "" && !strings.Contains(v.Help, "efault") {
+		shown := *v
+		shown.Help = strings.TrimSuffix(v.Help, ".") + ". Default: " + v.Default + "."
+		v = &shown
+	}
+	return kong.DefaultHelpValueFormatter(v)
 }
 
 func version() string {

@@ -21,6 +21,9 @@ type BackupOptions struct {
 // Backup asks a node for a backup of its region, proves it whole while it comes, and only then gives it its name.
 func Backup(ctx context.Context, o BackupOptions, stdout, stderr io.Writer) error {
 	start := time.Now()
+	if at, err := os.Stat(o.Out); err == nil && at.IsDir() {
+		return fmt.Errorf("--out %s: it is a directory: name a file in it", o.Out)
+	}
 	body, err := ask(ctx, o.Admin, "GET", backupPath)
 	if err != nil {
 		return err

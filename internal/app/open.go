@@ -35,6 +35,9 @@ func (n *node) openRegion(KeyRing) (err error) {
 	if n.region, err = region.New(cfg); err != nil {
 		return fmt.Errorf("--data: %w", err)
 	}
+	if s := n.region.Space(); n.opts.DiskReserve != "" && s.Total > 0 && s.Reserve >= s.Total {
+		return fmt.Errorf("--disk-reserve %s: the disk of --data has %d MiB in all, so it would never take a message", n.opts.DiskReserve, s.Total>>20)
+	}
 	return nil
 }
 

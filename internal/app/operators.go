@@ -71,6 +71,9 @@ func (c *counted) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// notData is what somebody hears who asks a node for what only one that holds data has.
+const notData = "it is not the --admin-addr of a node that holds data (an edge does not), or of another version"
+
 // maxRefusal bounds what is read of a refusal.
 const maxRefusal = 4 << 10
 
@@ -92,7 +95,7 @@ func ask(ctx context.Context, admin, method, path string) (io.ReadCloser, error)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMethodNotAllowed {
-		return nil, fmt.Errorf("--admin %s: it is not the --admin-addr of a node that holds data (an edge does not), or of another version", admin)
+		return nil, fmt.Errorf("--admin %s: "+notData, admin)
 	}
 	words, _ := io.ReadAll(io.LimitReader(resp.Body, maxRefusal))
 	return nil, fmt.Errorf("--admin %s: %s: %s", admin, resp.Status, strings.TrimSpace(string(words)))

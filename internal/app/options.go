@@ -28,7 +28,7 @@ type ServeOptions struct {
 	PeerAddr        string   `default:"127.0.0.1:7947" placeholder:"H:P" help:"Address for other nodes (Raft and gRPC, TCP)."`
 	AdvertiseHost   string   `placeholder:"HOST" help:"Name or IP that other nodes reach this node by, at the ports of --cluster-addr and --peer-addr. Needed where those are 0.0.0.0 or [::]."`
 	Join            []string `placeholder:"H:P,..." help:"Cluster addresses of other members, of any region."`
-	Gateway         bool     `help:"Hold no data: serve clients through the region's nodes that do. Needs --join, and none of --data, --redis, --worker, --peer-addr and --bootstrap-expect."`
+	Gateway         bool     `help:"Hold no data: serve clients through the region's nodes that do. Needs --join; --data, --redis, --peer-addr, --groups and --bootstrap-expect count for nothing, and --worker is refused."`
 	SessionEntries  int      `default:"0" placeholder:"N" help:"About how many messages and answers of a session stay; once there are a quarter more, the oldest are removed in every region. 0: all."`
 	BootstrapExpect int      `default:"1" placeholder:"0|1|3|5" help:"Data nodes that found the region, and vote in it until roam resize says otherwise: 1, 3 or 5. 0: this node founds nothing, it joins the region that there is."`
 

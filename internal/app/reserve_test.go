@@ -1,6 +1,12 @@
 package app
 
-import "testing"
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/roamsync/roam/internal/memnet"
+)
 
 func TestReserve(t *testing.T) {
 	const disk = 1000 << 30
@@ -19,5 +25,28 @@ func TestReserve(t *testing.T) {
 	}
 	if got, err := parseReserve(""); got != nil || err != nil {
 		t.Errorf("no reserve: %v", err)
+	}
+}
+
+// TestReserveThatNoDiskHas: a reserve that is more than the disk is refused, since the node would never take a message.
+func TestReserveThatNoDiskHas(t *testing.T) {
+	net, err := memnet.New(memnet.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer net.Close()
+	w := &world{t: t, net: net}
+	o := w.options("beijing", t.TempDir())
+	o.DiskReserve = "1000000TiB"
+	ring, err := newKeyRing()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := newNode(o, ring, emulated(net, "beijing"), newLogger(t.Output(), "warn"))
+	if err == nil {
+		t.Fatal(errors.Join(errors.New("it was taken"), n.close()))
+	}
+	if !strings.Contains(err.Error(), "--disk-reserve 1000000TiB") {
+		t.Error(err)
 	}
 }

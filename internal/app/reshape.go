@@ -64,11 +64,15 @@ func order(ctx context.Context, admin string, timeout time.Duration, path string
 	if err != nil {
 		return fmt.Errorf("--admin %s: %w", admin, err)
 	}
-	if resp.StatusCode != http.StatusOK {
+	switch resp.StatusCode {
+	case http.StatusOK:
+		_, err = w.Write(words)
+		return err
+	case http.StatusNotFound, http.StatusMethodNotAllowed:
+		return fmt.Errorf("--admin %s: "+notData, admin)
+	default:
 		return errors.New(cmp.Or(strings.TrimSpace(string(words)), resp.Status))
 	}
-	_, err = w.Write(words)
-	return err
 }
 
 // reshaping answers who tells the region to change its nodes.

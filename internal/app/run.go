@@ -49,7 +49,11 @@ func Serve(ctx context.Context, o ServeOptions, stdout, stderr io.Writer) error 
 	if err != nil {
 		return err
 	}
-	return errors.Join(n.run(ctx, func() { printReady(stdout, &n.opts) }), n.close())
+	err = errors.Join(n.run(ctx, func() { printReady(stdout, &n.opts) }), n.close())
+	if why := n.region.Failure(); why != nil {
+		return why // all other errors follow from it
+	}
+	return err
 }
 
 func printReady(w io.Writer, o *ServeOptions) {

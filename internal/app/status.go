@@ -103,7 +103,11 @@ func (s *status) print(w io.Writer) error {
 		fmt.Fprintf(w, " Issues as %s, entry %d of term %d, log from %d to %d.",
 			cmp.Or(string(s.Origin), "nobody yet"), s.Raft.Applied, s.Raft.Term, s.Raft.FirstLog, s.Raft.LastLog)
 	}
-	fmt.Fprintf(w, "\nFeature level %d, %d nodes are wanted to vote.\n", s.Raft.Committed, s.Raft.Size)
+	wanted := fmt.Sprintf("%d nodes are", s.Raft.Size)
+	if s.Raft.Size == 1 {
+		wanted = "1 node is"
+	}
+	fmt.Fprintf(w, "\nFeature level %d, %s wanted to vote.\n", s.Raft.Committed, wanted)
 	for _, p := range s.Raft.Pending {
 		fmt.Fprintf(w, "Pending: %s.\n", p)
 	}
@@ -123,13 +127,14 @@ func (s *status) print(w io.Writer) error {
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", n.ID, n.Role, alive, applied, level, cmp.Or(n.Addr, "-"))
 	}
+	s.printTaking(t)
 	s.printRegions(t)
 	s.printMatrix(t)
 	s.printWays(t)
 	s.printTransfers(t)
 	err := t.Flush()
 	for _, n := range s.Raft.Nodes {
-		if n.Error != "" {
+		if n.Error != "" && (n.Alive || n.Role != "not in the group") {
 			fmt.Fprintf(w, "\n%s: %s\n", n.ID, n.Error)
 		}
 	}
@@ -160,6 +165,23 @@ func (s *status) printGroups(t io.Writer) {
 			cmp.Or(g.Origin, "-"), g.Term, g.Applied, g.FirstLog, g.LastLog)
 	}
 }
+
+// printTaking shows which nodes take the state of a group from another node.
+func (s *status) printTaking(t io.Writer) {
+	const head = "\nTAKES THE STATE\tGROUP\tFROM\tKEYS\tMIB\tHELD ALREADY\tFOR\tTRY"
+	said := false
+	for _, n := range s.Raft.Nodes {
+		for _, k := range n.Taking {
+			if !said {
+				fmt.Fprintln(t, head)
+				said = true
+			}
+			fmt.Fprintf(t, "%s\t%d\t%s\t%d\t%.1f\t%.1f\t%d s\t%d\n", n.ID, k.Group, k.From, k.Keys, mib(k.Bytes), mib(k.Own), k.Seconds, k.Tries)
+		}
+	}
+}
+
+func mib(bytes uint64) float64 { return float64(bytes) / (1 << 20) }
 
 // printTransfers shows which partitions' states are on their way from other regions.
 func (s *status) printTransfers(t io.Writer) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/roamsync/roam/crdt"
@@ -212,6 +213,7 @@ func (n *node) catchUp() {
 		return
 	}
 	_, _ = n.applyTo(len(n.g.log))
+	n.proven = n.proven || n.g.leader != nil && n.g.leader.leading
 	if n.g.rng.IntN(16) == 0 {
 		n.flush()
 	}
@@ -319,13 +321,18 @@ func (n *node) Feed(o crdt.Origin, p uint8, from uint64, maxBytes int) (wire.Rec
 // Open implements dispatch.Commits.
 func (n *node) Open() ([]wire.OpenRun, string, error) { return n.m.Open() }
 
+// vouched reports whether another node can tell that nothing was numbered that is forgotten.
+func (n *node) vouched() bool {
+	return slices.ContainsFunc(n.g.nodes, func(o *node) bool { return o != n && o.up && !o.paused && !o.isolated && o.proven })
+}
+
 // assume begins to lead: what was committed before is applied.
 func (n *node) assume() {
 	if n.g.leader != n || n.leading {
 		return
 	}
 	n.w.checkLeader(n)
-	if n.m.MustRenew(len(n.g.nodes) == 1, n.proven) { // before anything that waits is numbered
+	if n.m.MustRenew(!n.vouched(), n.proven) { // before anything that waits is numbered
 		n.w.tell("%s begins a new incarnation", n)
 		n.g.append(n, machine.EncodeEntry([][]byte{n.renewal(n.m.Self(), 0).Encode()}), func(_ []machine.Result, err error) {
 			n.proven = n.proven || err == nil
@@ -333,7 +340,7 @@ func (n *node) assume() {
 		})
 		return
 	}
-	n.leading = true
+	n.leading, n.proven = true, true
 	n.terms++
 	n.shorten()
 	n.mergeStates()

@@ -264,8 +264,8 @@ func (m *Machine) Stamp() crdt.Stamp { return crdt.Stamp(m.stamp.Load()) }
 func (m *Machine) Self() crdt.Origin { return *m.self.Load() }
 
 // MustRenew reports whether a new incarnation has to begin before anything is numbered: there is none yet, or a
-// node that is alone cannot tell (proven) that its disk has not gone back, since the process before did not end in order. What
-// it has forgotten it must not number again, and nobody else knows. Several nodes prove each other.
+// node that is alone, or the first of several, cannot tell (proven) that its disk has not gone back, since the process before did not end in order. What
+// it has forgotten it must not number again, and nobody else knows.
 func (m *Machine) MustRenew(alone, proven bool) bool {
 	return m.Self() == "" || alone && !proven
 }

@@ -1974,6 +1974,8 @@ type GroupState struct {
 	Leads         bool                   `protobuf:"varint,2,opt,name=leads,proto3" json:"leads,omitempty"`
 	Applied       uint64                 `protobuf:"varint,3,opt,name=applied,proto3" json:"applied,omitempty"` // Raft index
 	Members       []string               `protobuf:"bytes,20,rep,name=members,proto3" json:"members,omitempty"` // raft ids of the committed configuration; of a leader only, and not while it changes
+	Taking        *Taking                `protobuf:"bytes,21,opt,name=taking,proto3" json:"taking,omitempty"`   // while the node takes the state of another one
+	Proven        bool                   `protobuf:"varint,22,opt,name=proven,proto3" json:"proven,omitempty"`  // what was numbered in the group before the node's process began is known to it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2036,6 +2038,105 @@ func (x *GroupState) GetMembers() []string {
 	return nil
 }
 
+func (x *GroupState) GetTaking() *Taking {
+	if x != nil {
+		return x.Taking
+	}
+	return nil
+}
+
+func (x *GroupState) GetProven() bool {
+	if x != nil {
+		return x.Proven
+	}
+	return false
+}
+
+// Taking is how far a node has come that takes a group's state from another one.
+type Taking struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"` // raft id
+	Keys          uint64                 `protobuf:"varint,2,opt,name=keys,proto3" json:"keys,omitempty"`
+	Bytes         uint64                 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`     // of keys and values, those included that need not come
+	Own           uint64                 `protobuf:"varint,4,opt,name=own,proto3" json:"own,omitempty"`         // bytes that need not come: from an earlier try, or unchanged since the node was away
+	Seconds       uint64                 `protobuf:"varint,5,opt,name=seconds,proto3" json:"seconds,omitempty"` // since the first try
+	Tries         uint64                 `protobuf:"varint,6,opt,name=tries,proto3" json:"tries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Taking) Reset() {
+	*x = Taking{}
+	mi := &file_peer_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Taking) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Taking) ProtoMessage() {}
+
+func (x *Taking) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Taking.ProtoReflect.Descriptor instead.
+func (*Taking) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Taking) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *Taking) GetKeys() uint64 {
+	if x != nil {
+		return x.Keys
+	}
+	return 0
+}
+
+func (x *Taking) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Taking) GetOwn() uint64 {
+	if x != nil {
+		return x.Own
+	}
+	return 0
+}
+
+func (x *Taking) GetSeconds() uint64 {
+	if x != nil {
+		return x.Seconds
+	}
+	return 0
+}
+
+func (x *Taking) GetTries() uint64 {
+	if x != nil {
+		return x.Tries
+	}
+	return 0
+}
+
 // ReshapeRequest has one of size and leave.
 type ReshapeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2049,7 +2150,7 @@ type ReshapeRequest struct {
 
 func (x *ReshapeRequest) Reset() {
 	*x = ReshapeRequest{}
-	mi := &file_peer_proto_msgTypes[28]
+	mi := &file_peer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2061,7 +2162,7 @@ func (x *ReshapeRequest) String() string {
 func (*ReshapeRequest) ProtoMessage() {}
 
 func (x *ReshapeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[28]
+	mi := &file_peer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2074,7 +2175,7 @@ func (x *ReshapeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReshapeRequest.ProtoReflect.Descriptor instead.
 func (*ReshapeRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{28}
+	return file_peer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ReshapeRequest) GetTo() string {
@@ -2114,7 +2215,7 @@ type ReshapeReply struct {
 
 func (x *ReshapeReply) Reset() {
 	*x = ReshapeReply{}
-	mi := &file_peer_proto_msgTypes[29]
+	mi := &file_peer_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2126,7 +2227,7 @@ func (x *ReshapeReply) String() string {
 func (*ReshapeReply) ProtoMessage() {}
 
 func (x *ReshapeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[29]
+	mi := &file_peer_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2139,7 +2240,7 @@ func (x *ReshapeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReshapeReply.ProtoReflect.Descriptor instead.
 func (*ReshapeReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{29}
+	return file_peer_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ReshapeReply) GetTold() string {
@@ -2160,7 +2261,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_peer_proto_msgTypes[30]
+	mi := &file_peer_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2172,7 +2273,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[30]
+	mi := &file_peer_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2185,7 +2286,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{30}
+	return file_peer_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ProposeRequest) GetTo() string {
@@ -2217,7 +2318,7 @@ type ProposeReply struct {
 
 func (x *ProposeReply) Reset() {
 	*x = ProposeReply{}
-	mi := &file_peer_proto_msgTypes[31]
+	mi := &file_peer_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2229,7 +2330,7 @@ func (x *ProposeReply) String() string {
 func (*ProposeReply) ProtoMessage() {}
 
 func (x *ProposeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[31]
+	mi := &file_peer_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2242,7 +2343,7 @@ func (x *ProposeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeReply.ProtoReflect.Descriptor instead.
 func (*ProposeReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{31}
+	return file_peer_proto_rawDescGZIP(), []int{32}
 }
 
 type FrontierRequest struct {
@@ -2255,7 +2356,7 @@ type FrontierRequest struct {
 
 func (x *FrontierRequest) Reset() {
 	*x = FrontierRequest{}
-	mi := &file_peer_proto_msgTypes[32]
+	mi := &file_peer_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2267,7 +2368,7 @@ func (x *FrontierRequest) String() string {
 func (*FrontierRequest) ProtoMessage() {}
 
 func (x *FrontierRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[32]
+	mi := &file_peer_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2280,7 +2381,7 @@ func (x *FrontierRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierRequest.ProtoReflect.Descriptor instead.
 func (*FrontierRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{32}
+	return file_peer_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *FrontierRequest) GetTo() string {
@@ -2306,7 +2407,7 @@ type FrontierReply struct {
 
 func (x *FrontierReply) Reset() {
 	*x = FrontierReply{}
-	mi := &file_peer_proto_msgTypes[33]
+	mi := &file_peer_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2318,7 +2419,7 @@ func (x *FrontierReply) String() string {
 func (*FrontierReply) ProtoMessage() {}
 
 func (x *FrontierReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[33]
+	mi := &file_peer_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2331,7 +2432,7 @@ func (x *FrontierReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierReply.ProtoReflect.Descriptor instead.
 func (*FrontierReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{33}
+	return file_peer_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *FrontierReply) GetApplied() uint64 {
@@ -2346,13 +2447,14 @@ type StateRequest struct {
 	To            string                 `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`                           // raft id
 	AtLeast       uint64                 `protobuf:"varint,2,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"` // Raft index that must be applied
 	Group         uint32                 `protobuf:"varint,3,opt,name=group,proto3" json:"group,omitempty"`
+	Held          []*Run                 `protobuf:"bytes,4,rep,name=held,proto3" json:"held,omitempty"` // what the caller has already, in order, of whatever moment: what is the same is not sent again
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StateRequest) Reset() {
 	*x = StateRequest{}
-	mi := &file_peer_proto_msgTypes[34]
+	mi := &file_peer_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2364,7 +2466,7 @@ func (x *StateRequest) String() string {
 func (*StateRequest) ProtoMessage() {}
 
 func (x *StateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[34]
+	mi := &file_peer_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2377,7 +2479,7 @@ func (x *StateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateRequest.ProtoReflect.Descriptor instead.
 func (*StateRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{34}
+	return file_peer_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *StateRequest) GetTo() string {
@@ -2401,6 +2503,66 @@ func (x *StateRequest) GetGroup() uint32 {
 	return 0
 }
 
+func (x *StateRequest) GetHeld() []*Run {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
+// Run is the keys after those of the run before it, up to one.
+type Run struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Last          []byte                 `protobuf:"bytes,1,opt,name=last,proto3" json:"last,omitempty"`
+	Sum           []byte                 `protobuf:"bytes,2,opt,name=sum,proto3" json:"sum,omitempty"` // SHA-256 as in StatePart
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Run) Reset() {
+	*x = Run{}
+	mi := &file_peer_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Run) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Run) ProtoMessage() {}
+
+func (x *Run) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Run.ProtoReflect.Descriptor instead.
+func (*Run) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *Run) GetLast() []byte {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
+func (x *Run) GetSum() []byte {
+	if x != nil {
+		return x.Sum
+	}
+	return nil
+}
+
 // StatePart is a run of keys in order. The last part has no keys, and says what must have come.
 type StatePart struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2410,13 +2572,14 @@ type StatePart struct {
 	Last          bool                   `protobuf:"varint,4,opt,name=last,proto3" json:"last,omitempty"`
 	Count         uint64                 `protobuf:"varint,5,opt,name=count,proto3" json:"count,omitempty"` // in the last: how many keys
 	Sum           []byte                 `protobuf:"bytes,6,opt,name=sum,proto3" json:"sum,omitempty"`      // in the last: SHA-256 over length and bytes of each key and value
+	Same          []byte                 `protobuf:"bytes,7,opt,name=same,proto3" json:"same,omitempty"`    // instead of keys: the caller's run up to this key is as it is here, and the caller takes its own
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StatePart) Reset() {
 	*x = StatePart{}
-	mi := &file_peer_proto_msgTypes[35]
+	mi := &file_peer_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2428,7 +2591,7 @@ func (x *StatePart) String() string {
 func (*StatePart) ProtoMessage() {}
 
 func (x *StatePart) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[35]
+	mi := &file_peer_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2441,7 +2604,7 @@ func (x *StatePart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatePart.ProtoReflect.Descriptor instead.
 func (*StatePart) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{35}
+	return file_peer_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *StatePart) GetApplied() uint64 {
@@ -2482,6 +2645,13 @@ func (x *StatePart) GetCount() uint64 {
 func (x *StatePart) GetSum() []byte {
 	if x != nil {
 		return x.Sum
+	}
+	return nil
+}
+
+func (x *StatePart) GetSame() []byte {
+	if x != nil {
+		return x.Same
 	}
 	return nil
 }
@@ -2643,13 +2813,22 @@ const file_peer_proto_rawDesc = "" +
 	" \x01(\bR\tundecided\x12\x1a\n" +
 	"\bdraining\x18\v \x01(\bR\bdraining\x12\x1c\n" +
 	"\tcommitted\x18\x14 \x01(\rR\tcommitted\x12\x12\n" +
-	"\x04left\x18\x15 \x01(\bR\x04left\"p\n" +
+	"\x04left\x18\x15 \x01(\bR\x04left\"\xb6\x01\n" +
 	"\n" +
 	"GroupState\x12\x18\n" +
 	"\afounded\x18\x01 \x01(\bR\afounded\x12\x14\n" +
 	"\x05leads\x18\x02 \x01(\bR\x05leads\x12\x18\n" +
 	"\aapplied\x18\x03 \x01(\x04R\aapplied\x12\x18\n" +
-	"\amembers\x18\x14 \x03(\tR\amembers\"`\n" +
+	"\amembers\x18\x14 \x03(\tR\amembers\x12,\n" +
+	"\x06taking\x18\x15 \x01(\v2\x14.roam.peer.v1.TakingR\x06taking\x12\x16\n" +
+	"\x06proven\x18\x16 \x01(\bR\x06proven\"\x88\x01\n" +
+	"\x06Taking\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12\x12\n" +
+	"\x04keys\x18\x02 \x01(\x04R\x04keys\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\x12\x10\n" +
+	"\x03own\x18\x04 \x01(\x04R\x03own\x12\x18\n" +
+	"\aseconds\x18\x05 \x01(\x04R\aseconds\x12\x14\n" +
+	"\x05tries\x18\x06 \x01(\x04R\x05tries\"`\n" +
 	"\x0eReshapeRequest\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\tR\x02to\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\rR\x04size\x12\x14\n" +
@@ -2666,18 +2845,23 @@ const file_peer_proto_rawDesc = "" +
 	"\x02to\x18\x01 \x01(\tR\x02to\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\rR\x05group\")\n" +
 	"\rFrontierReply\x12\x18\n" +
-	"\aapplied\x18\x01 \x01(\x04R\aapplied\"O\n" +
+	"\aapplied\x18\x01 \x01(\x04R\aapplied\"v\n" +
 	"\fStateRequest\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\tR\x02to\x12\x19\n" +
 	"\bat_least\x18\x02 \x01(\x04R\aatLeast\x12\x14\n" +
-	"\x05group\x18\x03 \x01(\rR\x05group\"\x8d\x01\n" +
+	"\x05group\x18\x03 \x01(\rR\x05group\x12%\n" +
+	"\x04held\x18\x04 \x03(\v2\x11.roam.peer.v1.RunR\x04held\"+\n" +
+	"\x03Run\x12\x12\n" +
+	"\x04last\x18\x01 \x01(\fR\x04last\x12\x10\n" +
+	"\x03sum\x18\x02 \x01(\fR\x03sum\"\xa1\x01\n" +
 	"\tStatePart\x12\x18\n" +
 	"\aapplied\x18\x01 \x01(\x04R\aapplied\x12\x12\n" +
 	"\x04keys\x18\x02 \x03(\fR\x04keys\x12\x16\n" +
 	"\x06values\x18\x03 \x03(\fR\x06values\x12\x12\n" +
 	"\x04last\x18\x04 \x01(\bR\x04last\x12\x14\n" +
 	"\x05count\x18\x05 \x01(\x04R\x05count\x12\x10\n" +
-	"\x03sum\x18\x06 \x01(\fR\x03sum2\xbe\x01\n" +
+	"\x03sum\x18\x06 \x01(\fR\x03sum\x12\x12\n" +
+	"\x04same\x18\a \x01(\fR\x04same2\xbe\x01\n" +
 	"\x04Peer\x123\n" +
 	"\x05Feeds\x12\x12.roam.peer.v1.Want\x1a\x12.roam.peer.v1.Have(\x010\x01\x12F\n" +
 	"\bIdentify\x12\x1d.roam.peer.v1.IdentifyRequest\x1a\x1b.roam.peer.v1.IdentifyReply\x129\n" +
@@ -2703,7 +2887,7 @@ func file_peer_proto_rawDescGZIP() []byte {
 	return file_peer_proto_rawDescData
 }
 
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_peer_proto_goTypes = []any{
 	(*FromClient)(nil),      // 0: roam.peer.v1.FromClient
 	(*ToClient)(nil),        // 1: roam.peer.v1.ToClient
@@ -2733,14 +2917,16 @@ var file_peer_proto_goTypes = []any{
 	(*HelloRequest)(nil),    // 25: roam.peer.v1.HelloRequest
 	(*HelloReply)(nil),      // 26: roam.peer.v1.HelloReply
 	(*GroupState)(nil),      // 27: roam.peer.v1.GroupState
-	(*ReshapeRequest)(nil),  // 28: roam.peer.v1.ReshapeRequest
-	(*ReshapeReply)(nil),    // 29: roam.peer.v1.ReshapeReply
-	(*ProposeRequest)(nil),  // 30: roam.peer.v1.ProposeRequest
-	(*ProposeReply)(nil),    // 31: roam.peer.v1.ProposeReply
-	(*FrontierRequest)(nil), // 32: roam.peer.v1.FrontierRequest
-	(*FrontierReply)(nil),   // 33: roam.peer.v1.FrontierReply
-	(*StateRequest)(nil),    // 34: roam.peer.v1.StateRequest
-	(*StatePart)(nil),       // 35: roam.peer.v1.StatePart
+	(*Taking)(nil),          // 28: roam.peer.v1.Taking
+	(*ReshapeRequest)(nil),  // 29: roam.peer.v1.ReshapeRequest
+	(*ReshapeReply)(nil),    // 30: roam.peer.v1.ReshapeReply
+	(*ProposeRequest)(nil),  // 31: roam.peer.v1.ProposeRequest
+	(*ProposeReply)(nil),    // 32: roam.peer.v1.ProposeReply
+	(*FrontierRequest)(nil), // 33: roam.peer.v1.FrontierRequest
+	(*FrontierReply)(nil),   // 34: roam.peer.v1.FrontierReply
+	(*StateRequest)(nil),    // 35: roam.peer.v1.StateRequest
+	(*Run)(nil),             // 36: roam.peer.v1.Run
+	(*StatePart)(nil),       // 37: roam.peer.v1.StatePart
 }
 var file_peer_proto_depIdxs = []int32{
 	2,  // 0: roam.peer.v1.FromClient.ending:type_name -> roam.peer.v1.Ending
@@ -2765,29 +2951,31 @@ var file_peer_proto_depIdxs = []int32{
 	22, // 19: roam.peer.v1.Gossip.rows:type_name -> roam.peer.v1.Row
 	13, // 20: roam.peer.v1.Gossip.fresh:type_name -> roam.peer.v1.Records
 	27, // 21: roam.peer.v1.HelloReply.states:type_name -> roam.peer.v1.GroupState
-	3,  // 22: roam.peer.v1.Peer.Feeds:input_type -> roam.peer.v1.Want
-	18, // 23: roam.peer.v1.Peer.Identify:input_type -> roam.peer.v1.IdentifyRequest
-	20, // 24: roam.peer.v1.Peer.Reach:input_type -> roam.peer.v1.ReachRequest
-	25, // 25: roam.peer.v1.Node.Hello:input_type -> roam.peer.v1.HelloRequest
-	30, // 26: roam.peer.v1.Node.Propose:input_type -> roam.peer.v1.ProposeRequest
-	32, // 27: roam.peer.v1.Node.Frontier:input_type -> roam.peer.v1.FrontierRequest
-	34, // 28: roam.peer.v1.Node.State:input_type -> roam.peer.v1.StateRequest
-	28, // 29: roam.peer.v1.Node.Reshape:input_type -> roam.peer.v1.ReshapeRequest
-	0,  // 30: roam.peer.v1.Door.Clients:input_type -> roam.peer.v1.FromClient
-	7,  // 31: roam.peer.v1.Peer.Feeds:output_type -> roam.peer.v1.Have
-	19, // 32: roam.peer.v1.Peer.Identify:output_type -> roam.peer.v1.IdentifyReply
-	21, // 33: roam.peer.v1.Peer.Reach:output_type -> roam.peer.v1.Rows
-	26, // 34: roam.peer.v1.Node.Hello:output_type -> roam.peer.v1.HelloReply
-	31, // 35: roam.peer.v1.Node.Propose:output_type -> roam.peer.v1.ProposeReply
-	33, // 36: roam.peer.v1.Node.Frontier:output_type -> roam.peer.v1.FrontierReply
-	35, // 37: roam.peer.v1.Node.State:output_type -> roam.peer.v1.StatePart
-	29, // 38: roam.peer.v1.Node.Reshape:output_type -> roam.peer.v1.ReshapeReply
-	1,  // 39: roam.peer.v1.Door.Clients:output_type -> roam.peer.v1.ToClient
-	31, // [31:40] is the sub-list for method output_type
-	22, // [22:31] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	28, // 22: roam.peer.v1.GroupState.taking:type_name -> roam.peer.v1.Taking
+	36, // 23: roam.peer.v1.StateRequest.held:type_name -> roam.peer.v1.Run
+	3,  // 24: roam.peer.v1.Peer.Feeds:input_type -> roam.peer.v1.Want
+	18, // 25: roam.peer.v1.Peer.Identify:input_type -> roam.peer.v1.IdentifyRequest
+	20, // 26: roam.peer.v1.Peer.Reach:input_type -> roam.peer.v1.ReachRequest
+	25, // 27: roam.peer.v1.Node.Hello:input_type -> roam.peer.v1.HelloRequest
+	31, // 28: roam.peer.v1.Node.Propose:input_type -> roam.peer.v1.ProposeRequest
+	33, // 29: roam.peer.v1.Node.Frontier:input_type -> roam.peer.v1.FrontierRequest
+	35, // 30: roam.peer.v1.Node.State:input_type -> roam.peer.v1.StateRequest
+	29, // 31: roam.peer.v1.Node.Reshape:input_type -> roam.peer.v1.ReshapeRequest
+	0,  // 32: roam.peer.v1.Door.Clients:input_type -> roam.peer.v1.FromClient
+	7,  // 33: roam.peer.v1.Peer.Feeds:output_type -> roam.peer.v1.Have
+	19, // 34: roam.peer.v1.Peer.Identify:output_type -> roam.peer.v1.IdentifyReply
+	21, // 35: roam.peer.v1.Peer.Reach:output_type -> roam.peer.v1.Rows
+	26, // 36: roam.peer.v1.Node.Hello:output_type -> roam.peer.v1.HelloReply
+	32, // 37: roam.peer.v1.Node.Propose:output_type -> roam.peer.v1.ProposeReply
+	34, // 38: roam.peer.v1.Node.Frontier:output_type -> roam.peer.v1.FrontierReply
+	37, // 39: roam.peer.v1.Node.State:output_type -> roam.peer.v1.StatePart
+	30, // 40: roam.peer.v1.Node.Reshape:output_type -> roam.peer.v1.ReshapeReply
+	1,  // 41: roam.peer.v1.Door.Clients:output_type -> roam.peer.v1.ToClient
+	33, // [33:42] is the sub-list for method output_type
+	24, // [24:33] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_peer_proto_init() }
@@ -2802,7 +2990,7 @@ func file_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   36,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   3,
 		},
