@@ -66,15 +66,22 @@ func Apply(st Store, op *Op, dot Dot) []Item {
 	case op.Kind == KindRead:
 		return applyRead(st, op, id, old, known)
 	case !known || id.before(old):
-		if known {
-			dropCopy(st, old, op.OID)
-		}
-		st.Set(identityKey(op.OID), id.encode())
+		setIdentity(st, op.OID, id, old, known)
 		items = append(items, applyCopy(st, op, id, known, h.Marked)...)
 	default:
 		items = append(items, again(opItems(st, op.OID, nil))...)
 	}
 	return append(items, seatSlots(st, op, id)...)
+}
+
+// setIdentity makes a copy of an op the one that stands, in place of the old one, if one is known.
+func setIdentity(st Store, oid string, id, old Identity, known bool) {
+	if !known {
+		add(st, identityKey(oid), id.encode())
+		return
+	}
+	dropCopy(st, old, oid)
+	st.Set(identityKey(oid), id.encode())
 }
 
 func again(items []Item) []Item {
@@ -211,10 +218,7 @@ func mapOp(k, v []byte, head int) *MapOp {
 // applyRead raises a user's read mark. It keeps the op that first reached the mark, whichever came first.
 func applyRead(st Store, op *Op, id, old Identity, known bool) []Item {
 	if !known || id.before(old) {
-		if known {
-			dropCopy(st, old, op.OID)
-		}
-		st.Set(identityKey(op.OID), id.encode())
+		setIdentity(st, op.OID, id, old, known)
 	}
 	if !raiseMark(st, op.User, readMark{by: id.By, op: op}) {
 		return nil

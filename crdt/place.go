@@ -120,6 +120,9 @@ func decodeIdentity(b []byte) (id Identity, err error) {
 
 // Lookup finds an op by its oid.
 func Lookup(st Store, oid string) (Identity, bool) {
+	if lacksOID(st, oid) {
+		return Identity{}, false
+	}
 	k := identityKey(oid)
 	b := st.Get(k)
 	if b == nil {

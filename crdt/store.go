@@ -41,6 +41,17 @@ func add(st Store, key, value []byte) {
 	st.Set(key, value)
 }
 
+// OIDKeeper is a Store that may know which oids there are, which spares most ops the look for their own.
+type OIDKeeper interface {
+	// LacksOID reports that no op of the session has that oid. False: it is to be looked for.
+	LacksOID(oid string) bool
+}
+
+func lacksOID(st Store, oid string) bool {
+	k, keeps := st.(OIDKeeper)
+	return keeps && k.LacksOID(oid)
+}
+
 // HeaderKeeper is a Store that keeps the header as it was last read or written, since every op reads it several times. It
 // forgets it when that element changes in any other way.
 type HeaderKeeper interface {

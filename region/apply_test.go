@@ -37,7 +37,7 @@ func benchStore(b *testing.B) machine.Store {
 
 // benchMachine is a machine that issues, and what applies its next entry.
 func benchMachine(b *testing.B, st machine.Store, watch func([]wire.Event)) (apply func(entry []byte)) {
-	m, err := machine.New(machine.Config{Region: "beijing", Entry: "here", Store: st, Watch: watch})
+	m, err := machine.New(machine.Config{Region: "beijing", Entry: "here", Store: st, Watch: watch, SessionBytes: 96 << 20})
 	if err != nil {
 		b.Fatal(err)
 	}

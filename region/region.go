@@ -52,6 +52,8 @@ type Config struct {
 	CommitDeadline time.Duration
 	// CacheBytes bounds Pebble's block cache. 0: 256 MiB.
 	CacheBytes int64
+	// SessionBytes bounds the memory for what is remembered of sessions that were not changed lately, all groups together. 0: 96 MiB.
+	SessionBytes int
 	// MemtableBytes is what may be unflushed, and so replayed at a start. 0: 64 MiB.
 	MemtableBytes uint64
 	// SnapshotEntries is after how many entries a group's log is cut, but for the last TrailingEntries, which a node that was
@@ -88,6 +90,7 @@ func (c *Config) check() error {
 	def(&c.StallLimit, 2*time.Second)
 	def(&c.CommitDeadline, 10*time.Second)
 	def(&c.CacheBytes, 256<<20)
+	def(&c.SessionBytes, 96<<20)
 	def(&c.MemtableBytes, 64<<20)
 	def(&c.SnapshotEntries, 8192)
 	def(&c.TrailingEntries, 10240)

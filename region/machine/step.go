@@ -13,8 +13,8 @@ import (
 // owned by the apply goroutine. Given equal state and entry, every node writes the same.
 type step struct {
 	m       *Machine
-	own     *layer // of all keys but those of sessions and feeds
-	stores  map[string]*sessionStore
+	own     *layer          // of all keys but those of sessions and feeds
+	opened  []*sessionStore // of the sessions that were touched
 	fresh   map[feed]*fresh
 	cursors map[uint8]crdt.Vector
 	heads   map[feed]*head
@@ -99,13 +99,13 @@ func (s *step) digest(p uint8) *uint64 {
 
 func (s *step) session(name string) (*sessionStore, uint8) {
 	p := crdt.PartitionOf(name)
-	st := s.stores[name]
-	if st == nil {
-		st = s.m.idle.take(s.m)
-		st.open(s.m.hot.of(name, p), s.digest(p))
-		s.stores[name] = st
+	k := s.m.hot.of(name, p)
+	if k.open == nil {
+		k.open = s.m.idle.take(s.m)
+		s.opened = append(s.opened, k.open)
+		k.open.open(k, s.digest(p))
 	}
-	return st, p
+	return k.open, p
 }
 
 // record is what is held of a feed at f, after its running hash; nil: it is not held.

@@ -76,7 +76,7 @@ func (i *idle) give(st *sessionStore) {
 	}
 }
 
-// batchSessions bounds the stores that wait for the next entry.
+// batchSessions bounds the stores that wait for the next entry: about as many as one has sessions.
 const batchSessions = 1024
 
 // open makes it the store of a session for an entry.
@@ -116,11 +116,11 @@ func (s *sessionStore) key(k []byte) []byte {
 // Get implements crdt.Store.
 func (s *sessionStore) Get(k []byte) []byte {
 	key := s.key(k)
-	if s.kept != nil && s.kept.oids.lacks(k) {
+	if s.kept != nil && s.kept.header != nil && crdt.IsHeader(k) {
 		if c := s.write.find(key); c != nil {
 			return c.value
 		}
-		return nil
+		return s.kept.header
 	}
 	v, err := s.read.Get(key)
 	if err != nil {
@@ -128,6 +128,9 @@ func (s *sessionStore) Get(k []byte) []byte {
 	}
 	return v
 }
+
+// LacksOID implements crdt.OIDKeeper.
+func (s *sessionStore) LacksOID(oid string) bool { return s.kept != nil && s.kept.lacks(oid) }
 
 // Set implements crdt.Store.
 func (s *sessionStore) Set(k, v []byte) {
@@ -141,8 +144,11 @@ func (s *sessionStore) Set(k, v []byte) {
 func (s *sessionStore) Add(k, v []byte) { s.put(k, v) }
 
 func (s *sessionStore) put(k, v []byte) {
-	if crdt.IsHeader(k) {
+	switch {
+	case crdt.IsHeader(k):
 		s.head = nil // until it is kept anew
+	case crdt.IsIdentity(k):
+		s.kept.add(k)
 	}
 	*s.digest += s.hash(k, v)
 	s.write.Own(s.key(k), v)
