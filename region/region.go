@@ -254,11 +254,19 @@ func (r *Region) openState() (err error) {
 	return errors.Join(r.checkIdentity(), r.checkPending(), r.checkLeft(), r.checkSeveral(), r.checkGroups(), r.dirty())
 }
 
+const (
+	// l0Files is twice as many flushes as wait in level 0 until they are compacted into the next, together: fewer, and what is below is rewritten more
+	// often; more, and each read looks at more tables. With l0Most flushes Pebble stops writes.
+	l0Files = 12
+	l0Most  = 24
+)
+
 // stateOptions are those of the database of the state, whose cache the caller lets go.
 func (r *Region) stateOptions() *pebble.Options {
 	cache := pebble.NewCache(r.cfg.CacheBytes)
 	opts := &pebble.Options{
 		Cache: cache, MemTableSize: r.cfg.MemtableBytes, DisableWAL: true, FormatMajorVersion: pebble.FormatNewest,
+		L0CompactionThreshold: l0Files, L0StopWritesThreshold: l0Most,
 	}
 	r.listen(opts, "state")
 	for i := range opts.Levels {

@@ -1,6 +1,8 @@
 package machine
 
 import (
+	"bytes"
+
 	"github.com/roamsync/roam/crdt"
 )
 
@@ -121,7 +123,7 @@ func (k *kept) keep(st *sessionStore) {
 		switch {
 		case !c.changed:
 		case crdt.IsHeader(c.key[len(k.prefix):]):
-			if k.header = c.value; len(c.value) > hotBytes {
+			if k.header = append(k.header[:0], c.value...); len(c.value) > hotBytes {
 				k.header = nil
 			}
 		case c.was: // what was not there is not at hand
@@ -140,9 +142,9 @@ func (e elements) keep(c *cell) {
 	case c.value == nil || len(c.value) > hotBytes:
 		delete(e, string(c.key))
 	case held != nil:
-		held.value = c.value
+		held.value = bytes.Clone(c.value)
 	case len(e) < hotElements:
-		e[string(c.key)] = &element{c.value}
+		e[string(c.key)] = &element{bytes.Clone(c.value)}
 	}
 }
 

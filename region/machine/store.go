@@ -132,6 +132,14 @@ func (s *sessionStore) Get(k []byte) []byte {
 // LacksOID implements crdt.OIDKeeper.
 func (s *sessionStore) LacksOID(oid string) bool { return s.kept != nil && s.kept.lacks(oid) }
 
+// Room implements crdt.Roomer: an entry's memory is there until what it has changed is in the store.
+func (s *sessionStore) Room(n int) []byte {
+	if s.write == nil {
+		return make([]byte, 0, n)
+	}
+	return s.write.mem.room(n)
+}
+
 // Set implements crdt.Store.
 func (s *sessionStore) Set(k, v []byte) {
 	if old := s.Get(k); old != nil {
@@ -180,14 +188,19 @@ func (s *sessionStore) Scan(lo, hi []byte, reverse bool, visit func(k, v []byte)
 
 // hash is one element's share of its partition's digest.
 func (s *sessionStore) hash(k, v []byte) uint64 {
+	var room [shortElement]byte
+	b := binary.BigEndian.AppendUint32(room[:0], uint32(len(s.prefix)))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(k)))
+	b = append(append(b, s.prefix[1:]...), k...)
+	if len(b)+len(v) <= shortElement {
+		return xxhash.Sum64(append(b, v...)) // in one go: a Digest costs as much again
+	}
 	var d xxhash.Digest
 	d.Reset()
-	var n [8]byte
-	binary.BigEndian.PutUint32(n[:4], uint32(len(s.prefix)))
-	binary.BigEndian.PutUint32(n[4:], uint32(len(k)))
-	d.Write(n[:])
-	d.Write(s.prefix[1:])
-	d.Write(k)
+	d.Write(b)
 	d.Write(v)
 	return d.Sum64()
 }
+
+// shortElement is the size that most elements, with their keys, fit into.
+const shortElement = 512
