@@ -141,6 +141,7 @@ func (m *Machine) Apply(index uint64, entry []byte, replayed bool) ([]Result, er
 		m: m, own: newLayer(m.cfg.Store, m.positions, &m.mem), fresh: map[feed]*fresh{}, self: m.Self(), stamp: m.Stamp(), replayed: replayed, index: index,
 		cursors: map[uint8]crdt.Vector{}, heads: map[feed]*head{}, deps: map[uint8]crdt.Vector{}, digests: map[uint8]*uint64{},
 	}
+	s.selfID = m.id(s.self)
 	s.results, s.events, s.opened = make([]Result, 0, len(cmds)), make([]wire.Event, 0, len(cmds)), m.opened[:0]
 	for _, c := range cmds {
 		s.run(c)
