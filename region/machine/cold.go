@@ -7,95 +7,102 @@ import (
 )
 
 const (
-	// coldChunk is what the memory of a shelf grows by.
+	// coldChunk is what the memory for cold sessions grows by.
 	coldChunk = 1 << 20
-	// coldChunks bounds the chunks of a shelf: where a record is has 32 bits.
+	// coldChunks bounds the chunks: where a record is has 32 bits.
 	coldChunks = 1<<12 - 1
-	// coldRecord bounds what is remembered of a session; of one that needs more, nothing is.
-	coldRecord = 4 << 10
 	// coldOIDs bounds the oids that are remembered of a session; of one that has more, none are.
 	coldOIDs = 64
 )
 
 // cold remembers of sessions that are no longer hot what the next op needs first: the header, and which oids there are. That is about a
 // hundred bytes for most, without a pointer, so that it can be had of a million sessions, where each look into a store that is larger than memory costs
-// more than applying an op. There are two shelves: when the young one is full, what is on the old one is forgotten. A session is hot or
-// cold, never both, so what is remembered is what the store holds. It is owned by who applies.
+// more than applying an op. Records are in a ring of chunks: when it is full, the oldest chunk is filled anew, beginning with what in it still
+// counts, unless that is too much of all: then it is forgotten. A session is hot or cold, never both, so what is remembered is what
+// the store holds. It is owned by who applies.
 type cold struct {
-	young, old shelf
-	chunk      int    // bytes
-	bound      int    // chunks of a shelf
-	record     []byte // room for one
-}
-
-// shelf is records, one after the other.
-type shelf struct {
 	at     map[uint64]uint32 // by the hash of a session's name: which byte of which chunk
 	chunks [][]byte
-	used   int // chunks that are full, or in use
+	spare  []byte // memory for the next chunk
+	head   int    // the chunk that is being filled
+	live   int    // bytes of the records that count
+	chunk  int    // bytes
+	bound  int    // chunks
+	record []byte // room for one
 }
 
 func newCold(bytes int) *cold {
-	return &cold{chunk: coldChunk, bound: min(bytes/2/coldChunk, coldChunks)}
+	return &cold{at: map[uint64]uint32{}, chunk: coldChunk, bound: min(bytes/coldChunk, coldChunks)}
 }
 
-// put remembers a session that is no longer hot.
+// put remembers a session that is no longer hot. Of one whose record is larger than an eighth of a chunk, nothing is.
 func (c *cold) put(session string, k *kept) {
 	if len(k.header) == 0 || c.bound == 0 {
 		return
 	}
-	if c.record = appendCold(c.record[:0], session, k); len(c.record) > min(coldRecord, c.chunk) {
+	if c.record = appendCold(c.record[:0], session, k); len(c.record) > c.chunk/8 {
 		return
 	}
-	if hash := xxhash.Sum64String(session); !c.add(hash) {
-		c.young, c.old = c.old, c.young
-		c.young.clear()
-		c.add(hash)
+	for len(c.chunks) == 0 || len(c.chunks[c.head])+len(c.record) > c.chunk {
+		c.advance()
 	}
+	hash := xxhash.Sum64String(session)
+	if at, there := c.at[hash]; there { // of another session
+		c.live -= coldSize(c.chunks[int(at)/c.chunk][int(at)%c.chunk:])
+	}
+	c.at[hash] = uint32(c.head*c.chunk + len(c.chunks[c.head]))
+	c.chunks[c.head] = append(c.chunks[c.head], c.record...)
+	c.live += len(c.record)
+}
+
+// advance goes on to the next chunk. After a round none has anything in it that does not count, and an eighth of all is free: so one has room.
+func (c *cold) advance() {
+	if len(c.chunks) < c.bound {
+		c.chunks, c.head = append(c.chunks, make([]byte, 0, c.chunk)), len(c.chunks)
+		return
+	}
+	c.head = (c.head + 1) % len(c.chunks)
+	c.clean()
+}
+
+// clean leaves in a chunk what counts, as long as all that counts is at most seven eighths.
+func (c *cold) clean() {
+	old, start, most := c.chunks[c.head], c.head*c.chunk, c.bound*c.chunk/8*7
+	if c.spare == nil {
+		c.spare = make([]byte, 0, c.chunk)
+	}
+	b := c.spare[:0]
+	for at, size := 0, 0; at < len(old); at += size {
+		size = coldSize(old[at:])
+		name, _ := cutCold(old[at:])
+		hash := xxhash.Sum64(name)
+		if now, there := c.at[hash]; !there || int(now) != start+at {
+			continue
+		}
+		if c.live > most {
+			delete(c.at, hash)
+			c.live -= size
+			continue
+		}
+		c.at[hash] = uint32(start + len(b))
+		b = append(b, old[at:at+size]...)
+	}
+	c.chunks[c.head], c.spare = b, old
 }
 
 // take gives back what is remembered of a session, and forgets it; false: nothing is.
 func (c *cold) take(session string, k *kept) bool {
 	hash := xxhash.Sum64String(session)
-	return c.young.take(hash, session, k, c.chunk) || c.old.take(hash, session, k, c.chunk)
-}
-
-// add puts the record on the young shelf, if that is not full.
-func (c *cold) add(hash uint64) bool {
-	s := &c.young
-	if s.used == 0 || len(s.chunks[s.used-1])+len(c.record) > c.chunk {
-		if s.used == c.bound {
-			return false
-		}
-		if s.used == len(s.chunks) {
-			s.chunks = append(s.chunks, make([]byte, 0, c.chunk))
-		}
-		s.used++
+	at, there := c.at[hash]
+	if !there {
+		return false
 	}
-	if s.at == nil {
-		s.at = map[uint64]uint32{}
+	b := c.chunks[int(at)/c.chunk][int(at)%c.chunk:]
+	if !readCold(b, session, k) {
+		return false // another session has the same hash
 	}
-	last := s.used - 1
-	s.at[hash] = uint32(last*c.chunk + len(s.chunks[last]))
-	s.chunks[last] = append(s.chunks[last], c.record...)
-	return true
-}
-
-// clear empties the shelf, whose memory stays for what comes.
-func (s *shelf) clear() {
-	clear(s.at)
-	for i := range s.chunks {
-		s.chunks[i] = s.chunks[i][:0]
-	}
-	s.used = 0
-}
-
-func (s *shelf) take(hash uint64, session string, k *kept, chunk int) bool {
-	at, there := s.at[hash]
-	if !there || !readCold(s.chunks[int(at)/chunk][int(at)%chunk:], session, k) {
-		return false // another session may have the same hash
-	}
-	delete(s.at, hash)
+	delete(c.at, hash)
+	c.live -= coldSize(b)
 	return true
 }
 
@@ -109,7 +116,7 @@ func appendCold(b []byte, session string, k *kept) []byte {
 	b = binary.AppendUvarint(b, uint64(k.oids.n)+1)
 	for _, hash := range k.oids.slots {
 		if hash != 0 {
-			b = binary.LittleEndian.AppendUint32(b, hash)
+			b = binary.LittleEndian.AppendUint16(b, hash)
 		}
 	}
 	return b
@@ -129,10 +136,18 @@ func readCold(b []byte, session string, k *kept) bool {
 	}
 	k.oids = &oids{}
 	k.oids.reserve(int(count) - 1)
-	for ; count > 1; count, b = count-1, b[4:] {
-		k.oids.add(binary.LittleEndian.Uint32(b))
+	for ; count > 1; count, b = count-1, b[oidHash:] {
+		k.oids.add(binary.LittleEndian.Uint16(b))
 	}
 	return true
+}
+
+// coldSize is the size of the record that b begins with.
+func coldSize(b []byte) int {
+	_, rest := cutCold(b)
+	_, rest = cutCold(rest)
+	count, n := binary.Uvarint(rest)
+	return len(b) - len(rest) + n + oidHash*int(max(count, 1)-1)
 }
 
 func cutCold(b []byte) (v, rest []byte) {

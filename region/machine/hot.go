@@ -13,7 +13,7 @@ const (
 	// hotElements bounds the elements of a session that are at hand, and hotBytes the size of each.
 	hotElements = 1024
 	hotBytes    = 1024
-	// hotOIDs bounds the ops of a session whose oids are at hand, and allOIDs those of a generation: 8 to 16 bytes each.
+	// hotOIDs bounds the ops of a session whose oids are at hand, and allOIDs those of a generation: 4 to 8 bytes each.
 	hotOIDs = 4096
 	allOIDs = 1 << 20
 )

@@ -24,7 +24,7 @@ type Config struct {
 	Watch  func([]wire.Event) // is told of every event, in order, as part of Apply; nil: nobody is
 	Tracer trace.Tracer       // nil: no spans
 	Level  uint32             // the newest format of an entry that it applies; 0: FeatureLevel
-	// SessionBytes bounds the memory for what is remembered of sessions that are not hot, but for a third more for where it is. 0: none is.
+	// SessionBytes bounds the memory for what is remembered of sessions that are not hot, and up to half as much again for where it is. 0: none is.
 	SessionBytes int
 }
 
