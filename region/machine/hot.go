@@ -45,8 +45,8 @@ type elements map[string]*element
 // element is a value; nil: the key is known to be absent.
 type element struct{ value []byte }
 
-func newHot(cold *cold) *hot {
-	return &hot{young: map[string]*kept{}, old: map[string]*kept{}, sessions: hotSessions, cold: cold}
+func newHot(sessions int, cold *cold) *hot {
+	return &hot{young: map[string]*kept{}, old: map[string]*kept{}, sessions: sessions, cold: cold}
 }
 
 // of returns what is at hand of a session, to be changed.

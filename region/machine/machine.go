@@ -26,6 +26,7 @@ type Config struct {
 	Level  uint32             // the newest format of an entry that it applies; 0: FeatureLevel
 	// SessionBytes bounds the memory for what is remembered of sessions that are not hot, and up to half as much again for where it is. 0: none is.
 	SessionBytes int
+	HotSessions  int // how many sessions are at hand with all that changed in place, in each of two generations; 0: 4,096
 }
 
 // Machine is a region's replicated state machine on one node. One goroutine applies; all else may be called by any.
@@ -56,6 +57,9 @@ func New(cfg Config) (*Machine, error) {
 	if cfg.Level == 0 {
 		cfg.Level = FeatureLevel
 	}
+	if cfg.HotSessions == 0 {
+		cfg.HotSessions = hotSessions
+	}
 	m := &Machine{cfg: cfg}
 	none := crdt.Origin("")
 	m.self.Store(&none)
@@ -64,7 +68,7 @@ func New(cfg Config) (*Machine, error) {
 
 // Load reads the state anew, after it was replaced as a whole.
 func (m *Machine) Load() error {
-	m.names, m.hot, m.positions = map[crdt.OriginID]crdt.Origin{}, newHot(newCold(m.cfg.SessionBytes)), elements{}
+	m.names, m.hot, m.positions = map[crdt.OriginID]crdt.Origin{}, newHot(m.cfg.HotSessions, newCold(m.cfg.SessionBytes)), elements{}
 	if err := m.loadMeta(); err != nil {
 		return err
 	}
