@@ -48,7 +48,7 @@ func Apply(st Store, op *Op, dot Dot) []Item {
 	if op.Kind == KindTrim { // it has no oid: nobody puts it again
 		return []Item{{Removal: remove(st, op)}}
 	}
-	id := identityOf(op, dot)
+	id := identityOf(st, op, dot)
 	old, known := Lookup(st, op.OID)
 	var items []Item
 	if op.Kind == KindForget {
@@ -61,20 +61,27 @@ func Apply(st Store, op *Op, dot Dot) []Item {
 		buryCopy(st, op, id, old)
 		return append(items, seatSlots(st, op, id)...)
 	}
-	add(st, dotKey(dot.ID, dot.F), opRef(op)) // an unseen dot has no key
+	addDot(st, dot, appendOpRef(room(st, 9+len(op.OID)), op))
 	switch {
 	case op.Kind == KindRead:
 		return applyRead(st, op, id, old, known)
 	case !known || id.before(old):
-		if known {
-			dropCopy(st, old, op.OID)
-		}
-		st.Set(identityKey(op.OID), id.encode())
+		setIdentity(st, op.OID, id, old, known)
 		items = append(items, applyCopy(st, op, id, known, h.Marked)...)
 	default:
 		items = append(items, again(opItems(st, op.OID, nil))...)
 	}
 	return append(items, seatSlots(st, op, id)...)
+}
+
+// setIdentity makes a copy of an op the one that stands, in place of the old one, if one is known.
+func setIdentity(st Store, oid string, id, old Identity, known bool) {
+	if !known {
+		add(st, append(append(room(st, 1+len(oid)), classIdentity), oid...), id.append(room(st, id.size())))
+		return
+	}
+	dropCopy(st, old, oid)
+	st.Set(identityKey(oid), id.encode())
 }
 
 func again(items []Item) []Item {
@@ -93,15 +100,22 @@ func applyCopy(st Store, op *Op, id Identity, known, marked bool) []Item {
 	if op.Kind != KindMsg {
 		return nil
 	}
-	add(st, id.key(classEntry, op.OID), stored(op)) // an origin gives a place once
+	add(st, id.appendKey(room(st, id.keySize(op.OID)), classEntry, op.OID), appendStored(room(st, op.size()), op)) // an origin gives a place once
 	return []Item{{Entry: viewMessage(st, op, id.Place, id.By, marked)}}
 }
 
+// addDot enters what the op of a dot touched: an unseen dot has no key.
+func addDot(st Store, dot Dot, ref []byte) {
+	add(st, appendDotKey(room(st, dotKeySize), dot.ID, dot.F), ref)
+}
+
 // stored is the form of an op inside its own session.
-func stored(op *Op) []byte {
+func stored(op *Op) []byte { return appendStored(make([]byte, 0, op.size()), op) }
+
+func appendStored(b []byte, op *Op) []byte {
 	c := *op
 	c.Session, c.Trace = "", nil
-	return c.Encode()
+	return c.Append(b)
 }
 
 func decodeStored(k, b []byte) *Op {
@@ -182,7 +196,7 @@ func applyRegister(st Store, op *Op, id Identity, known bool) []Item {
 	if op.Of != "" && removed(st, op.Of) {
 		return nil // accepted, and nothing that it could show
 	}
-	st.Set(registerKey(id.reg, id.Version(), op.OID), stored(op))
+	st.Set(registerKey(id.reg, id.Version(), op.OID), appendStored(room(st, op.size()), op))
 	if op.Of != "" {
 		st.Set(writtenKey(op.Of), nil)
 	}
@@ -211,10 +225,7 @@ func mapOp(k, v []byte, head int) *MapOp {
 // applyRead raises a user's read mark. It keeps the op that first reached the mark, whichever came first.
 func applyRead(st Store, op *Op, id, old Identity, known bool) []Item {
 	if !known || id.before(old) {
-		if known {
-			dropCopy(st, old, op.OID)
-		}
-		st.Set(identityKey(op.OID), id.encode())
+		setIdentity(st, op.OID, id, old, known)
 	}
 	if !raiseMark(st, op.User, readMark{by: id.By, op: op}) {
 		return nil
@@ -270,7 +281,7 @@ func applyAnswer(st Store, op *Op, dot Dot) []Item {
 		return nil
 	}
 	if op.Kind != KindChunk {
-		add(st, dotKey(dot.ID, dot.F), slotRef(op.Run))
+		addDot(st, dot, slotRef(op.Run))
 	}
 	switch op.Kind {
 	case KindBegin:
@@ -332,7 +343,7 @@ func (s *Slot) chunk(st Store, op *Op, dot Dot) []Item {
 		return nil
 	}
 	st.Set(pieceKey(s.OID, op.Off), pieceValue(dot, op.Text))
-	add(st, dotKey(dot.ID, dot.F), slotRef(op.Run))
+	addDot(st, dot, slotRef(op.Run))
 	return []Item{{Tok: &Tok{Run: s.OID, Attempt: s.Attempt, Off: op.Off, Text: op.Text}}}
 }
 

@@ -139,17 +139,23 @@ func (op *Op) lastSeq() uint64 {
 
 // ContentHash identifies what the client asked for, without what the region added: an oid that comes again with
 // another hash is a conflict, not a retry. The device is left out, since a user may retry from another one.
-func (op *Op) ContentHash() [16]byte {
+func (op *Op) ContentHash() [16]byte { return op.contentHash(make([]byte, 0, op.size())) }
+
+// contentHash is ContentHash, with room for the bytes.
+func (op *Op) contentHash(room []byte) [16]byte {
 	c := *op
 	c.Session, c.OID, c.Device, c.Seq, c.Stamp, c.TS, c.Runs, c.Seen, c.Trace = "", "", "", 0, 0, 0, nil, nil, nil
-	sum := sha256.Sum256(c.Encode())
+	sum := sha256.Sum256(c.Append(room))
 	return [16]byte(sum[:16])
 }
 
 // Encode returns the canonical bytes.
-func (op *Op) Encode() []byte {
-	return op.Append(make([]byte, 0, 64+len(op.Session)+len(op.OID)+len(op.User)+len(op.Device)+len(op.Text)+len(op.Parts)+len(op.Ext)+
-		len(op.Key)+len(op.Value)+len(op.Of)+len(op.Run)+len(op.Nonce)+len(op.Sum)+len(op.Usage)+len(op.Unknown)))
+func (op *Op) Encode() []byte { return op.Append(make([]byte, 0, op.size())) }
+
+// size is about how many bytes Encode returns, and seldom less.
+func (op *Op) size() int {
+	return 64 + len(op.Session) + len(op.OID) + len(op.User) + len(op.Device) + len(op.Text) + len(op.Parts) + len(op.Ext) +
+		len(op.Key) + len(op.Value) + len(op.Of) + len(op.Run) + len(op.Nonce) + len(op.Sum) + len(op.Usage) + len(op.Unknown)
 }
 
 // Append appends the canonical bytes.

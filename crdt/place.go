@@ -53,9 +53,9 @@ func (id Identity) before(other Identity) bool {
 	return id.Version().Less(other.Version())
 }
 
-func identityOf(op *Op, dot Dot) Identity {
+func identityOf(st Store, op *Op, dot Dot) Identity {
 	return Identity{
-		Kind: op.Kind, Hash: op.ContentHash(), Place: PlaceOf(op, dot),
+		Kind: op.Kind, Hash: op.contentHash(room(st, op.size())), Place: PlaceOf(op, dot),
 		By: dot.ID, F: dot.F, Stamp: op.Stamp, reg: registerOf(op),
 	}
 }
@@ -69,8 +69,12 @@ func PlaceOf(op *Op, dot Dot) Place {
 	return p
 }
 
-func (id Identity) encode() []byte {
-	e := make(enc, 0, 80+len(id.At)+len(id.reg))
+func (id Identity) encode() []byte { return id.append(make([]byte, 0, id.size())) }
+
+func (id Identity) size() int { return 80 + len(id.At) + len(id.reg) }
+
+func (id Identity) append(b []byte) []byte {
+	e := enc(b)
 	e.uint(1, uint64(id.Kind))
 	e.bytes(2, id.Hash[:])
 	e.uint(3, id.Seq)
@@ -120,6 +124,9 @@ func decodeIdentity(b []byte) (id Identity, err error) {
 
 // Lookup finds an op by its oid.
 func Lookup(st Store, oid string) (Identity, bool) {
+	if lacksOID(st, oid) {
+		return Identity{}, false
+	}
 	k := identityKey(oid)
 	b := st.Get(k)
 	if b == nil {
@@ -172,13 +179,13 @@ func ReadHeader(st Store) Header {
 var headerKey = []byte{classHeader}
 
 func (h Header) write(st Store) {
-	e := make(enc, 0, 48+len(h.Seen)*16)
+	e := enc(room(st, 48+(len(h.Seen)+len(h.Cut))*16))
 	e.uint(1, h.MaxSeq)
 	e.fixed(2, uint64(h.MaxStamp))
-	e.bytes(3, h.Seen.encode())
+	e.bytes(3, h.Seen.append(room(st, len(h.Seen)*14)))
 	e.int(4, h.Created)
 	e.int(5, h.Last)
-	e.bytes(6, h.Cut.encode())
+	e.bytes(6, h.Cut.append(room(st, len(h.Cut)*14)))
 	e.bool(7, h.Marked)
 	st.Set(headerKey, e)
 	if keeper, ok := st.(HeaderKeeper); ok {

@@ -13,9 +13,8 @@ type ref struct {
 	runs []string // answer slots: those that the op asked for, or the one whose answer it is of
 }
 
-// opRef says what a client's op touched: itself, and the answer slots it asked for.
-func opRef(op *Op) []byte {
-	b := make([]byte, 0, 9+len(op.OID))
+// appendOpRef says what a client's op touched: itself, and the answer slots it asked for.
+func appendOpRef(b []byte, op *Op) []byte {
 	if op.lastSeq() > 0 {
 		b = binary.BigEndian.AppendUint64(append(b, classEntry), op.Seq)
 	} else {

@@ -2,6 +2,7 @@ package crdt
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 )
 
@@ -39,6 +40,30 @@ func add(st Store, key, value []byte) {
 		return
 	}
 	st.Set(key, value)
+}
+
+// OIDKeeper is a Store that may know which oids there are, which spares most ops the look for their own.
+type OIDKeeper interface {
+	// LacksOID reports that no op of the session has that oid. False: it is to be looked for.
+	LacksOID(oid string) bool
+}
+
+func lacksOID(st Store, oid string) bool {
+	k, keeps := st.(OIDKeeper)
+	return keeps && k.LacksOID(oid)
+}
+
+// Roomer is a Store that lends memory for keys and values: what it is then given may be in it, and so it copies what it keeps.
+type Roomer interface {
+	// Room returns an empty slice that n bytes fit into. It is valid until the store is written.
+	Room(n int) []byte
+}
+
+func room(st Store, n int) []byte {
+	if r, lends := st.(Roomer); lends {
+		return r.Room(n)
+	}
+	return make([]byte, 0, n)
 }
 
 // HeaderKeeper is a Store that keeps the header as it was last read or written, since every op reads it several times. It
@@ -86,7 +111,11 @@ func key(class byte, parts ...[]byte) []byte {
 	for _, p := range parts {
 		n += len(p)
 	}
-	k := append(make([]byte, 0, n), class)
+	return appendKey(make([]byte, 0, n), class, parts...)
+}
+
+func appendKey(k []byte, class byte, parts ...[]byte) []byte {
+	k = append(k, class)
 	for _, p := range parts {
 		k = append(k, p...)
 	}
@@ -98,7 +127,14 @@ var zero = []byte{0}
 func identityKey(oid string) []byte { return key(classIdentity, []byte(oid)) }
 
 func (p Place) key(class byte, oid string) []byte {
-	return key(class, be64(p.Seq), []byte(p.At), zero, []byte(oid))
+	return p.appendKey(make([]byte, 0, p.keySize(oid)), class, oid)
+}
+
+func (p Place) keySize(oid string) int { return 1 + 8 + len(p.At) + 1 + len(oid) }
+
+func (p Place) appendKey(k []byte, class byte, oid string) []byte {
+	k = append(binary.BigEndian.AppendUint64(append(k, class), p.Seq), p.At...)
+	return append(append(k, 0), oid...)
 }
 
 // placeOf splits what Place.key joined.
@@ -118,7 +154,14 @@ func pieceRange(run string) (lo, hi []byte) {
 	return key(classPiece, []byte(run), zero), key(classPiece, []byte(run), []byte{1})
 }
 
-func dotKey(id OriginID, f uint64) []byte { return key(classDot, be32(uint32(id)), be64(f)) }
+// dotKeySize is the size of each key of a dot.
+const dotKeySize = 1 + 4 + 8
+
+func dotKey(id OriginID, f uint64) []byte { return appendDotKey(make([]byte, 0, dotKeySize), id, f) }
+
+func appendDotKey(k []byte, id OriginID, f uint64) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(append(k, classDot), uint32(id)), f)
+}
 
 func readKey(user string) []byte { return key(classRead, []byte(user)) }
 

@@ -47,17 +47,21 @@ func (v Vector) encode() []byte {
 	if len(v) == 0 {
 		return nil
 	}
-	b := make(enc, 0, len(v)*14)
+	return v.append(make([]byte, 0, len(v)*14))
+}
+
+func (v Vector) append(b []byte) []byte {
+	e := enc(b)
 	if len(v) == 1 { // as most are
 		for id, f := range v {
-			b.pair(id, f)
+			e.pair(id, f)
 		}
-		return b
+		return e
 	}
 	for _, id := range v.IDs() {
-		b.pair(id, v[id])
+		e.pair(id, v[id])
 	}
-	return b
+	return e
 }
 
 func (e *enc) pair(id OriginID, f uint64) {

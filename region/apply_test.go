@@ -35,18 +35,21 @@ func benchStore(b *testing.B) machine.Store {
 	return r.store(nil)
 }
 
-// benchMachine is a machine that issues, and what applies its next entry.
+// benchMachine is a machine that issues, over a state that may be there already, and what applies its next entry.
 func benchMachine(b *testing.B, st machine.Store, watch func([]wire.Event)) (apply func(entry []byte)) {
-	m, err := machine.New(machine.Config{Region: "beijing", Entry: "here", Store: st, Watch: watch})
+	m, err := machine.New(machine.Config{Region: "beijing", Entry: "here", Store: st, Watch: watch, SessionBytes: 96 << 20})
 	if err != nil {
 		b.Fatal(err)
 	}
-	index := uint64(0)
+	index := m.Applied()
 	apply = func(entry []byte) {
 		index++
 		if _, err := m.Apply(index, entry, false); err != nil {
 			b.Fatal(err)
 		}
+	}
+	if m.Self() != "" {
+		return apply
 	}
 	renew := &machine.Command{Kind: machine.KindRenew, Next: crdt.NewOrigin("beijing", 1)}
 	apply(machine.EncodeEntry([][]byte{renew.Encode()}))

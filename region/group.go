@@ -135,7 +135,7 @@ func (g *group) dir(sub string) string {
 func (g *group) openState() error {
 	m, err := machine.New(machine.Config{
 		Region: g.r.cfg.Region, Entry: g.r.entry, Store: g.store, Watch: g.tell, Tracer: g.r.cfg.Tracer,
-		Level: g.r.cfg.level,
+		Level: g.r.cfg.level, SessionBytes: g.r.cfg.SessionBytes / g.r.count,
 	})
 	g.fsm = &fsm{Machine: m, flush: g.r.flush, tell: g.tell, fatal: g.r.fail, fetch: g.fetch, unstage: g.unstage}
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -62,7 +63,7 @@ func BenchmarkOpenLoop(b *testing.B) {
 			defer l.end()
 			b.ResetTimer()
 			used, start := cpuTime(b), time.Now()
-			go func() {
+			l.running.Go(func() {
 				for i := range b.N {
 					due := start.Add(time.Duration(i) * time.Second / rate)
 					if wait := time.Until(due); wait > 0 {
@@ -70,7 +71,7 @@ func BenchmarkOpenLoop(b *testing.B) {
 					}
 					l.put(n, fmt.Sprintf("alice/%d", i%1000), i, due)
 				}
-			}()
+			})
 			for range b.N {
 				<-l.done
 			}
@@ -80,16 +81,17 @@ func BenchmarkOpenLoop(b *testing.B) {
 	}
 }
 
-// load is puts under way.
+// load is puts under way. Whoever makes one ends it.
 type load struct {
-	b     testing.TB
-	c     *cluster
-	text  string
-	done  chan struct{}
-	sent  []time.Time
-	took  []time.Duration
-	ended []atomic.Bool
-	quiet chan struct{}
+	b       testing.TB
+	c       *cluster
+	text    string
+	done    chan struct{}
+	sent    []time.Time
+	took    []time.Duration
+	ended   []atomic.Bool
+	quiet   chan struct{}  // closed when nothing is to be drained any more
+	running sync.WaitGroup // what drains, and what generates
 }
 
 func newLoad(b *testing.B, c *cluster) *load {
@@ -98,7 +100,7 @@ func newLoad(b *testing.B, c *cluster) *load {
 		took: make([]time.Duration, b.N), ended: make([]atomic.Bool, b.N), quiet: make(chan struct{}),
 	}
 	for _, n := range c.nodes {
-		go drain(n.events, l.quiet)
+		l.running.Go(func() { drain(n.events, l.quiet) })
 		n.Watch(func(evs []wire.Event) {
 			for i := range evs {
 				l.over(evs[i].Tag)
@@ -127,35 +129,50 @@ func (l *load) put(n *clusterNode, session string, i int, due time.Time) {
 
 func (l *load) times(n int) []time.Duration { return l.took[:n] }
 
-func (l *load) end() { close(l.quiet) }
+func (l *load) end() {
+	close(l.quiet)
+	l.running.Wait()
+}
 
 // BenchmarkSessions applies messages to sessions drawn at random, all of which have one already: what an op costs when most sessions are
-// cold, on one goroutine and without Raft.
+// cold, on one goroutine and without Raft. After a start nothing is remembered of any.
 func BenchmarkSessions(b *testing.B) {
-	for _, sessions := range []int{1000, 1_000_000} {
-		b.Run(fmt.Sprintf("sessions=%d", sessions), func(b *testing.B) {
-			told, put := 0, 0
-			apply := benchMachine(b, benchStore(b), func(evs []wire.Event) { told += len(evs) })
-			for first := 0; first < sessions; first += batchOps { // one each
+	for _, one := range []struct {
+		sessions int
+		started  bool
+	}{{1000, false}, {1_000_000, false}, {1_000_000, true}} {
+		b.Run(fmt.Sprintf("sessions=%d/started=%t", one.sessions, one.started), func(b *testing.B) {
+			told, put, st := 0, 0, benchStore(b)
+			watch := func(evs []wire.Event) { told += len(evs) }
+			apply := benchMachine(b, st, watch)
+			for first := 0; first < one.sessions; first += batchOps { // one each
 				apply(entryOf(&put, batchOps, func(i int) int { return first + i }))
+			}
+			if one.started {
+				apply = benchMachine(b, st, watch)
 			}
 			dice := rand.New(rand.NewPCG(1, 2))
 			var entries [][]byte
 			for done := 0; done < b.N; done += batchOps {
-				entries = append(entries, entryOf(&put, batchOps, func(int) int { return dice.IntN(sessions) }))
+				entries = append(entries, entryOf(&put, batchOps, func(int) int { return dice.IntN(one.sessions) }))
 			}
-			b.ReportAllocs()
-			b.ResetTimer()
-			used := cpuTime(b)
-			for _, e := range entries {
-				apply(e)
-			}
-			b.ReportMetric(float64((cpuTime(b)-used).Nanoseconds())/1000/float64(len(entries)*batchOps), "cpu-us/op")
+			applyAll(b, apply, entries)
 			if told != put {
 				b.Fatalf("told of %d of %d", told, put)
 			}
 		})
 	}
+}
+
+// applyAll measures entries that are full.
+func applyAll(b *testing.B, apply func([]byte), entries [][]byte) {
+	b.ReportAllocs()
+	b.ResetTimer()
+	used := cpuTime(b)
+	for _, e := range entries {
+		apply(e)
+	}
+	b.ReportMetric(float64((cpuTime(b)-used).Nanoseconds())/1000/float64(len(entries)*batchOps), "cpu-us/op")
 }
 
 // entryOf is an entry of n messages, each to one of the sessions.

@@ -65,7 +65,7 @@ func (l *walLogs) open(group int) (raft.LogStore, raft.StableStore, error) {
 			return nil, nil, err
 		}
 		l.closers = append(l.closers, wal)
-		return summedLog{wal}, wal, nil
+		return &recentLog{LogStore: summedLog{wal}}, wal, nil
 	}
 	if l.several {
 		dir = filepath.Join(dir, fmt.Sprintf("%02d", group))
@@ -79,7 +79,7 @@ func (l *walLogs) open(group int) (raft.LogStore, raft.StableStore, error) {
 		return nil, nil, errors.Join(err, meta.Close())
 	}
 	l.closers = append(l.closers, wal, meta)
-	return summedLog{wal}, wal, nil
+	return &recentLog{LogStore: summedLog{wal}}, wal, nil
 }
 
 func (l *walLogs) close() error {

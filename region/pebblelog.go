@@ -16,9 +16,7 @@ const (
 	sharedLog = "log" // directory
 	// logMemtable is how much of the logs is in memory before it is written in order.
 	logMemtable = 32 << 20
-	// logCached is how many of a group's last entries are at hand for the other nodes, and for applying.
-	logCached = 32
-	logBlocks = 8 << 20 // block cache: the log is seldom read from the disk
+	logBlocks   = 8 << 20 // block cache: the log is seldom read from the disk
 )
 
 // pebbleLogs keeps the logs of all groups in one Pebble: writes that are under way at the same time share an fsync.
@@ -49,8 +47,7 @@ func (l *pebbleLogs) open(group int) (raft.LogStore, raft.StableStore, error) {
 	if err := g.bounds(); err != nil {
 		return nil, nil, err
 	}
-	cached, err := raft.NewLogCache(logCached, g)
-	return cached, g, err
+	return &recentLog{LogStore: g}, g, nil
 }
 
 // groupLog is one group's log and votes.

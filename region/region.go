@@ -53,6 +53,8 @@ type Config struct {
 	CommitDeadline time.Duration
 	// CacheBytes bounds Pebble's block cache. 0: 256 MiB.
 	CacheBytes int64
+	// SessionBytes bounds the memory for what is remembered of sessions that were not changed lately, all groups together. 0: 96 MiB.
+	SessionBytes int
 	// MemtableBytes is what may be unflushed, and so replayed at a start. 0: 64 MiB.
 	MemtableBytes uint64
 	// SnapshotEntries is after how many entries a group's log is cut, but for the last TrailingEntries, which a node that was
@@ -89,6 +91,7 @@ func (c *Config) check() error {
 	def(&c.StallLimit, 2*time.Second)
 	def(&c.CommitDeadline, 10*time.Second)
 	def(&c.CacheBytes, 256<<20)
+	def(&c.SessionBytes, 96<<20)
 	def(&c.MemtableBytes, 64<<20)
 	def(&c.SnapshotEntries, 8192)
 	def(&c.TrailingEntries, 10240)
@@ -252,11 +255,19 @@ func (r *Region) openState() (err error) {
 	return errors.Join(r.checkIdentity(), r.checkPending(), r.checkLeft(), r.checkSeveral(), r.checkGroups(), r.dirty())
 }
 
+const (
+	// l0Files is twice as many flushes as wait in level 0 until they are compacted into the next, together: fewer, and what is below is rewritten more
+	// often; more, and each read looks at more tables. With l0Most flushes Pebble stops writes.
+	l0Files = 12
+	l0Most  = 24
+)
+
 // stateOptions are those of the database of the state, whose cache the caller lets go.
 func (r *Region) stateOptions() *pebble.Options {
 	cache := pebble.NewCache(r.cfg.CacheBytes)
 	opts := &pebble.Options{
 		Cache: cache, MemTableSize: r.cfg.MemtableBytes, DisableWAL: true, FormatMajorVersion: pebble.FormatNewest,
+		L0CompactionThreshold: l0Files, L0StopWritesThreshold: l0Most,
 	}
 	r.listen(opts, "state")
 	for i := range opts.Levels {

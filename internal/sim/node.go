@@ -127,6 +127,7 @@ func (n *node) start() {
 func (n *node) load() {
 	m, err := machine.New(machine.Config{
 		Region: n.g.name, Entry: fmt.Sprintf("%s%d.%d", n.g.name[:1], n.at, n.life), Store: n.mem, Watch: n.tell,
+		HotSessions: 2, SessionBytes: 1 << 20, // so that sessions get cold, and come back
 	})
 	if err != nil {
 		n.w.violate("state", "%s does not start: %v", n, err)

@@ -1,7 +1,7 @@
 package machine
 
 import (
-	"github.com/cespare/xxhash/v2"
+	"bytes"
 
 	"github.com/roamsync/roam/crdt"
 )
@@ -13,7 +13,7 @@ const (
 	// hotElements bounds the elements of a session that are at hand, and hotBytes the size of each.
 	hotElements = 1024
 	hotBytes    = 1024
-	// hotOIDs bounds the ops of a session whose oids are at hand, and allOIDs those of a generation: some 20 bytes each.
+	// hotOIDs bounds the ops of a session whose oids are at hand, and allOIDs those of a generation: 4 to 8 bytes each.
 	hotOIDs = 4096
 	allOIDs = 1 << 20
 )
@@ -22,15 +22,19 @@ const (
 // again, a session's header above all. What it holds is what the store does. It is owned by who applies.
 type hot struct {
 	young, old map[string]*kept
-	oids       int // of the young ones
+	oids       int // of the young ones, when they became so
+	sessions   int // bounds those of a generation
+	cold       *cold
 }
 
 // kept is what is at hand of a session.
 type kept struct {
-	prefix   []byte // of its keys
-	elements elements
-	head     *crdt.Header
-	oids     oids
+	prefix   []byte       // of its keys
+	header   []byte       // the element; nil: it is not at hand
+	head     *crdt.Header // the same, read
+	elements elements     // others
+	oids     *oids        // nil: not all are at hand
+	open     *sessionStore
 	used     bool // by an entry before this one
 	many     bool // more oids than are kept at hand
 }
@@ -41,11 +45,9 @@ type elements map[string]*element
 // element is a value; nil: the key is known to be absent.
 type element struct{ value []byte }
 
-// oids are the hashes of all oids of a session, as elements; nil: not all are at hand. Each op looks for its own, which hardly ever is
-// there: what is not among these need not be looked for.
-type oids map[uint64]struct{}
-
-func newHot() *hot { return &hot{young: map[string]*kept{}} }
+func newHot(sessions int, cold *cold) *hot {
+	return &hot{young: map[string]*kept{}, old: map[string]*kept{}, sessions: sessions, cold: cold}
+}
 
 // of returns what is at hand of a session, to be changed.
 func (h *hot) of(session string, p uint8) *kept {
@@ -53,25 +55,33 @@ func (h *hot) of(session string, p uint8) *kept {
 	if e != nil {
 		return e
 	}
-	if e = h.old[session]; e == nil {
-		e = &kept{prefix: sessionPrefix(p, session), elements: elements{}}
-	}
-	if len(h.young) >= hotSessions || h.oids >= allOIDs {
-		h.young, h.old, h.oids = map[string]*kept{}, h.young, 0
+	if e = h.old[session]; e != nil {
+		delete(h.old, session)
+	} else {
+		e = &kept{prefix: sessionPrefix(p, session)}
+		h.cold.take(session, e)
 	}
 	h.young[session] = e
-	h.oids += len(e.oids)
+	if e.oids != nil {
+		h.oids += e.oids.n
+	}
 	return e
 }
 
-// lacks reports whether an element is certainly not in the store.
-func (o oids) lacks(k []byte) bool {
-	if o == nil || !crdt.IsIdentity(k) {
-		return false
+// turn ends a generation if it has become too large. It is called between entries, so that what one has open stays.
+func (h *hot) turn() {
+	if len(h.young) < h.sessions && h.oids < allOIDs {
+		return
 	}
-	_, there := o[xxhash.Sum64(k)]
-	return !there
+	for session, e := range h.old {
+		h.cold.put(session, e)
+	}
+	clear(h.old)
+	h.young, h.old, h.oids = h.old, h.young, 0
 }
+
+// lacks reports whether an oid is certainly not in the store, nor in what the entry has made of it.
+func (k *kept) lacks(oid string) bool { return k.oids != nil && !k.oids.has(hashOID([]byte(oid))) }
 
 // gather brings a session's oids to hand when a second entry touches it: what is used once should not cost a scan. Of one that is new they
 // are at once.
@@ -81,14 +91,14 @@ func (k *kept) gather(st *sessionStore) {
 	case k.used:
 		k.scan(st)
 	case len(crdt.ReadHeader(st).Seen) == 0:
-		k.oids = oids{}
+		k.oids = &oids{}
 	}
 	k.used = true
 }
 
 func (k *kept) scan(st *sessionStore) {
 	lo, hi := crdt.Identities()
-	k.oids = oids{}
+	k.oids = &oids{}
 	st.Scan(lo, hi, false, func(key, _ []byte) bool {
 		k.add(key)
 		return !k.many
@@ -96,27 +106,32 @@ func (k *kept) scan(st *sessionStore) {
 }
 
 // add takes in the oid of an element.
-func (k *kept) add(element []byte) {
+func (k *kept) add(identity []byte) {
 	if k.oids == nil {
 		return
 	}
-	if k.oids[xxhash.Sum64(element)] = struct{}{}; len(k.oids) > hotOIDs {
+	if k.oids.add(hashOID(identity[1:])); k.oids.n > hotOIDs {
 		k.oids, k.many = nil, true
 	}
 }
 
 // keep takes over what a step has changed, once that is the state.
 func (k *kept) keep(st *sessionStore) {
-	k.head = st.head
+	k.head, k.open = st.head, nil
 	for i := range st.write.cells {
 		c := &st.write.cells[i]
-		if !c.changed {
-			continue
+		switch {
+		case !c.changed:
+		case crdt.IsHeader(c.key[len(k.prefix):]):
+			if k.header = append(k.header[:0], c.value...); len(c.value) > hotBytes {
+				k.header = nil
+			}
+		case c.was: // what was not there is not at hand
+			if k.elements == nil {
+				k.elements = elements{}
+			}
+			k.elements.keep(c)
 		}
-		if element := c.key[len(k.prefix):]; c.value != nil && crdt.IsIdentity(element) {
-			k.add(element)
-		}
-		k.elements.keep(c)
 	}
 }
 
@@ -124,12 +139,12 @@ func (k *kept) keep(st *sessionStore) {
 func (e elements) keep(c *cell) {
 	held := e[string(c.key)]
 	switch {
-	case !c.was || c.value == nil || len(c.value) > hotBytes:
+	case c.value == nil || len(c.value) > hotBytes:
 		delete(e, string(c.key))
 	case held != nil:
-		held.value = c.value
+		held.value = bytes.Clone(c.value)
 	case len(e) < hotElements:
-		e[string(c.key)] = &element{c.value}
+		e[string(c.key)] = &element{bytes.Clone(c.value)}
 	}
 }
 

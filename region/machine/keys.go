@@ -38,7 +38,7 @@ func originKey(id crdt.OriginID) []byte {
 }
 
 func sessionPrefix(p uint8, session string) []byte {
-	return append(append([]byte{spaceSession, p}, session...), 0)
+	return append(append(append(make([]byte, 0, len(session)+3), spaceSession, p), session...), 0)
 }
 
 func feedKey(p uint8, id crdt.OriginID, f uint64) []byte {

@@ -13,6 +13,7 @@ type layer struct {
 	mem   *arena         // of keys
 	cells []cell         // in the order in which they were first looked at
 	index map[string]int // of cells, once they are more than few; empty: they are not
+	order []uint32       // of the cells that were changed, as they are written
 }
 
 // few is how many keys are found faster one after the other than by a map. Most sessions are touched by few ops of an entry.
@@ -36,7 +37,7 @@ const cellsKept = 64
 // reset makes it a layer over the same state that nothing was changed in.
 func (l *layer) reset(known elements) {
 	if l.hot = known; cap(l.cells) > cellsKept {
-		l.cells, l.index = make([]cell, 0, few), nil
+		l.cells, l.index, l.order = make([]cell, 0, few), nil, nil
 	}
 	clear(l.cells)
 	clear(l.index)
@@ -171,14 +172,15 @@ func (l *layer) between(lo, hi []byte, reverse bool) (over []*cell) {
 
 // write puts the changes into a batch, in order of their keys: what is inserted next to one another costs the store less.
 func (l *layer) write(b Batch) error {
-	slices.SortFunc(l.cells, func(a, b cell) int { return bytes.Compare(a.key, b.key) })
-	clear(l.index)
+	l.order = l.order[:0]
 	for i := range l.cells {
-		c := &l.cells[i]
-		if !c.changed {
-			continue
+		if l.cells[i].changed {
+			l.order = append(l.order, uint32(i))
 		}
-		err := error(nil)
+	}
+	slices.SortFunc(l.order, func(i, j uint32) int { return bytes.Compare(l.cells[i].key, l.cells[j].key) })
+	for _, i := range l.order {
+		c, err := &l.cells[i], error(nil)
 		if c.value == nil {
 			err = b.Delete(c.key)
 		} else {

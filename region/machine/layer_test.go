@@ -1,10 +1,13 @@
 package machine
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"testing"
 
+	"github.com/cespare/xxhash/v2"
 	"pgregory.net/rapid"
 )
 
@@ -56,4 +59,17 @@ func scanned(r Reader, lo, hi []byte, reverse bool, limit int) (all []string) {
 		return len(all) < limit
 	})
 	return all
+}
+
+// TestHashOfAnElement: it is the same whichever way it is worked out, and that of other versions.
+func TestHashOfAnElement(t *testing.T) {
+	s := &sessionStore{prefix: sessionPrefix(3, "alice/1")}
+	for _, size := range []int{0, 1, 400, shortElement - 30, shortElement, 5000} {
+		k, v := []byte("e-key"), bytes.Repeat([]byte("v"), size)
+		all := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, uint32(len(s.prefix))), uint32(len(k)))
+		all = slices.Concat(all, []byte("\x03alice/1\x00"), k, v)
+		if got, want := s.hash(k, v), xxhash.Sum64(all); got != want {
+			t.Errorf("of %d bytes: %x, want %x", size, got, want)
+		}
+	}
 }

@@ -24,6 +24,9 @@ type Config struct {
 	Watch  func([]wire.Event) // is told of every event, in order, as part of Apply; nil: nobody is
 	Tracer trace.Tracer       // nil: no spans
 	Level  uint32             // the newest format of an entry that it applies; 0: FeatureLevel
+	// SessionBytes bounds the memory for what is remembered of sessions that are not hot, and up to half as much again for where it is. 0: none is.
+	SessionBytes int
+	HotSessions  int // how many sessions are at hand with all that changed in place, in each of two generations; 0: 4,096
 }
 
 // Machine is a region's replicated state machine on one node. One goroutine applies; all else may be called by any.
@@ -36,7 +39,8 @@ type Machine struct {
 	positions  elements // cursors, digests and the like
 	mem        arena    // of the entry that is being applied
 	idle       idle
-	op, record []byte // as encoded last
+	op, record []byte          // as encoded last
+	opened     []*sessionStore // room for those of an entry
 
 	// published after each commit, read by anyone
 	applied atomic.Uint64
@@ -53,6 +57,9 @@ func New(cfg Config) (*Machine, error) {
 	if cfg.Level == 0 {
 		cfg.Level = FeatureLevel
 	}
+	if cfg.HotSessions == 0 {
+		cfg.HotSessions = hotSessions
+	}
 	m := &Machine{cfg: cfg}
 	none := crdt.Origin("")
 	m.self.Store(&none)
@@ -61,7 +68,7 @@ func New(cfg Config) (*Machine, error) {
 
 // Load reads the state anew, after it was replaced as a whole.
 func (m *Machine) Load() error {
-	m.names, m.hot, m.positions = map[crdt.OriginID]crdt.Origin{}, newHot(), elements{}
+	m.names, m.hot, m.positions = map[crdt.OriginID]crdt.Origin{}, newHot(m.cfg.HotSessions, newCold(m.cfg.SessionBytes)), elements{}
 	if err := m.loadMeta(); err != nil {
 		return err
 	}
@@ -135,10 +142,11 @@ func (m *Machine) Apply(index uint64, entry []byte, replayed bool) ([]Result, er
 	}
 	m.mem.reset()
 	s := &step{
-		m: m, own: newLayer(m.cfg.Store, m.positions, &m.mem), stores: map[string]*sessionStore{}, fresh: map[feed]*fresh{}, self: m.Self(), stamp: m.Stamp(), replayed: replayed, index: index,
+		m: m, own: newLayer(m.cfg.Store, m.positions, &m.mem), fresh: map[feed]*fresh{}, self: m.Self(), stamp: m.Stamp(), replayed: replayed, index: index,
 		cursors: map[uint8]crdt.Vector{}, heads: map[feed]*head{}, deps: map[uint8]crdt.Vector{}, digests: map[uint8]*uint64{},
 	}
-	s.results, s.events = make([]Result, 0, len(cmds)), make([]wire.Event, 0, len(cmds))
+	s.selfID = m.id(s.self)
+	s.results, s.events, s.opened = make([]Result, 0, len(cmds)), make([]wire.Event, 0, len(cmds)), m.opened[:0]
 	for _, c := range cmds {
 		s.run(c)
 	}
@@ -166,10 +174,14 @@ func (m *Machine) commit(s *step, index uint64) error {
 	if err := m.write(s); err != nil {
 		return err
 	}
-	for _, st := range s.stores {
+	for _, st := range s.opened {
 		st.kept.keep(st)
 		m.idle.give(st)
 	}
+	if m.opened = s.opened; cap(s.opened) > 4*batchSessions {
+		m.opened = nil
+	}
+	m.hot.turn()
 	m.positions.keepAll(s.own)
 	m.stamp.Store(uint64(s.stamp))
 	if s.self != m.Self() {
@@ -212,8 +224,8 @@ func (m *Machine) write(s *step) error {
 }
 
 func (s *step) writeSessions(b Batch) error {
-	all := slices.SortedFunc(maps.Values(s.stores), func(x, y *sessionStore) int { return bytes.Compare(x.prefix, y.prefix) })
-	for _, st := range all {
+	slices.SortFunc(s.opened, func(x, y *sessionStore) int { return bytes.Compare(x.prefix, y.prefix) })
+	for _, st := range s.opened {
 		if err := st.write.write(b); err != nil {
 			return err
 		}

@@ -13,8 +13,8 @@ import (
 // owned by the apply goroutine. Given equal state and entry, every node writes the same.
 type step struct {
 	m       *Machine
-	own     *layer // of all keys but those of sessions and feeds
-	stores  map[string]*sessionStore
+	own     *layer          // of all keys but those of sessions and feeds
+	opened  []*sessionStore // of the sessions that were touched
 	fresh   map[feed]*fresh
 	cursors map[uint8]crdt.Vector
 	heads   map[feed]*head
@@ -22,6 +22,7 @@ type step struct {
 	digests map[uint8]*uint64
 	stamp   crdt.Stamp
 	self    crdt.Origin
+	selfID  crdt.OriginID
 	events  []wire.Event
 	results []Result
 	dropped [][2][]byte // ranges of keys that go, of which the entry sets none
@@ -99,13 +100,13 @@ func (s *step) digest(p uint8) *uint64 {
 
 func (s *step) session(name string) (*sessionStore, uint8) {
 	p := crdt.PartitionOf(name)
-	st := s.stores[name]
-	if st == nil {
-		st = s.m.idle.take(s.m)
-		st.open(s.m.hot.of(name, p), s.digest(p))
-		s.stores[name] = st
+	k := s.m.hot.of(name, p)
+	if k.open == nil {
+		k.open = s.m.idle.take(s.m)
+		s.opened = append(s.opened, k.open)
+		k.open.open(k, s.digest(p))
 	}
-	return st, p
+	return k.open, p
 }
 
 // record is what is held of a feed at f, after its running hash; nil: it is not held.
@@ -161,7 +162,7 @@ func (s *step) extend(f feed, origin crdt.Origin, record []byte) uint64 {
 // something that the leader could not know of when it gave it, as what is taken from a worker here, has come before with a greater one.
 func (s *step) issue(st *sessionStore, p uint8, op *crdt.Op) wire.Change {
 	op.Stamp = max(op.Stamp, s.stamp+1)
-	id := s.m.id(s.self)
+	id := s.selfID
 	s.m.op = op.Append(s.m.op[:0])
 	s.m.record = wire.Record{Deps: s.newDeps(p, id), Op: s.m.op}.Append(s.m.record[:0])
 	f := s.extend(feed{id, p}, s.self, s.m.record)
@@ -428,6 +429,7 @@ func (s *step) renew(c *Command) {
 	}
 	s.forgetUnused(s.self)
 	s.self = c.Next
+	s.selfID = s.m.id(s.self)
 	s.set(MetaKey(metaSelf), []byte(c.Next))
 	for p := range uint8(crdt.Partitions) {
 		s.fail(s.own.Delete(partitionKey(spaceDeps, p)))

@@ -76,7 +76,7 @@ func (i *idle) give(st *sessionStore) {
 	}
 }
 
-// batchSessions bounds the stores that wait for the next entry.
+// batchSessions bounds the stores that wait for the next entry: about as many as one has sessions.
 const batchSessions = 1024
 
 // open makes it the store of a session for an entry.
@@ -116,17 +116,28 @@ func (s *sessionStore) key(k []byte) []byte {
 // Get implements crdt.Store.
 func (s *sessionStore) Get(k []byte) []byte {
 	key := s.key(k)
-	if s.kept != nil && s.kept.oids.lacks(k) {
+	if s.kept != nil && s.kept.header != nil && crdt.IsHeader(k) {
 		if c := s.write.find(key); c != nil {
 			return c.value
 		}
-		return nil
+		return s.kept.header
 	}
 	v, err := s.read.Get(key)
 	if err != nil {
 		s.fail(err)
 	}
 	return v
+}
+
+// LacksOID implements crdt.OIDKeeper.
+func (s *sessionStore) LacksOID(oid string) bool { return s.kept != nil && s.kept.lacks(oid) }
+
+// Room implements crdt.Roomer: an entry's memory is there until what it has changed is in the store.
+func (s *sessionStore) Room(n int) []byte {
+	if s.write == nil {
+		return make([]byte, 0, n)
+	}
+	return s.write.mem.room(n)
 }
 
 // Set implements crdt.Store.
@@ -141,8 +152,11 @@ func (s *sessionStore) Set(k, v []byte) {
 func (s *sessionStore) Add(k, v []byte) { s.put(k, v) }
 
 func (s *sessionStore) put(k, v []byte) {
-	if crdt.IsHeader(k) {
+	switch {
+	case crdt.IsHeader(k):
 		s.head = nil // until it is kept anew
+	case crdt.IsIdentity(k):
+		s.kept.add(k)
 	}
 	*s.digest += s.hash(k, v)
 	s.write.Own(s.key(k), v)
@@ -174,14 +188,19 @@ func (s *sessionStore) Scan(lo, hi []byte, reverse bool, visit func(k, v []byte)
 
 // hash is one element's share of its partition's digest.
 func (s *sessionStore) hash(k, v []byte) uint64 {
+	var room [shortElement]byte
+	b := binary.BigEndian.AppendUint32(room[:0], uint32(len(s.prefix)))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(k)))
+	b = append(append(b, s.prefix[1:]...), k...)
+	if len(b)+len(v) <= shortElement {
+		return xxhash.Sum64(append(b, v...)) // in one go: a Digest costs as much again
+	}
 	var d xxhash.Digest
 	d.Reset()
-	var n [8]byte
-	binary.BigEndian.PutUint32(n[:4], uint32(len(s.prefix)))
-	binary.BigEndian.PutUint32(n[4:], uint32(len(k)))
-	d.Write(n[:])
-	d.Write(s.prefix[1:])
-	d.Write(k)
+	d.Write(b)
 	d.Write(v)
 	return d.Sum64()
 }
+
+// shortElement is the size that most elements, with their keys, fit into.
+const shortElement = 512
