@@ -205,7 +205,9 @@ func (w *world) workerOp(r *replica) (Op, bool) {
 	run := rapid.SampledFrom(runs).Draw(t, "run")
 	s, _ := ReadSlot(r.st, run)
 	op := Op{Run: run, Nonce: s.Nonce, Trace: w.trace()}
-	switch rapid.IntRange(0, 4).Draw(t, "report") {
+	switch rapid.IntRange(0, 5).Draw(t, "report") {
+	case 5:
+		op = *s.TakeOver(r.st, "alice/trip")[0]
 	case 0:
 		op.Kind, op.Nonce, op.Model = KindBegin, fmt.Sprintf("%s%d", r.name, rapid.IntRange(0, 3).Draw(t, "nonce")), "echo"
 	case 1:
