@@ -142,7 +142,7 @@ func IssueAnswer(st Store, op *Op, region string) Held {
 
 func (s *Slot) issueBegin(op *Op, region string) Verdict {
 	switch {
-	case op.Nonce == "":
+	case op.TakesOver():
 		return s.issueTakeOver(op, region)
 	case s.State.Closed() || s.Stop != 0:
 		return Closed

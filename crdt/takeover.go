@@ -30,6 +30,9 @@ func (s *Slot) TakeOver(st Store, session string) []*Op {
 	return append(ops, &Op{Kind: KindDone, Session: session, Run: s.OID, State: RunStopped, Fin: s.StopFin()})
 }
 
+// TakesOver reports whether a report takes an answer over, as TakeOver makes it.
+func (op *Op) TakesOver() bool { return op.Kind == KindBegin && op.Nonce == "" }
+
 // pieceEnd is where a piece ends that splits no code point.
 func pieceEnd(text string) int {
 	end := min(takenPiece, len(text))

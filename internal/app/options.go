@@ -39,6 +39,8 @@ type ServeOptions struct {
 	Redis  string `default:"redis://127.0.0.1:6379" placeholder:"URL" help:"Redis of this region, or 'embedded' for one inside this process (nothing durable is kept in Redis)."`
 	Worker string `enum:",echo,openai" default:"" placeholder:"KIND" help:"Run a worker inside this process: echo or openai."`
 
+	TakeoverAfter time.Duration `default:"30s" placeholder:"30s" help:"How long another region must not be heard before this one makes the answers that it owes, if a client here waits for them. 0: never."`
+
 	ModelOptions
 
 	Auth          string `enum:",dev" default:"" placeholder:"dev" help:"'dev' accepts the token dev:NAME; for loopback only."`
@@ -50,6 +52,9 @@ type ServeOptions struct {
 	TraceOptions
 	ClockOffset time.Duration `name:"unsafe-clock-offset" placeholder:"90s" help:"Shift this node's clock. For tests and drills only."`
 }
+
+// leastTakeover is the least time after which answers are taken over.
+const leastTakeover = 3 * time.Second
 
 // check refuses what cannot work, naming the flag.
 func (o *ServeOptions) check() error {
@@ -73,6 +78,9 @@ func (o *ServeOptions) checkNames() error {
 	}
 	if o.Gateway && o.Worker != "" {
 		errs = append(errs, errors.New("--gateway: a node without data runs no --worker: start roam worker"))
+	}
+	if o.TakeoverAfter != 0 && o.TakeoverAfter < leastTakeover {
+		errs = append(errs, fmt.Errorf("--takeover-after %s: at least %s, which is how soon a link that is cut is noticed, or 0 for never", o.TakeoverAfter, leastTakeover))
 	}
 	if o.SessionEntries < 0 {
 		errs = append(errs, fmt.Errorf("--session-entries %d: at least 1, or 0 to keep all", o.SessionEntries))

@@ -57,6 +57,7 @@ type node struct {
 	door     *door
 	links    map[string]*stream // by region that is followed
 	waits    uint64             // partition that clients of the region wait for, as a bit
+	quiet    *feeds.Silence
 	served   []*stream
 	lead     *leadership
 	growth   *machine.Growth
@@ -104,7 +105,7 @@ func (n *node) now() time.Time {
 
 // start begins a process on what the disk has.
 func (n *node) start() {
-	if n.up {
+	if n.up || n.g.away {
 		return
 	}
 	n.up, n.paused, n.leading, n.busy, n.deferred, n.queue = true, false, false, false, nil, nil
@@ -303,6 +304,9 @@ func (n *node) View(session string, read func(crdt.Store)) error { return n.m.Vi
 // Cursors implements gateway.Backend and feeds.Local.
 func (n *node) Cursors(p uint8) crdt.Vector { return n.m.Cursors(p) }
 
+// Origins are all that are known here.
+func (n *node) Origins() []crdt.Origin { return n.m.Origins() }
+
 // Self implements feeds.Local.
 func (n *node) Self(uint8) crdt.Origin { return n.m.Self() }
 
@@ -338,8 +342,10 @@ func (n *node) assume() {
 	n.shorten()
 	n.mergeStates()
 	n.spread(n.terms)
+	n.quiet = feeds.NewSilence(n)
 	for _, g := range n.w.groups {
 		if g != n.g {
+			n.quiet.Follow(g.name, feeds.All, n.w.time())
 			n.dial(g, between(n.g.rng, 0, 100*time.Millisecond))
 		}
 	}

@@ -16,7 +16,7 @@ import (
 
 // FeatureLevel is the newest format of a Raft entry that this version applies. What a region may propose is the level that it
 // has committed: see Command.Level.
-const FeatureLevel = 2
+const FeatureLevel = 3
 
 var errEntry = errors.New("bad Raft entry")
 
