@@ -48,7 +48,7 @@ func takes(s *crdt.Slot, gone, followed, behind bool, by service) bool {
 type orphans struct {
 	looked, scanned time.Time
 	gone            []string // as last looked
-	todo            []string // sessions that are still to be looked at since the scan
+	left            []string // sessions that are still to be looked at since the scan
 }
 
 // orphan is an answer that could be taken over, and how.
@@ -68,12 +68,12 @@ func (o *outbox) takeOver(ctx context.Context) {
 	}
 	o.orphans.looked = now
 	o.scanAbroad(now)
-	if len(o.orphans.todo) == 0 {
+	if len(o.orphans.left) == 0 {
 		return
 	}
-	n := min(len(o.orphans.todo), maxAbroad)
-	found := o.findAbroad(now, o.orphans.todo[:n])
-	o.orphans.todo = o.orphans.todo[n:]
+	n := min(len(o.orphans.left), maxAbroad)
+	found := o.findAbroad(now, o.orphans.left[:n])
+	o.orphans.left = o.orphans.left[n:]
 	o.adopt(ctx, o.wanted(ctx, found))
 }
 
@@ -90,9 +90,9 @@ func (o *outbox) scanAbroad(now time.Time) {
 	o.orphans.gone = gone
 	switch {
 	case len(gone) == 0:
-		o.orphans.todo = nil
+		o.orphans.left = nil
 		return
-	case !fresh && (len(o.orphans.todo) > 0 || !elapsed(now, o.orphans.scanned, rescanAbroad)):
+	case !fresh && (len(o.orphans.left) > 0 || !elapsed(now, o.orphans.scanned, rescanAbroad)):
 		return
 	}
 	o.orphans.scanned = now
@@ -105,7 +105,7 @@ func (o *outbox) scanAbroad(now time.Time) {
 	for _, r := range runs {
 		all[r.Session] = true
 	}
-	o.orphans.todo = sorted(all)
+	o.orphans.left = sorted(all)
 }
 
 // findAbroad returns the answers of some sessions that are to be taken over if they are waited for.

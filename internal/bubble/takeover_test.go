@@ -21,7 +21,7 @@ func TestTakeOver(t *testing.T) {
 			return len(runs) == 1 && len(runs[0].Text) > 50
 		})
 		pass(100 * time.Millisecond)
-		d.wait(d.ask(5), client.Safe) // is to wait for the first
+		d.wait(d.ask(5), client.Safe) // waits until the first is answered
 		beijing := w.region("beijing").nodes[0]
 		beijing.crash()
 		since := time.Now()
