@@ -37,7 +37,7 @@ func TestTakeOver(t *testing.T) {
 			}
 			return true
 		})
-		// 200 words take 4 s; that the region is gone, and that somebody waits, is looked for now and then.
+		// 200 words take 4 s; that the region is gone, and that somebody waits, is noticed at the next look.
 		if took := time.Since(since); took > takeover+15*time.Second {
 			t.Errorf("it was made %s after the region had gone", took)
 		}
