@@ -129,6 +129,8 @@ func (w *world) checkIssue(n *node, index int, ch *wireChange) {
 			w.counts.Forgets++
 		case crdt.KindTrim:
 			w.counts.Trims++
+		case crdt.KindPurge:
+			w.checkPurge(n, op)
 		case crdt.KindBegin, crdt.KindChunk, crdt.KindDone:
 			w.checkAttempt(n, ch)
 		}

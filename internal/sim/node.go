@@ -61,6 +61,7 @@ type node struct {
 	served   []*stream
 	lead     *leadership
 	growth   *machine.Growth
+	idle     *machine.Idle
 	seen     map[feeds.Feed]uint64 // by the checkers
 }
 
@@ -354,6 +355,8 @@ func (n *node) assume() {
 	}
 	n.growth = machine.NewGrowth(n.w.plan.Keep)
 	n.trim(n.growth)
+	n.idle = &machine.Idle{}
+	n.purge(n.idle)
 }
 
 // trim keeps sessions from becoming too long, as the product does.
@@ -373,7 +376,7 @@ func (n *node) trim(g *machine.Growth) {
 
 // resign ends what only a leader does.
 func (n *node) resign() {
-	n.leading, n.growth = false, nil
+	n.leading, n.growth, n.idle = false, nil, nil
 	for _, g := range n.w.groups {
 		if s := n.links[g.name]; s != nil {
 			s.followerGone()

@@ -24,6 +24,8 @@ type Plan struct {
 	Retain  *machine.Retention // of feeds; nil: all of them are kept
 	// Takeover is how long a region must not be heard before others make its answers. 0: they never do.
 	Takeover time.Duration
+	// TTL is how long a session may be unused before it is purged. 0: for ever.
+	TTL time.Duration
 }
 
 // DevicePlan is one device of a user.
@@ -122,6 +124,7 @@ func NewPlan(seed uint64) *Plan {
 	p.drawFaults(dice(seed, "faults"))
 	p.drawUnread(dice(seed, "unread"))
 	p.drawTakeover(dice(seed, "takeover"))
+	p.TTL = pick(dice(seed, "ttl"), []time.Duration{0, 0, time.Second, 3 * time.Second, 10 * time.Second})
 	return p
 }
 

@@ -66,6 +66,8 @@ var planted = []struct {
 		{"gateway/write.go", "if r.Regions < h.regions &&", "if r.Regions < 1 &&"}}},
 	{"a trim of unseen ops", "9|5", []edit{
 		{"crdt/remove.go", "lo, hi := dotKey(id, 1), dotKey(id, op.Seen[id]+1)", "lo, hi := dotKey(id, 1), dotKey(id, op.Seen[id]+1)\n\t\tif op.Kind == KindTrim {\n\t\t\tlo, hi = classRange(classDot)\n\t\t}"}}},
+	{"a purge of unseen ops", "9|5", []edit{
+		{"crdt/remove.go", "lo, hi := dotKey(id, 1), dotKey(id, op.Seen[id]+1)", "lo, hi := dotKey(id, 1), dotKey(id, op.Seen[id]+1)\n\t\tif op.Kind == KindPurge {\n\t\t\tlo, hi = classRange(classDot)\n\t\t}"}}},
 	{"a removed op comes back when its copy is put again", "9|2|1", []edit{
 		{"crdt/remove.go", "st.Set(identityKey(oid), id.encode())", "st.Delete(identityKey(oid))"}}},
 	{"a state transfer brings back what was removed", "9|5", []edit{

@@ -29,7 +29,7 @@ type Result struct {
 
 // Counts say what a run had in it.
 type Counts struct {
-	Puts, Acks, Commits, Records, Answers, Moves, Faults, Links, Forgets, Trims, Transfers, Eager, Taken int
+	Puts, Acks, Commits, Records, Answers, Moves, Faults, Links, Forgets, Trims, Transfers, Eager, Taken, Purges int
 }
 
 // world is one run.
@@ -254,4 +254,5 @@ func (c *Counts) Add(o Counts) {
 	c.Transfers += o.Transfers
 	c.Eager += o.Eager
 	c.Taken += o.Taken
+	c.Purges += o.Purges
 }

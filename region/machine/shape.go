@@ -47,6 +47,8 @@ func (c *Command) Level() uint32 {
 		return max(shapeLevel, c.Shape.Level)
 	case KindFloor, KindInstall, KindMerge:
 		return FloorLevel
+	case KindPurge:
+		return purgeLevel
 	case KindAnswer:
 		if slices.ContainsFunc(c.Ops, (*crdt.Op).TakesOver) {
 			return takeoverLevel
