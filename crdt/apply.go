@@ -45,7 +45,7 @@ func Apply(st Store, op *Op, dot Dot) []Item {
 	if op.Kind.IsAnswer() {
 		return applyAnswer(st, op, dot)
 	}
-	if op.Kind == KindTrim { // it has no oid: nobody puts it again
+	if op.Kind == KindTrim || op.Kind == KindPurge { // it has no oid: nobody puts it again
 		return []Item{{Removal: remove(st, op)}}
 	}
 	id := identityOf(st, op, dot)

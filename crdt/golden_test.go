@@ -59,6 +59,7 @@ func script() *replica {
 	r.client(Op{Kind: KindReact, OID: "x1", Of: "m1", Key: "+1", On: true})
 	r.client(Op{Kind: KindReact, OID: "x2", Of: "m1", Key: "+1"})
 	r.client(Op{Kind: KindRead, OID: "q1", ReadSeq: 3})
+	r.issue(&Op{Kind: KindPurge, Seen: Vector{r.id: 3}, Stamp: r.clock.Next(r.now, 0), TS: r.now.UnixMilli()}) // of what is gone
 	return r
 }
 

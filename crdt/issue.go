@@ -121,8 +121,8 @@ type Held struct {
 }
 
 // IssueAnswer completes a worker's report (begin, chunk, done) in the region that it works for, and judges it. The
-// op is to be applied only when the verdict is Accepted. A report names its attempt by the worker's nonce; a done
-// without one comes from the region itself, and closes whatever stands.
+// op is to be applied only when the verdict is Accepted. A report names its attempt by the worker's nonce; one without
+// comes from the region itself: a begin takes another region's answer over (see TakeOver), and a done closes whatever stands.
 func IssueAnswer(st Store, op *Op, region string) Held {
 	s, ok := ReadSlot(st, op.Run)
 	if !ok {
@@ -142,6 +142,8 @@ func IssueAnswer(st Store, op *Op, region string) Held {
 
 func (s *Slot) issueBegin(op *Op, region string) Verdict {
 	switch {
+	case op.TakesOver():
+		return s.issueTakeOver(op, region)
 	case s.State.Closed() || s.Stop != 0:
 		return Closed
 	case s.State == RunRunning && s.Nonce == op.Nonce && s.Attempt.Region == region:
@@ -159,10 +161,7 @@ func (s *Slot) issueBegin(op *Op, region string) Verdict {
 // answeredBy reports whether a region may open an attempt: the one that began, or else the one where the question
 // stands.
 func (s *Slot) answeredBy(region string) bool {
-	if s.State == RunQueued {
-		return s.At.Region() == region
-	}
-	return s.Attempt.Region == region
+	return s.Home() == region
 }
 
 // nextAttempt is greater than the one that stands, and by how much depends on who opens it: a region that has lost an

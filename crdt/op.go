@@ -20,8 +20,8 @@ func PartitionOf(session string) uint8 { return uint8(xxhash.Sum64String(session
 // Kind says what an op does. The numbers are part of the encoding; they are never reused.
 type Kind uint8
 
-// The kinds of op. Those from KindBegin to KindDone come from workers, through dispatch; a trim comes from the region itself, and
-// the others from clients.
+// The kinds of op. Those from KindBegin to KindDone come from workers, through dispatch; a trim and a purge come from the
+// region itself, and the others from clients.
 const (
 	KindMsg    Kind = 1  // append a message, and ask Models
 	KindRun    Kind = 2  // ask Of again
@@ -36,13 +36,14 @@ const (
 	KindChunk  Kind = 11 // Text at Off of Attempt; without Text it only shows that the worker lives
 	KindDone   Kind = 12 // Attempt is closed
 	KindTrim   Kind = 13 // the messages up to Seq that Seen covers go, with their answers
+	KindPurge  Kind = 14 // all of the session that Seen covers goes: nobody has used it for long
 )
 
 // IsAnswer reports whether the op belongs to an answer's attempt.
 func (k Kind) IsAnswer() bool { return k >= KindBegin && k <= KindDone }
 
 // Removes reports whether the op takes others out of the session.
-func (k Kind) Removes() bool { return k == KindForget || k == KindTrim }
+func (k Kind) Removes() bool { return k == KindForget || k == KindTrim || k == KindPurge }
 
 // Busy says what a question does while another answer of the session runs.
 type Busy uint8

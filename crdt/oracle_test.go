@@ -32,7 +32,7 @@ func (o oracle) gone() map[string]bool {
 		}
 		for _, rec := range o.recs {
 			entry := rec.op.Kind == KindMsg || rec.op.Kind == KindRun
-			if rec.op.OID != "" && rec.dot.F <= by.op.Seen[rec.dot.ID] && (by.op.Kind == KindForget || entry && rec.op.Seq <= by.op.Seq) {
+			if rec.op.OID != "" && rec.dot.F <= by.op.Seen[rec.dot.ID] && (by.op.Kind != KindTrim || entry && rec.op.Seq <= by.op.Seq) {
 				gone[rec.op.OID] = true
 			}
 		}

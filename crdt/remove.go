@@ -4,7 +4,7 @@ import (
 	"slices"
 )
 
-// A removal (forget, trim) carries the vector that its issuer had seen. An op goes if any copy of it that is known has a dot
+// A removal (forget, trim, purge) carries the vector that its issuer had seen. An op goes if any copy of it that is known has a dot
 // within that vector, whichever copy stands: else a copy that was put again elsewhere would bring back what a user has
 // deleted. Feeds are causal, so whoever applies a removal has applied all that it covers: what is removed depends on the set
 // of ops alone, and nothing of the removal has to be kept for copies that come later. Of an op that goes, its identity stays,
@@ -13,7 +13,7 @@ import (
 // What belongs to a message goes with it, covered or not, since it shows nothing without it: its answers, however often it
 // was asked again, and edits and reactions. Those ops keep their identities as they are.
 
-// Removal is what Apply tells of a forget or a trim: Runs are the answers that went.
+// Removal is what Apply tells of a removal: Runs are the answers that went.
 type Removal struct{ Runs []string }
 
 func removed(st Store, oid string) bool {
@@ -42,14 +42,14 @@ func remove(st Store, op *Op) *Removal {
 	return &Removal{Runs: sweep(st, gone)}
 }
 
-// covered lists the ops of which a copy is within what the removal's issuer had seen: all for a forget, messages and
-// questions up to Seq for a trim.
+// covered lists the ops of which a copy is within what the removal's issuer had seen: all for a forget and a purge, messages
+// and questions up to Seq for a trim.
 func covered(st Store, op *Op) (oids []string) {
 	for _, id := range op.Seen.IDs() {
 		lo, hi := dotKey(id, 1), dotKey(id, op.Seen[id]+1)
 		st.Scan(lo, hi, false, func(_, v []byte) bool {
 			r := decodeRef(v)
-			if r.op != "" && (op.Kind == KindForget || r.seq > 0 && r.seq <= op.Seq) {
+			if r.op != "" && (op.Kind != KindTrim || r.seq > 0 && r.seq <= op.Seq) {
 				oids = append(oids, r.op)
 			}
 			return true

@@ -90,6 +90,17 @@ func (r *replica) trim(keep int) {
 	}
 }
 
+// purge does what the region does with a session that nobody has used for long, as if this one were.
+func (r *replica) purge() bool {
+	const never = 1 << 60
+	seen, idle := Idle(r.st, never)
+	op := Op{Kind: KindPurge, Seen: seen, Stamp: r.clock.Next(r.now, 0), TS: r.now.UnixMilli()}
+	if idle = idle && IssuePurge(r.st, &op, never); idle {
+		r.issue(&op)
+	}
+	return idle
+}
+
 // pull takes the next record of another region's feed, if its causes are here.
 func (r *replica) pull(from *replica) bool {
 	have := r.seen[from.id]
@@ -131,6 +142,12 @@ func (w *world) step() {
 	r.now = r.now.Add(time.Duration(rapid.IntRange(0, 20).Draw(t, "ms")) * time.Millisecond)
 	switch rapid.IntRange(0, 15).Draw(t, "act") {
 	case 0:
+		if rapid.IntRange(0, 3).Draw(t, "purge") == 0 {
+			if r.purge() && holds(r.st) {
+				t.Fatal("something is left of a session that was purged")
+			}
+			return
+		}
 		r.trim(rapid.IntRange(1, 4).Draw(t, "keep"))
 	case 1, 2, 3, 4:
 		_ = r.put(w.clientOp(r), Floor{})
@@ -205,7 +222,9 @@ func (w *world) workerOp(r *replica) (Op, bool) {
 	run := rapid.SampledFrom(runs).Draw(t, "run")
 	s, _ := ReadSlot(r.st, run)
 	op := Op{Run: run, Nonce: s.Nonce, Trace: w.trace()}
-	switch rapid.IntRange(0, 4).Draw(t, "report") {
+	switch rapid.IntRange(0, 5).Draw(t, "report") {
+	case 5:
+		op = *s.TakeOver(r.st, "alice/trip")[0]
 	case 0:
 		op.Kind, op.Nonce, op.Model = KindBegin, fmt.Sprintf("%s%d", r.name, rapid.IntRange(0, 3).Draw(t, "nonce")), "echo"
 	case 1:

@@ -47,6 +47,11 @@ type Config struct {
 	Registerer prometheus.Registerer
 	// Tracer begins the spans of answers that are watched; nil: none.
 	Tracer trace.Tracer
+	// Abroad is what is known of other regions. Nil: answers that they do not bring wait for them.
+	Abroad Abroad
+	// TakeoverAfter is how long a region must not have been heard before the answers that it was to bring are brought here, if somebody here
+	// waits for them. 0: never.
+	TakeoverAfter time.Duration
 	// Now is the clock that leases are measured by: the region's. nil is time.Now.
 	Now func() time.Time
 
@@ -86,7 +91,7 @@ func (c *Config) check() error {
 	} else {
 		probe.Close()
 	}
-	for _, d := range []*time.Duration{&c.Tick, &c.Block, &c.PollWorkers, &c.CheckAfter, &c.StaleAfter, &c.UnservedAfter} {
+	for _, d := range []*time.Duration{&c.Tick, &c.Block, &c.PollWorkers, &c.CheckAfter, &c.StaleAfter, &c.UnservedAfter, &c.TakeoverAfter} {
 		if *d < 0 {
 			errs = append(errs, errors.New("a duration is negative"))
 		}

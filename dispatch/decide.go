@@ -28,6 +28,7 @@ type job struct {
 	checkAt    time.Time
 	lost       string    // why the entry is to be replaced: jobGone or jobStale; "" if it is not
 	unserved   time.Time // since when workers are there, but none for this model; zero: not so
+	nonce      string    // of the worker that holds the attempt, "" for none
 }
 
 // service says who could answer.
@@ -52,15 +53,7 @@ type limits struct {
 }
 
 // brings reports whether an answer is this region's to bring: the region that began it, else where the question stands.
-func brings(region string, s *crdt.Slot) bool {
-	switch {
-	case s.State.Closed():
-		return false
-	case s.State == crdt.RunRunning:
-		return s.Attempt.Region == region
-	}
-	return s.At.Region() == region
-}
+func brings(region string, s *crdt.Slot) bool { return !s.State.Closed() && s.Home() == region }
 
 // decide says what to do about one answer. behind is true if it has to wait for an earlier question's.
 func (l limits) decide(now time.Time, s *crdt.Slot, behind bool, j job, sv service) decision {

@@ -218,3 +218,30 @@ func TestTrackedSessionsAreBounded(t *testing.T) {
 		t.Error("not taken up when there was room")
 	}
 }
+
+func TestTakes(t *testing.T) {
+	stop := func(s *crdt.Slot) { s.Stop = 2 }
+	done := func(s *crdt.Slot) { s.State = crdt.RunDone }
+	for _, c := range []struct {
+		name                   string
+		slot                   *crdt.Slot
+		gone, followed, behind bool
+		by                     service
+		want                   bool
+	}{
+		{"never begun", slotOf("there", "", 0), true, true, false, served, true},
+		{"begun", slotOf("there", "there", 0), true, true, false, served, true},
+		{"its home is heard", slotOf("there", "there", time.Hour), false, true, false, served, false},
+		{"nobody waits for it", slotOf("there", "there", 0), true, false, false, served, false},
+		{"after another question", slotOf("there", "", 0), true, true, true, served, false},
+		{"no workers", slotOf("there", "", 0), true, true, false, noWorkers, false},
+		{"nobody serves it", slotOf("there", "", 0), true, true, false, unserved, false},
+		{"to be stopped, by nobody, behind another", slotOf("there", "", 0, stop), true, true, true, noWorkers, true},
+		{"to be stopped, nobody waits for it", slotOf("there", "", 0, stop), true, false, false, served, false},
+		{"closed", slotOf("there", "there", 0, done), true, true, false, served, false},
+	} {
+		if got := takes(c.slot, c.gone, c.followed, c.behind, c.by); got != c.want {
+			t.Errorf("%s: %t", c.name, got)
+		}
+	}
+}

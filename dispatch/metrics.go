@@ -13,6 +13,7 @@ type metrics struct {
 	oldest    *prometheus.GaugeVec   // group: age of the oldest of them
 	jobs      *prometheus.CounterVec // reason: why a job was added
 	closed    *prometheus.CounterVec // reason: why the leader closed an answer
+	taken     *prometheus.CounterVec // reason: how an answer of another region was taken over
 	reports   *prometheus.CounterVec // verdict
 	malformed prometheus.Counter
 	failures  *prometheus.CounterVec // op on Redis that failed
@@ -26,6 +27,12 @@ const (
 	jobGone    = "gone"    // its entry is no longer there
 	jobStale   = "stale"   // a worker took it and did not begin
 	jobExpired = "expired" // a worker began and fell silent
+)
+
+// How an answer of a region that is gone was taken over.
+const (
+	takenOpen    = "open"    // to be brought here
+	takenStopped = "stopped" // its end was asked for
 )
 
 // Why something waits although it is due.
@@ -47,6 +54,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		oldest:   gauge("oldest_answer_seconds", "Time since the oldest of the open answers was asked for, by Raft group."),
 		jobs:     counter("jobs_total", "Jobs added to Redis, by why.", "reason"),
 		closed:   counter("closed_total", "Answers that the leader closed itself, by why.", "reason"),
+		taken:    counter("taken_over_total", "Answers of regions that are gone that were taken over, by what for.", "reason"),
 		reports:  counter("reports_total", "Workers' reports, by verdict.", "verdict"),
 		failures: counter("redis_failures_total", "Operations on Redis that failed, by operation.", "op"),
 		deferred: counter("deferred_total", "Sessions that had to wait for room, by which.", "reason"),
@@ -56,7 +64,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "roam_dispatch_rewinds_total", Help: "Times that the results stream was found to have started again."}),
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.tracked, m.open, m.oldest, m.jobs, m.closed, m.reports, m.failures, m.deferred, m.malformed, m.rewinds} {
+	for _, c := range []prometheus.Collector{m.tracked, m.open, m.oldest, m.jobs, m.closed, m.taken, m.reports, m.failures, m.deferred, m.malformed, m.rewinds} {
 		errs = append(errs, reg.Register(c))
 	}
 	return m, errors.Join(errs...)

@@ -54,6 +54,7 @@ type outbox struct {
 	force    workforce
 	backlog  bool // there are open answers that are not tracked
 	rest     bool // the last round left some that are due
+	orphans  orphans
 }
 
 // run works until ctx ends.
@@ -88,6 +89,9 @@ func (o *outbox) round(ctx context.Context, all bool) error {
 	if err := o.perform(ctx, o.plan(look)); err != nil {
 		return err
 	}
+	if all {
+		o.takeOver(ctx)
+	}
 	o.met.tracked.WithLabelValues(o.group).Set(float64(len(o.sessions)))
 	return nil
 }
@@ -119,7 +123,7 @@ func (o *outbox) absorb(all bool) []string {
 		o.rescan(dirty)
 	}
 	now := o.cfg.Now()
-	changed := slices.Sorted(maps.Keys(dirty)) // the order is seen in Redis
+	changed := sorted(dirty)
 	for _, session := range changed {
 		o.track(session, now)
 	}
@@ -216,28 +220,32 @@ func (o *outbox) planSession(p *plan, st crdt.Store, session string, t *tracked)
 		if s.Leased(crdt.StampAt(p.now)) {
 			*j = job{} // it was begun, and the worker that did removes its entry
 		}
+		j.nonce = s.Nonce
 		p.add(d, planned{session: session, track: t, job: j, slot: s}, st)
 	}
-	for _, run := range slices.Sorted(maps.Keys(t.jobs)) {
-		if j := t.jobs[run]; j.id != "" {
-			if _, held := crdt.ReadSlot(st, run); !held { // removed: nobody is to take the job
-				p.drops = append(p.drops, entry{j.stream, j.id})
-			}
-		}
+	for _, run := range sorted(t.jobs) {
+		p.lose(st, o.limits.region, run, t.jobs[run])
 	}
 	return jobs
 }
 
 // slots returns the open answers that are ours to bring, by place.
 func (o *outbox) slots(st crdt.Store) []*crdt.Slot {
-	var ours []*crdt.Slot
+	return openSlots(st, func(s *crdt.Slot) bool { return brings(o.limits.region, s) })
+}
+
+// openSlots returns the first open answers that fit, by place.
+func openSlots(st crdt.Store, fits func(*crdt.Slot) bool) (all []*crdt.Slot) {
 	for _, run := range crdt.OpenRuns(st) {
-		if s, ok := crdt.ReadSlot(st, run); ok && brings(o.limits.region, s) && len(ours) < maxSlots {
-			ours = append(ours, s)
+		if s, ok := crdt.ReadSlot(st, run); ok && len(all) < maxSlots && fits(s) {
+			all = append(all, s)
 		}
 	}
-	return ours
+	return all
 }
+
+// sorted are the keys of a set: what is done in their order is seen in Redis, and in the log.
+func sorted[V any](set map[string]V) []string { return slices.Sorted(maps.Keys(set)) }
 
 // failed notes that an operation on Redis failed.
 func (o *outbox) failed(ctx context.Context, op string, err error) {

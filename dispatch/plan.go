@@ -32,6 +32,7 @@ type plan struct {
 
 	closes, adds, checks []planned
 	drops                []entry
+	tells                []*workpb.Reply // to workers whose attempts are no more
 }
 
 // Why the leader closes an answer itself.
@@ -44,7 +45,23 @@ const (
 func (p *plan) join(o *plan) {
 	p.bytes += o.bytes
 	p.closes, p.adds, p.checks = append(p.closes, o.closes...), append(p.adds, o.adds...), append(p.checks, o.checks...)
-	p.drops = append(p.drops, o.drops...)
+	p.drops, p.tells = append(p.drops, o.drops...), append(p.tells, o.tells...)
+}
+
+// lose notes what is to be done about an answer that was ours to bring, if it is not any more: it was removed, or another region has taken it
+// over. Nobody is to take its job then, and who is at it can stop.
+func (p *plan) lose(st crdt.Store, region, run string, j *job) {
+	s, held := crdt.ReadSlot(st, run)
+	if held && s.Home() == region {
+		return
+	}
+	if j.id != "" {
+		p.drops = append(p.drops, entry{j.stream, j.id})
+	}
+	if held && j.nonce != "" {
+		lost := crdt.Held{Verdict: crdt.Superseded, Attempt: s.Attempt, Len: s.Len, Stop: true}
+		p.tells = append(p.tells, reply(&crdt.Op{Kind: crdt.KindChunk, Run: run}, j.nonce, lost))
+	}
 }
 
 // add notes a decision.
@@ -80,6 +97,9 @@ func (o *outbox) perform(ctx context.Context, p *plan) error {
 	}
 	o.enqueue(ctx, p)
 	o.check(ctx, p)
+	if err := o.control.send(ctx, p.tells); err != nil { // they learn it from their next report
+		o.failed(ctx, "control", err)
+	}
 	if len(p.drops) > 0 {
 		if err := o.jobs.drop(ctx, p.drops); err != nil { // the sweep finds them
 			o.failed(ctx, "drop", err)

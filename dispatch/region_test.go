@@ -31,7 +31,8 @@ type region struct {
 	clock    crdt.Clock
 	sessions map[string]*crdt.Mem
 	f        map[uint8]uint64
-	begun    map[string]int // attempts by session and answer
+	abroad   map[uint8]uint64 // the same of another region
+	begun    map[string]int   // attempts by session and answer
 	position string
 	rewinds  bool // the position may go back
 	watchers map[int]func([]wire.Event)

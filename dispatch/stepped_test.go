@@ -31,6 +31,7 @@ type stage struct {
 	conns []net.Conn
 	names int
 
+	abroad abroad
 	lead   *dispatch.Lead
 	hands  []*hand
 	models map[*worker.Answer][]string // what is still to be said
@@ -63,6 +64,7 @@ func (s *stage) begin() {
 	s.t.Helper()
 	d, err := dispatch.New(dispatch.Config{
 		Region: regionName, Commits: s.region, Redis: "redis://stage", Now: s.now, Dial: s.dial("lead"), Wait: s.wait, Draw: least,
+		Abroad: &s.abroad, TakeoverAfter: takeoverAfter,
 	})
 	if err == nil {
 		s.lead, err = d.Lead(context.Background())

@@ -5,6 +5,9 @@ import (
 	"context"
 	"sync"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/roamsync/roam/wire"
 	"github.com/roamsync/roam/wire/peerpb"
 )
@@ -60,6 +63,27 @@ func (g *Gateway) Clients(stream peerpb.Door_ClientsServer) error {
 			return d.ctx.Err()
 		}
 	}
+}
+
+// maxFollowed bounds the sessions of one question.
+const maxFollowed = 4096
+
+// Followed implements peerpb.DoorServer.
+func (g *Gateway) Followed(_ context.Context, req *peerpb.FollowedRequest) (*peerpb.FollowedReply, error) {
+	if len(req.Sessions) > maxFollowed {
+		return nil, status.Errorf(codes.InvalidArgument, "%d sessions: at most %d", len(req.Sessions), maxFollowed)
+	}
+	return &peerpb.FollowedReply{Sessions: g.Open(req.Sessions)}, nil
+}
+
+// Open returns which of some sessions clients have open here.
+func (g *Gateway) Open(sessions []string) (open []string) {
+	for _, s := range sessions {
+		if g.hub.has(s) {
+			open = append(open, s)
+		}
+	}
+	return open
 }
 
 // receive takes frames until the stream ends.

@@ -81,6 +81,14 @@ func (h *hub) remove(s *sub) {
 	sh.waiting = slices.DeleteFunc(sh.waiting, func(o *sub) bool { return o == s })
 }
 
+// has reports whether anybody has a session open.
+func (h *hub) has(session string) bool {
+	sh := &h.shards[crdt.PartitionOf(session)]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return len(sh.subs[session]) > 0
+}
+
 // find returns where a sub is among those of its session, if it is. mu is held.
 func (sh *shard) find(s *sub) (int, bool) {
 	return slices.BinarySearchFunc(sh.subs[s.session], s.order, func(o *sub, order uint64) int { return cmp.Compare(o.order, order) })

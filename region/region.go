@@ -65,6 +65,8 @@ type Config struct {
 	// SessionEntries is about how many entries of a session's log stay: what is older is removed, in every region, once there
 	// are a quarter more. 0: all.
 	SessionEntries int
+	// SessionTTL is for how long a session may be unused before Purge removes it, in every region. 0: for ever.
+	SessionTTL time.Duration
 	// FeedOps is how many records of each feed are kept for other regions that have not acknowledged them; one that was away for
 	// longer takes whole partitions instead. 0: all.
 	FeedOps uint64

@@ -101,6 +101,15 @@ func (l *Links) Node(addr string) (peerpb.NodeClient, error) {
 	return peerpb.NewNodeClient(conn), nil
 }
 
+// Door reaches what another node of the region knows of its clients.
+func (l *Links) Door(addr string) (peerpb.DoorClient, error) {
+	conn, err := l.conns.To(addr)
+	if err != nil {
+		return nil, err
+	}
+	return peerpb.NewDoorClient(conn), nil
+}
+
 // Ask identifies who answers at an address.
 func (l *Links) Ask(ctx context.Context, addr string) (instance uint64, err error) {
 	conn, err := l.conns.To(addr)

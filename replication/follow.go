@@ -170,6 +170,7 @@ func (k *link) takeHeads(h *peerpb.Heads) error {
 		k.l.cfg.Pool.matrix.heads(k.region, h.Epoch, k.partitions, crdt.Origin(head.Origin).ID(), head.F)
 	}
 	k.l.lag.heard(k.lane, time.Now())
+	k.l.heard(k.lane)
 	return nil
 }
 

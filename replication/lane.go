@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/bits"
 	"strconv"
+	"time"
 
 	"google.golang.org/grpc/metadata"
 
@@ -65,6 +66,7 @@ func (l *Links) want(n lane) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.links[n] = nil
+	l.quiet.Follow(n.region, n.partitions, time.Now())
 	l.show(n.region)
 }
 
@@ -74,6 +76,7 @@ func (l *Links) unwant(n lane) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.links, n)
+	l.quiet.Leave(n.region, n.partitions)
 	l.show(n.region)
 }
 

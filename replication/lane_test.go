@@ -63,7 +63,7 @@ func TestAskedPartitions(t *testing.T) {
 func TestRegionIsUp(t *testing.T) {
 	gauge := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "up"}, []string{"region"})
 	low, high := lane{"shanghai", 0xffff}, lane{"shanghai", 0xffff << 16}
-	l := &Links{links: map[lane]*link{}, metrics: &linkMetrics{up: gauge}, lag: newLag("", nil, nil, nil, nil)}
+	l := &Links{links: map[lane]*link{}, metrics: &linkMetrics{up: gauge}, lag: newLag("", nil, nil, nil, nil), quiet: feeds.NewSilence(nothing{})}
 	l.want(low)
 	l.want(high)
 	k := &link{l: l, lane: low}

@@ -108,6 +108,7 @@ type Links struct {
 
 	// guarded by mu
 	mu    sync.Mutex
+	quiet *feeds.Silence
 	links map[lane]*link       // that are wanted; nil: there is none now
 	forks map[lane]feeds.Forks // what was found, by the links before
 }
@@ -151,6 +152,7 @@ func NewLinks(cfg LinksConfig) (l *Links, err error) {
 		cfg: cfg, metrics: m, lag: lag, done: make(chan struct{}), links: map[lane]*link{}, forks: map[lane]feeds.Forks{},
 		conns: NewConns(ConnsConfig{cfg.Region, cfg.Node, cfg.Keys, cfg.Dial}), local: local{cfg.Source, cfg.Local, cfg.States},
 	}
+	l.quiet = feeds.NewSilence(l.local)
 	l.SetKeys(cfg.Keys)
 	if l.pack, err = newPacker(); err != nil {
 		return nil, err
@@ -195,10 +197,12 @@ func (l *Links) Run(ctx context.Context, partitions uint64) error {
 	var running sync.WaitGroup
 	defer running.Wait()
 	running.Go(func() { l.trim(ctx, partitions) })
+	defer l.leave(partitions)
 	followed := map[string]bool{}
 	refresh := time.NewTicker(peersRefresh)
 	defer refresh.Stop()
 	for {
+		l.awaitMet(partitions, followed)
 		for _, m := range l.cfg.Pool.others() {
 			if !followed[m.Region] {
 				followed[m.Region] = true

@@ -101,7 +101,7 @@ func (d *dev) options(i int, name string) ServeOptions {
 	return ServeOptions{
 		Region: name, Node: "n1", Data: filepath.Join(d.dir, name), BootstrapExpect: 1,
 		ClientAddr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), AdminAddr: anyPort, ClusterAddr: anyPort, PeerAddr: anyPort,
-		Worker: "echo", Auth: "dev", TraceOptions: d.opts.TraceOptions,
+		Worker: "echo", Auth: "dev", TakeoverAfter: devTakeover, TraceOptions: d.opts.TraceOptions,
 	}
 }
 
@@ -120,6 +120,9 @@ func (d *dev) openNode(o ServeOptions) (*node, error) {
 	n.page = d.handler(page.Handler(d.pageRegions))
 	return n, nil
 }
+
+// devTakeover is after how long a region answers for another one that was killed.
+const devTakeover = 10 * time.Second
 
 const anyPort = "127.0.0.1:0"
 

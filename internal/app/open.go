@@ -25,6 +25,7 @@ func (n *node) openRegion(KeyRing) (err error) {
 		Region: n.opts.Region, Node: n.opts.Node, Dir: n.opts.Data, Expect: n.opts.BootstrapExpect, Join: n.opts.BootstrapExpect == 0, Groups: n.opts.Groups, Cluster: &n.cluster,
 		Stream: func(id string) raft.StreamLayer { return n.port.Raft(id, n.cluster.resolve) }, Logger: n.log, Metrics: n.reg, Now: n.clock.Now,
 		Tracer: n.telemetry.Tracer(), SessionEntries: n.opts.SessionEntries, FeedOps: n.opts.FeedRetainOps,
+		SessionTTL: n.opts.SessionTTL,
 	}
 	if cfg.Reserve, err = parseReserve(n.opts.DiskReserve); err != nil {
 		return err
@@ -126,7 +127,7 @@ func (n *node) openDispatch(KeyRing) (err error) {
 	}
 	n.dispatch, err = dispatch.New(dispatch.Config{
 		Region: n.opts.Region, Commits: n.region.Commits(0), Redis: n.opts.Redis, Logger: n.log, Registerer: n.reg, Now: n.clock.Now,
-		Tracer: n.telemetry.Tracer(), Dial: n.on.Redis,
+		Tracer: n.telemetry.Tracer(), Dial: n.on.Redis, Abroad: abroad{n}, TakeoverAfter: n.opts.TakeoverAfter,
 	})
 	if err != nil {
 		return fmt.Errorf("--redis: %w", err)

@@ -22,15 +22,16 @@ type ServeOptions struct {
 
 	DiskReserve string `placeholder:"SIZE" help:"What has to stay free on the disk of --data, in bytes (512MiB, 5GiB) or as a share of the disk (2%); below that, a leader refuses messages. 0: nothing. Default: 2% of the disk, at least 256MiB and at most 5GiB."`
 
-	ClientAddr      string   `default:"127.0.0.1:8080" placeholder:"H:P" help:"Address for clients (WebSocket)."`
-	AdminAddr       string   `default:"127.0.0.1:8081" placeholder:"H:P" help:"Address for health, metrics, status and profiles. Never public."`
-	ClusterAddr     string   `default:"127.0.0.1:7946" placeholder:"H:P" help:"Address for membership (memberlist, TCP and UDP)."`
-	PeerAddr        string   `default:"127.0.0.1:7947" placeholder:"H:P" help:"Address for other nodes (Raft and gRPC, TCP)."`
-	AdvertiseHost   string   `placeholder:"HOST" help:"Name or IP that other nodes reach this node by, at the ports of --cluster-addr and --peer-addr. Needed where those are 0.0.0.0 or [::]."`
-	Join            []string `placeholder:"H:P,..." help:"Cluster addresses of other members, of any region."`
-	Gateway         bool     `help:"Hold no data: serve clients through the region's nodes that do. Needs --join; --data, --redis, --peer-addr, --groups and --bootstrap-expect count for nothing, and --worker is refused."`
-	SessionEntries  int      `default:"0" placeholder:"N" help:"About how many messages and answers of a session stay; once there are a quarter more, the oldest are removed in every region. 0: all."`
-	BootstrapExpect int      `default:"1" placeholder:"0|1|3|5" help:"Data nodes that found the region, and vote in it until roam resize says otherwise: 1, 3 or 5. 0: this node founds nothing, it joins the region that there is."`
+	ClientAddr      string        `default:"127.0.0.1:8080" placeholder:"H:P" help:"Address for clients (WebSocket)."`
+	AdminAddr       string        `default:"127.0.0.1:8081" placeholder:"H:P" help:"Address for health, metrics, status and profiles. Never public."`
+	ClusterAddr     string        `default:"127.0.0.1:7946" placeholder:"H:P" help:"Address for membership (memberlist, TCP and UDP)."`
+	PeerAddr        string        `default:"127.0.0.1:7947" placeholder:"H:P" help:"Address for other nodes (Raft and gRPC, TCP)."`
+	AdvertiseHost   string        `placeholder:"HOST" help:"Name or IP that other nodes reach this node by, at the ports of --cluster-addr and --peer-addr. Needed where those are 0.0.0.0 or [::]."`
+	Join            []string      `placeholder:"H:P,..." help:"Cluster addresses of other members, of any region."`
+	Gateway         bool          `help:"Hold no data: serve clients through the region's nodes that do. Needs --join; --data, --redis, --peer-addr, --groups and --bootstrap-expect count for nothing, and --worker is refused."`
+	SessionEntries  int           `default:"0" placeholder:"N" help:"About how many messages and answers of a session stay; once there are a quarter more, the oldest are removed in every region. 0: all."`
+	SessionTTL      time.Duration `name:"session-ttl" env:"ROAM_SESSION_TTL" default:"0" placeholder:"720h" help:"How long a session may be unused, not counting reads, before it is removed in every region, once all of them have all of it. Give all regions the same. 0: for ever."`
+	BootstrapExpect int           `default:"1" placeholder:"0|1|3|5" help:"Data nodes that found the region, and vote in it until roam resize says otherwise: 1, 3 or 5. 0: this node founds nothing, it joins the region that there is."`
 
 	Groups int `default:"0" placeholder:"1|2|4|8|16" help:"Raft groups that share the region's sessions: 1, 2, 4, 8 or 16, for good from when the region is founded. Default: as many as the region has, 1 when it is founded."`
 
@@ -38,6 +39,8 @@ type ServeOptions struct {
 
 	Redis  string `default:"redis://127.0.0.1:6379" placeholder:"URL" help:"Redis of this region, or 'embedded' for one inside this process (nothing durable is kept in Redis)."`
 	Worker string `enum:",echo,openai" default:"" placeholder:"KIND" help:"Run a worker inside this process: echo or openai."`
+
+	TakeoverAfter time.Duration `default:"30s" placeholder:"30s" help:"How long another region must not be heard before this one makes the answers that it owes, if a client here waits for them. 0: never."`
 
 	ModelOptions
 
@@ -50,6 +53,12 @@ type ServeOptions struct {
 	TraceOptions
 	ClockOffset time.Duration `name:"unsafe-clock-offset" placeholder:"90s" help:"Shift this node's clock. For tests and drills only."`
 }
+
+// leastTTL is the least time after which a session counts as unused: clocks of regions differ.
+const leastTTL = time.Minute
+
+// leastTakeover is the least time after which answers are taken over.
+const leastTakeover = 3 * time.Second
 
 // check refuses what cannot work, naming the flag.
 func (o *ServeOptions) check() error {
@@ -73,6 +82,12 @@ func (o *ServeOptions) checkNames() error {
 	}
 	if o.Gateway && o.Worker != "" {
 		errs = append(errs, errors.New("--gateway: a node without data runs no --worker: start roam worker"))
+	}
+	if o.TakeoverAfter != 0 && o.TakeoverAfter < leastTakeover {
+		errs = append(errs, fmt.Errorf("--takeover-after %s: at least %s, which is how soon a link that is cut is noticed, or 0 for never", o.TakeoverAfter, leastTakeover))
+	}
+	if o.SessionTTL != 0 && o.SessionTTL < leastTTL {
+		errs = append(errs, fmt.Errorf("--session-ttl %s: at least %s, or 0 to keep sessions for ever", o.SessionTTL, leastTTL))
 	}
 	if o.SessionEntries < 0 {
 		errs = append(errs, fmt.Errorf("--session-entries %d: at least 1, or 0 to keep all", o.SessionEntries))

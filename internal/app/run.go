@@ -154,6 +154,9 @@ func (n *node) lead(ctx context.Context) error {
 func (n *node) leadGroup(ctx context.Context, group int) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.links.Run(ctx, n.region.Partitions(group)) })
+	if n.opts.SessionTTL > 0 {
+		g.Go(func() error { return n.region.Purge(ctx, group, n.pool) })
+	}
 	g.Go(func() error { return n.dispatch.ForGroup(uint32(group), n.region.Commits(group)).Run(ctx) })
 	return g.Wait()
 }

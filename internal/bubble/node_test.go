@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/memberlist"
 
@@ -37,6 +38,9 @@ type life struct {
 // retained is how many ops of a feed are kept for regions that are away: so few that cuts of minutes are longer than that.
 const retained = 30
 
+// takeover is after how long of silence another region makes a region's answers.
+const takeover = 10 * time.Second
+
 var errDead = errors.New("this process is dead")
 
 func newNode(s *site, i, of int) *node {
@@ -44,8 +48,8 @@ func newNode(s *site, i, of int) *node {
 	n := &node{w: s.w, s: s, place: s.name + "/" + name, host: fmt.Sprintf("127.%d.%d.1", s.number, i), disk: newDisk()}
 	n.opts = app.ServeOptions{
 		Region: s.name, Node: name, Data: "/data", BootstrapExpect: of, Redis: "redis://" + s.redis.addr, Worker: "echo", Auth: "dev",
-		FeedRetainOps: retained,
-		ClientAddr:    n.host + ":8080", AdminAddr: n.host + ":8081", ClusterAddr: n.host + ":7946", PeerAddr: n.host + ":7947",
+		FeedRetainOps: retained, TakeoverAfter: takeover,
+		ClientAddr: n.host + ":8080", AdminAddr: n.host + ":8081", ClusterAddr: n.host + ":7946", PeerAddr: n.host + ":7947",
 	}
 	return n
 }

@@ -129,6 +129,10 @@ func (w *world) checkIssue(n *node, index int, ch *wireChange) {
 			w.counts.Forgets++
 		case crdt.KindTrim:
 			w.counts.Trims++
+		case crdt.KindPurge:
+			w.checkPurge(n, op)
+		case crdt.KindBegin, crdt.KindChunk, crdt.KindDone:
+			w.checkAttempt(n, ch)
 		}
 		if op.Stamp <= g.issued {
 			w.violate("8 stamps grow", "%s gives %s the stamp %d after %d", n, op.OID, op.Stamp, g.issued)
@@ -140,6 +144,21 @@ func (w *world) checkIssue(n *node, index int, ch *wireChange) {
 	}
 	if _, ok := g.oids[op.OID]; !ok && op.OID != "" {
 		g.oids[op.OID] = index
+	}
+}
+
+// checkAttempt: a region adds to its own attempts and to no other's, and each that it begins is greater than what stood.
+func (w *world) checkAttempt(n *node, ch *wireChange) {
+	op := ch.Op
+	if op.Attempt.Region != n.g.name {
+		w.violate("11 attempts", "%s reports on attempt %s of %s, which is another region's", n, op.Attempt, op.Run)
+	}
+	if op.Kind == crdt.KindBegin && len(ch.Items) == 0 {
+		w.violate("11 attempts", "%s begins attempt %s of %s, and a greater one stands", n, op.Attempt, op.Run)
+	}
+	if op.Kind == crdt.KindBegin && op.Nonce == "" && op.Attempt.Epoch > 1 {
+		w.counts.Taken++
+		w.tell("%s has taken over %s as %s", n, op.Run, op.Attempt)
 	}
 }
 

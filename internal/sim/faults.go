@@ -32,6 +32,9 @@ func (w *world) hit(f *Fault, g *group, n *node) (undo func()) {
 		return w.hitWays(f, g)
 	case faultCrash, faultQuit, faultCrashAll, faultDisk, faultBurn, faultBack:
 		return w.hitProcess(f, g, n)
+	case faultGone:
+		w.leave(g)
+		return func() {}
 	case faultIsolate:
 		if len(g.nodes) == 1 || n.isolated {
 			return nil
@@ -165,6 +168,23 @@ func (n *node) jump(f *Fault) (undo func()) {
 	n.drift = float64(f.N%7-3) / 1000
 	n.since = n.w.now
 	return func() {}
+}
+
+// leave has a region go as a whole. It stays away, whatever other fault of it ends, until comeBack.
+func (w *world) leave(g *group) {
+	for _, n := range g.nodes {
+		n.kill()
+	}
+	g.away = true
+}
+
+// comeBack brings back the region that left.
+func (g *group) comeBack() {
+	g.away = false
+	g.troubled = g.w.now
+	for _, n := range g.nodes {
+		n.start()
+	}
 }
 
 // heal ends all faults, and brings everybody back.

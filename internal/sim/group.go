@@ -36,6 +36,7 @@ type group struct {
 	stall    time.Duration // until when the leader's disk hangs
 	shaky    bool          // answers are lost although entries are committed
 	shut     int           // accesses that are cut
+	away     bool          // the region is gone, until all else is well
 	issued   crdt.Stamp    // the last stamp that was given here
 	checked  int           // entries that the checkers have seen
 	oids     map[string]int

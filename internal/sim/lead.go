@@ -8,6 +8,7 @@ import (
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/dispatch"
 	"github.com/roamsync/roam/region/machine"
+	"github.com/roamsync/roam/replication/feeds"
 )
 
 // Times of dispatch, as the product has them.
@@ -44,7 +45,7 @@ func newLeadership(n *node) *leadership {
 	r := n.g.redis
 	d, err := dispatch.New(dispatch.Config{
 		Region: n.g.name, Commits: l, Redis: "redis://sim", Dial: r.dial, Now: n.now, Wait: l.wait,
-		Draw: func(m int64) int64 { return m / 2 },
+		Draw: func(m int64) int64 { return m / 2 }, Abroad: l, TakeoverAfter: n.w.plan.Takeover,
 	})
 	if err != nil {
 		panic(err) // the configuration is ours
@@ -118,6 +119,19 @@ func (l *leadership) Answer(ctx context.Context, ops []*crdt.Op, position string
 		return nil, context.Canceled
 	}
 	return res.Held, res.Err
+}
+
+// Gone implements dispatch.Abroad.
+func (l *leadership) Gone(_ uint32, after time.Duration) []string {
+	return l.quiet.Gone(feeds.All, after, l.w.time())
+}
+
+// Followed implements dispatch.Abroad: of the nodes that can be asked.
+func (l *leadership) Followed(_ context.Context, sessions []string) (open []string) {
+	for _, n := range l.g.voters() {
+		open = append(open, n.door.gw.Open(sessions)...)
+	}
+	return open
 }
 
 // tick has the outbox look at what is due.

@@ -216,6 +216,7 @@ func (s *stream) heads(h *peerpb.Heads) {
 		return s.f.Heads(h, up, now)
 	})
 	n, grew := s.follower, false
+	n.quiet.Heard(s.server.g.name, feeds.All, s.w.time())
 	for _, head := range h.GetHeads() {
 		for p, f := range head.F {
 			s.w.checkClaim(s.server.g, head.Origin, uint8(p), f)

@@ -58,9 +58,11 @@ type node struct {
 	door     *door
 	links    map[string]*stream // by region that is followed
 	waits    uint64             // partition that clients of the region wait for, as a bit
+	quiet    *feeds.Silence
 	served   []*stream
 	lead     *leadership
 	growth   *machine.Growth
+	idle     *machine.Idle
 	seen     map[feeds.Feed]uint64 // by the checkers
 }
 
@@ -105,7 +107,7 @@ func (n *node) now() time.Time {
 
 // start begins a process on what the disk has.
 func (n *node) start() {
-	if n.up {
+	if n.up || n.g.away {
 		return
 	}
 	n.up, n.paused, n.leading, n.busy, n.deferred, n.queue = true, false, false, false, nil, nil
@@ -306,6 +308,9 @@ func (n *node) View(session string, read func(crdt.Store)) error { return n.m.Vi
 // Cursors implements gateway.Backend and feeds.Local.
 func (n *node) Cursors(p uint8) crdt.Vector { return n.m.Cursors(p) }
 
+// Origins are all that are known here.
+func (n *node) Origins() []crdt.Origin { return n.m.Origins() }
+
 // Self implements feeds.Local.
 func (n *node) Self(uint8) crdt.Origin { return n.m.Self() }
 
@@ -346,8 +351,10 @@ func (n *node) assume() {
 	n.shorten()
 	n.mergeStates()
 	n.spread(n.terms)
+	n.quiet = feeds.NewSilence(n)
 	for _, g := range n.w.groups {
 		if g != n.g {
+			n.quiet.Follow(g.name, feeds.All, n.w.time())
 			n.dial(g, between(n.g.rng, 0, 100*time.Millisecond))
 		}
 	}
@@ -356,6 +363,8 @@ func (n *node) assume() {
 	}
 	n.growth = machine.NewGrowth(n.w.plan.Keep)
 	n.trim(n.growth)
+	n.idle = &machine.Idle{}
+	n.purge(n.idle)
 }
 
 // trim keeps sessions from becoming too long, as the product does.
@@ -375,7 +384,7 @@ func (n *node) trim(g *machine.Growth) {
 
 // resign ends what only a leader does.
 func (n *node) resign() {
-	n.leading, n.growth = false, nil
+	n.leading, n.growth, n.idle = false, nil, nil
 	for _, g := range n.w.groups {
 		if s := n.links[g.name]; s != nil {
 			s.followerGone()

@@ -22,6 +22,10 @@ type Plan struct {
 	Acts    []Act
 	Faults  []Fault
 	Retain  *machine.Retention // of feeds; nil: all of them are kept
+	// Takeover is how long a region must not be heard before others make its answers. 0: they never do.
+	Takeover time.Duration
+	// TTL is how long a session may be unused before it is purged. 0: for ever.
+	TTL time.Duration
 }
 
 // DevicePlan is one device of a user.
@@ -93,6 +97,7 @@ const (
 	faultWorker   faultKind = "worker" // dies
 	faultStuck    faultKind = "stuck"  // a worker, that does not know it
 	faultAccess   faultKind = "access" // clients cannot reach a region
+	faultGone     faultKind = "gone"   // a region, until all else is well and its answers were made elsewhere
 )
 
 var allFaults = []faultKind{
@@ -118,6 +123,8 @@ func NewPlan(seed uint64) *Plan {
 	p.drawRemovals(dice(seed, "removals"))
 	p.drawFaults(dice(seed, "faults"))
 	p.drawUnread(dice(seed, "unread"))
+	p.drawTakeover(dice(seed, "takeover"))
+	p.TTL = pick(dice(seed, "ttl"), []time.Duration{0, 0, time.Second, 3 * time.Second, 10 * time.Second})
 	return p
 }
 
@@ -241,6 +248,24 @@ func (p *Plan) drawUnread(r *rand.Rand) {
 		pause := Fault{At: at, For: between(r, 500*time.Millisecond, 2*time.Second), Kind: faultPause, Region: region, N: r.IntN(1 << 16)}
 		p.Faults = append(p.Faults, pause, Fault{At: at + between(r, 0, pause.For), Kind: faultWipe, Region: region})
 	}
+	slices.SortStableFunc(p.Faults, func(a, b Fault) int { return int(a.At - b.At) })
+}
+
+// drawTakeover has regions make the answers of others that are not heard, and in some runs one region go in mid-answer and not come back
+// until that has happened.
+func (p *Plan) drawTakeover(r *rand.Rand) {
+	if p.Workers == 0 {
+		return
+	}
+	p.Takeover = pick(r, []time.Duration{0, 4 * time.Second, 10 * time.Second, 30 * time.Second})
+	asks := slices.DeleteFunc(slices.Clone(p.Acts), func(a Act) bool { return a.Kind != actAsk })
+	if p.Takeover == 0 || len(asks) == 0 || r.IntN(3) == 0 {
+		return
+	}
+	a := pick(r, asks)
+	p.Faults = append(p.Faults, Fault{
+		At: a.At + between(r, 0, 3*time.Second), For: p.Length, Kind: faultGone, Region: p.Devices[a.Device].Home, N: r.IntN(1 << 16),
+	})
 	slices.SortStableFunc(p.Faults, func(a, b Fault) int { return int(a.At - b.At) })
 }
 

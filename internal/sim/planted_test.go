@@ -54,6 +54,8 @@ var planted = []struct {
 		{"client/queue.go", "\tq.landed()\n\tq.again()\n", "\tq.landed()\n"}}},
 	{"the first op that a client missed is passed over", "6|11", []edit{
 		{"crdt/view.go", "lo, hi := dotKey(id, seen[id]+1), dotKey(id, h.Seen[id]+1)", "lo, hi := dotKey(id, seen[id]+2), dotKey(id, h.Seen[id]+1)"}}},
+	{"an answer is taken over without a greater epoch", "11|12", []edit{
+		{"crdt/takeover.go", "\top.Attempt.Epoch++\n", ""}}},
 	{"an answer is closed with a hole in it", "11|6|5|12", []edit{
 		{"crdt/issue.go", "\t\tif op.Off > s.Len {\n\t\t\treturn Gap\n\t\t}\n\t} else if", "\t} else if"}}},
 	{"a feed that failed does not start again", "12", []edit{
@@ -64,6 +66,8 @@ var planted = []struct {
 		{"gateway/write.go", "if r.Regions < h.regions &&", "if r.Regions < 1 &&"}}},
 	{"a trim of unseen ops", "9|5", []edit{
 		{"crdt/remove.go", "lo, hi := dotKey(id, 1), dotKey(id, op.Seen[id]+1)", "lo, hi := dotKey(id, 1), dotKey(id, op.Seen[id]+1)\n\t\tif op.Kind == KindTrim {\n\t\t\tlo, hi = classRange(classDot)\n\t\t}"}}},
+	{"a purge of unseen ops", "9|5", []edit{
+		{"crdt/remove.go", "lo, hi := dotKey(id, 1), dotKey(id, op.Seen[id]+1)", "lo, hi := dotKey(id, 1), dotKey(id, op.Seen[id]+1)\n\t\tif op.Kind == KindPurge {\n\t\t\tlo, hi = classRange(classDot)\n\t\t}"}}},
 	{"a removed op comes back when its copy is put again", "9|2|1", []edit{
 		{"crdt/remove.go", "st.Set(identityKey(oid), id.encode())", "st.Delete(identityKey(oid))"}}},
 	{"a state transfer brings back what was removed", "9|5", []edit{

@@ -7,7 +7,7 @@ import (
 	"github.com/roamsync/roam/crdt"
 )
 
-// goneOf works out from a session's ops which of them were removed: those of which a copy is within what a forget or a trim had
+// goneOf works out from a session's ops which of them were removed: those of which a copy is within what a forget, a trim or a purge had
 // seen; a trim takes messages and questions only, up to its place.
 func goneOf(recs []record) map[string]bool {
 	gone := map[string]bool{}
@@ -17,7 +17,7 @@ func goneOf(recs []record) map[string]bool {
 		}
 		for _, r := range recs {
 			entry := r.op.Kind == crdt.KindMsg || r.op.Kind == crdt.KindRun
-			if r.op.OID != "" && r.f <= by.op.Seen[r.by] && (by.op.Kind == crdt.KindForget || entry && r.op.Seq <= by.op.Seq) {
+			if r.op.OID != "" && r.f <= by.op.Seen[r.by] && (by.op.Kind != crdt.KindTrim || entry && r.op.Seq <= by.op.Seq) {
 				gone[r.op.OID] = true
 			}
 		}

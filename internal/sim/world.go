@@ -29,7 +29,7 @@ type Result struct {
 
 // Counts say what a run had in it.
 type Counts struct {
-	Puts, Acks, Commits, Records, Answers, Moves, Faults, Links, Forgets, Trims, Transfers, Eager int
+	Puts, Acks, Commits, Records, Answers, Moves, Faults, Links, Forgets, Trims, Transfers, Eager, Taken, Purges int
 }
 
 // world is one run.
@@ -163,6 +163,15 @@ func (w *world) play() {
 	}
 	w.run(w.plan.Length, w.stopped)
 	w.heal()
+	w.without()
+	w.settle()
+	if !w.stopped() {
+		w.checkEnd()
+	}
+}
+
+// settle waits until all is level.
+func (w *world) settle() {
 	calm, ops := 0, 0 // looks in a row at which all was level, and no op was new: clients have heard of all
 	for deadline := w.now + settleLimit; !w.stopped() && calm < 2; {
 		w.run(w.now+time.Second, w.stopped)
@@ -178,9 +187,6 @@ func (w *world) play() {
 		if w.now >= deadline {
 			w.violate("12 liveness", "%s after the last fault: %s", settleLimit, why)
 		}
-	}
-	if !w.stopped() {
-		w.checkEnd()
 	}
 }
 
@@ -247,4 +253,6 @@ func (c *Counts) Add(o Counts) {
 	c.Trims += o.Trims
 	c.Transfers += o.Transfers
 	c.Eager += o.Eager
+	c.Taken += o.Taken
+	c.Purges += o.Purges
 }

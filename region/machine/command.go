@@ -16,7 +16,7 @@ import (
 
 // FeatureLevel is the newest format of a Raft entry that this version applies. What a region may propose is the level that it
 // has committed: see Command.Level.
-const FeatureLevel = 2
+const FeatureLevel = 3
 
 var errEntry = errors.New("bad Raft entry")
 
@@ -25,7 +25,7 @@ type Command struct {
 	Kind     Kind
 	Session  string       // put
 	Floor    crdt.Floor   // put
-	Ops      []*crdt.Op   // put, answer; trim: one for each session
+	Ops      []*crdt.Op   // put, answer; trim, purge: one for each session
 	Tag      uint64       // put: the caller's, in the process that is Entry
 	Entry    string       // put
 	Position string       // answer
@@ -40,6 +40,7 @@ type Command struct {
 	From     string       // install, merge: the region that the state is of
 	Into     uint8        // merge: the partition
 	Bytes    uint64       // merge: about how much
+	Before   int64        // purge: sessions that were not used since, in ms since 1970
 }
 
 // Kind is what a command does.
@@ -132,6 +133,8 @@ func (c *Command) Encode() []byte {
 		b = appendBytes(b, 15, []byte(c.Peer))
 	case KindTrim:
 		b = appendUint(b, 17, c.Keep)
+	case KindPurge:
+		b = appendUint(b, 43, uint64(c.Before))
 	case KindShape:
 		b = c.Shape.encode(b)
 	case KindFloor:
@@ -223,6 +226,8 @@ func (c *Command) setUint(num protowire.Number, v uint64) error {
 		c.Into = uint8(v)
 	case 22:
 		c.Bytes = v
+	case 43:
+		c.Before = int64(v)
 	default:
 		return fmt.Errorf("%w: unknown field %d", errEntry, num)
 	}

@@ -65,6 +65,7 @@ var goldenCommands = []string{
 	"080792010d0300000009000000000000012c",
 	"08089a014708031203612f611a05070000000122280a12612e3030303030303030303030303030303110021a10000000000000000000000000000000002a0b0a03612f621201011a01023001a2010162",
 	"0809a2010162a80103b00163",
+	"0818c00280d095ffbc3182010f080e1203612f628a02050700000001",
 }
 
 // FuzzDecodeCommand: what decodes encodes to what decodes to the same.
@@ -102,5 +103,6 @@ func commands() []*Command {
 			Sessions: []*peerpb.Session{{Name: "a/b", Keys: [][]byte{{1}}, Values: [][]byte{{2}}}},
 		}},
 		{Kind: KindMerge, From: "b", Into: 3, Bytes: 99},
+		{Kind: KindPurge, Before: 1_700_000_000_000, Ops: []*crdt.Op{{Kind: crdt.KindPurge, Session: "a/b", Seen: crdt.Vector{7: 1}}}},
 	}
 }

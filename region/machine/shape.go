@@ -2,8 +2,11 @@ package machine
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/roamsync/roam/crdt"
 )
 
 // KindShape changes what is wanted of the region's nodes. Only a region's first group takes it.
@@ -11,6 +14,9 @@ const KindShape Kind = 16
 
 // firstLevel is where a region begins: what a version before levels were committed applies.
 const firstLevel = 1
+
+// takeoverLevel is from which level on answers of other regions are taken over.
+const takeoverLevel = 3
 
 // shapeLevel is from which level on KindShape may be proposed.
 const shapeLevel = 2
@@ -41,6 +47,12 @@ func (c *Command) Level() uint32 {
 		return max(shapeLevel, c.Shape.Level)
 	case KindFloor, KindInstall, KindMerge:
 		return FloorLevel
+	case KindPurge:
+		return purgeLevel
+	case KindAnswer:
+		if slices.ContainsFunc(c.Ops, (*crdt.Op).TakesOver) {
+			return takeoverLevel
+		}
 	}
 	return firstLevel
 }

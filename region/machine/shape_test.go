@@ -4,6 +4,8 @@ import (
 	"maps"
 	"strings"
 	"testing"
+
+	"github.com/roamsync/roam/crdt"
 )
 
 // TestShape: what is wanted of the nodes is kept in the state; a level does not go down, and who has left does not come back.
@@ -55,5 +57,22 @@ func TestLowLevelStops(t *testing.T) {
 	}
 	if _, err := m.Apply(2, EncodeEntryOf(2, [][]byte{c}), false); err == nil || m.Applied() != 1 {
 		t.Errorf("applied %d: %v", m.Applied(), err)
+	}
+}
+
+// TestLevelsOfCommands: what older versions would apply otherwise, or not at all, waits until all nodes can.
+func TestLevelsOfCommands(t *testing.T) {
+	report := func(nonce string) *Command {
+		return &Command{Kind: KindAnswer, Ops: []*crdt.Op{{Kind: crdt.KindBegin, Run: "r", Nonce: nonce}}}
+	}
+	for want, all := range map[uint32][]*Command{
+		firstLevel: {{Kind: KindPut}, report("w"), {Kind: KindTrim}}, FloorLevel: {{Kind: KindFloor}, {Kind: KindMerge}},
+		takeoverLevel: {report(""), {Kind: KindPurge}},
+	} {
+		for _, c := range all {
+			if got := c.Level(); got != want {
+				t.Errorf("command %d: level %d, not %d", c.Kind, got, want)
+			}
+		}
 	}
 }

@@ -242,6 +242,8 @@ func (s *step) run(c *Command) {
 		s.set(MetaKey(metaPeer+c.Peer), nil)
 	case KindTrim:
 		s.trim(c)
+	case KindPurge:
+		s.purge(c)
 	case KindShape:
 		s.shape(&c.Shape)
 	case KindFloor:

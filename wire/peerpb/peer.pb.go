@@ -2656,6 +2656,94 @@ func (x *StatePart) GetSame() []byte {
 	return nil
 }
 
+type FollowedRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sessions      []string               `protobuf:"bytes,1,rep,name=sessions,proto3" json:"sessions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FollowedRequest) Reset() {
+	*x = FollowedRequest{}
+	mi := &file_peer_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FollowedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FollowedRequest) ProtoMessage() {}
+
+func (x *FollowedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FollowedRequest.ProtoReflect.Descriptor instead.
+func (*FollowedRequest) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *FollowedRequest) GetSessions() []string {
+	if x != nil {
+		return x.Sessions
+	}
+	return nil
+}
+
+type FollowedReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sessions      []string               `protobuf:"bytes,1,rep,name=sessions,proto3" json:"sessions,omitempty"` // those that are open, in the order in which they were asked for
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FollowedReply) Reset() {
+	*x = FollowedReply{}
+	mi := &file_peer_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FollowedReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FollowedReply) ProtoMessage() {}
+
+func (x *FollowedReply) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FollowedReply.ProtoReflect.Descriptor instead.
+func (*FollowedReply) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *FollowedReply) GetSessions() []string {
+	if x != nil {
+		return x.Sessions
+	}
+	return nil
+}
+
 var File_peer_proto protoreflect.FileDescriptor
 
 const file_peer_proto_rawDesc = "" +
@@ -2861,7 +2949,11 @@ const file_peer_proto_rawDesc = "" +
 	"\x04last\x18\x04 \x01(\bR\x04last\x12\x14\n" +
 	"\x05count\x18\x05 \x01(\x04R\x05count\x12\x10\n" +
 	"\x03sum\x18\x06 \x01(\fR\x03sum\x12\x12\n" +
-	"\x04same\x18\a \x01(\fR\x04same2\xbe\x01\n" +
+	"\x04same\x18\a \x01(\fR\x04same\"-\n" +
+	"\x0fFollowedRequest\x12\x1a\n" +
+	"\bsessions\x18\x01 \x03(\tR\bsessions\"+\n" +
+	"\rFollowedReply\x12\x1a\n" +
+	"\bsessions\x18\x01 \x03(\tR\bsessions2\xbe\x01\n" +
 	"\x04Peer\x123\n" +
 	"\x05Feeds\x12\x12.roam.peer.v1.Want\x1a\x12.roam.peer.v1.Have(\x010\x01\x12F\n" +
 	"\bIdentify\x12\x1d.roam.peer.v1.IdentifyRequest\x1a\x1b.roam.peer.v1.IdentifyReply\x129\n" +
@@ -2871,9 +2963,10 @@ const file_peer_proto_rawDesc = "" +
 	"\aPropose\x12\x1c.roam.peer.v1.ProposeRequest\x1a\x1a.roam.peer.v1.ProposeReply\x12F\n" +
 	"\bFrontier\x12\x1d.roam.peer.v1.FrontierRequest\x1a\x1b.roam.peer.v1.FrontierReply\x12>\n" +
 	"\x05State\x12\x1a.roam.peer.v1.StateRequest\x1a\x17.roam.peer.v1.StatePart0\x01\x12C\n" +
-	"\aReshape\x12\x1c.roam.peer.v1.ReshapeRequest\x1a\x1a.roam.peer.v1.ReshapeReply2G\n" +
+	"\aReshape\x12\x1c.roam.peer.v1.ReshapeRequest\x1a\x1a.roam.peer.v1.ReshapeReply2\x8f\x01\n" +
 	"\x04Door\x12?\n" +
-	"\aClients\x12\x18.roam.peer.v1.FromClient\x1a\x16.roam.peer.v1.ToClient(\x010\x01B&Z$github.com/roamsync/roam/wire/peerpbb\x06proto3"
+	"\aClients\x12\x18.roam.peer.v1.FromClient\x1a\x16.roam.peer.v1.ToClient(\x010\x01\x12F\n" +
+	"\bFollowed\x12\x1d.roam.peer.v1.FollowedRequest\x1a\x1b.roam.peer.v1.FollowedReplyB&Z$github.com/roamsync/roam/wire/peerpbb\x06proto3"
 
 var (
 	file_peer_proto_rawDescOnce sync.Once
@@ -2887,7 +2980,7 @@ func file_peer_proto_rawDescGZIP() []byte {
 	return file_peer_proto_rawDescData
 }
 
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_peer_proto_goTypes = []any{
 	(*FromClient)(nil),      // 0: roam.peer.v1.FromClient
 	(*ToClient)(nil),        // 1: roam.peer.v1.ToClient
@@ -2927,6 +3020,8 @@ var file_peer_proto_goTypes = []any{
 	(*StateRequest)(nil),    // 35: roam.peer.v1.StateRequest
 	(*Run)(nil),             // 36: roam.peer.v1.Run
 	(*StatePart)(nil),       // 37: roam.peer.v1.StatePart
+	(*FollowedRequest)(nil), // 38: roam.peer.v1.FollowedRequest
+	(*FollowedReply)(nil),   // 39: roam.peer.v1.FollowedReply
 }
 var file_peer_proto_depIdxs = []int32{
 	2,  // 0: roam.peer.v1.FromClient.ending:type_name -> roam.peer.v1.Ending
@@ -2962,17 +3057,19 @@ var file_peer_proto_depIdxs = []int32{
 	35, // 30: roam.peer.v1.Node.State:input_type -> roam.peer.v1.StateRequest
 	29, // 31: roam.peer.v1.Node.Reshape:input_type -> roam.peer.v1.ReshapeRequest
 	0,  // 32: roam.peer.v1.Door.Clients:input_type -> roam.peer.v1.FromClient
-	7,  // 33: roam.peer.v1.Peer.Feeds:output_type -> roam.peer.v1.Have
-	19, // 34: roam.peer.v1.Peer.Identify:output_type -> roam.peer.v1.IdentifyReply
-	21, // 35: roam.peer.v1.Peer.Reach:output_type -> roam.peer.v1.Rows
-	26, // 36: roam.peer.v1.Node.Hello:output_type -> roam.peer.v1.HelloReply
-	32, // 37: roam.peer.v1.Node.Propose:output_type -> roam.peer.v1.ProposeReply
-	34, // 38: roam.peer.v1.Node.Frontier:output_type -> roam.peer.v1.FrontierReply
-	37, // 39: roam.peer.v1.Node.State:output_type -> roam.peer.v1.StatePart
-	30, // 40: roam.peer.v1.Node.Reshape:output_type -> roam.peer.v1.ReshapeReply
-	1,  // 41: roam.peer.v1.Door.Clients:output_type -> roam.peer.v1.ToClient
-	33, // [33:42] is the sub-list for method output_type
-	24, // [24:33] is the sub-list for method input_type
+	38, // 33: roam.peer.v1.Door.Followed:input_type -> roam.peer.v1.FollowedRequest
+	7,  // 34: roam.peer.v1.Peer.Feeds:output_type -> roam.peer.v1.Have
+	19, // 35: roam.peer.v1.Peer.Identify:output_type -> roam.peer.v1.IdentifyReply
+	21, // 36: roam.peer.v1.Peer.Reach:output_type -> roam.peer.v1.Rows
+	26, // 37: roam.peer.v1.Node.Hello:output_type -> roam.peer.v1.HelloReply
+	32, // 38: roam.peer.v1.Node.Propose:output_type -> roam.peer.v1.ProposeReply
+	34, // 39: roam.peer.v1.Node.Frontier:output_type -> roam.peer.v1.FrontierReply
+	37, // 40: roam.peer.v1.Node.State:output_type -> roam.peer.v1.StatePart
+	30, // 41: roam.peer.v1.Node.Reshape:output_type -> roam.peer.v1.ReshapeReply
+	1,  // 42: roam.peer.v1.Door.Clients:output_type -> roam.peer.v1.ToClient
+	39, // 43: roam.peer.v1.Door.Followed:output_type -> roam.peer.v1.FollowedReply
+	34, // [34:44] is the sub-list for method output_type
+	24, // [24:34] is the sub-list for method input_type
 	24, // [24:24] is the sub-list for extension type_name
 	24, // [24:24] is the sub-list for extension extendee
 	0,  // [0:24] is the sub-list for field type_name
@@ -2990,7 +3087,7 @@ func file_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   38,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -487,17 +487,20 @@ var Node_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	Door_Clients_FullMethodName = "/roam.peer.v1.Door/Clients"
+	Door_Clients_FullMethodName  = "/roam.peer.v1.Door/Clients"
+	Door_Followed_FullMethodName = "/roam.peer.v1.Door/Followed"
 )
 
 // DoorClient is the client API for Door service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Door is served to nodes of the same region that hold no data: they have the clients' sockets, a data node has their sessions.
+// Door is served to nodes of the same region. Those that hold no data have the clients' sockets, a data node has their sessions.
 type DoorClient interface {
 	// Clients carries many connections at once. The caller gives each a number, which it does not use again.
 	Clients(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[FromClient, ToClient], error)
+	// Followed says which of some sessions clients of this node have open. A leader asks that takes answers of another region over.
+	Followed(ctx context.Context, in *FollowedRequest, opts ...grpc.CallOption) (*FollowedReply, error)
 }
 
 type doorClient struct {
@@ -521,14 +524,26 @@ func (c *doorClient) Clients(ctx context.Context, opts ...grpc.CallOption) (grpc
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Door_ClientsClient = grpc.BidiStreamingClient[FromClient, ToClient]
 
+func (c *doorClient) Followed(ctx context.Context, in *FollowedRequest, opts ...grpc.CallOption) (*FollowedReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FollowedReply)
+	err := c.cc.Invoke(ctx, Door_Followed_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // DoorServer is the server API for Door service.
 // All implementations must embed UnimplementedDoorServer
 // for forward compatibility.
 //
-// Door is served to nodes of the same region that hold no data: they have the clients' sockets, a data node has their sessions.
+// Door is served to nodes of the same region. Those that hold no data have the clients' sockets, a data node has their sessions.
 type DoorServer interface {
 	// Clients carries many connections at once. The caller gives each a number, which it does not use again.
 	Clients(grpc.BidiStreamingServer[FromClient, ToClient]) error
+	// Followed says which of some sessions clients of this node have open. A leader asks that takes answers of another region over.
+	Followed(context.Context, *FollowedRequest) (*FollowedReply, error)
 	mustEmbedUnimplementedDoorServer()
 }
 
@@ -541,6 +556,9 @@ type UnimplementedDoorServer struct{}
 
 func (UnimplementedDoorServer) Clients(grpc.BidiStreamingServer[FromClient, ToClient]) error {
 	return status.Error(codes.Unimplemented, "method Clients not implemented")
+}
+func (UnimplementedDoorServer) Followed(context.Context, *FollowedRequest) (*FollowedReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Followed not implemented")
 }
 func (UnimplementedDoorServer) mustEmbedUnimplementedDoorServer() {}
 func (UnimplementedDoorServer) testEmbeddedByValue()              {}
@@ -570,13 +588,36 @@ func _Door_Clients_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Door_ClientsServer = grpc.BidiStreamingServer[FromClient, ToClient]
 
+func _Door_Followed_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FollowedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DoorServer).Followed(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Door_Followed_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DoorServer).Followed(ctx, req.(*FollowedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Door_ServiceDesc is the grpc.ServiceDesc for Door service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var Door_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "roam.peer.v1.Door",
 	HandlerType: (*DoorServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Followed",
+			Handler:    _Door_Followed_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "Clients",

@@ -1,0 +1,36 @@
+package feeds
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/roamsync/roam/crdt"
+)
+
+// Home is the one of some regions that sees to a session when nobody uses it any more: whose name, with the session's, has the greatest hash.
+// Regions that know of the same regions agree on it, each has its share, and when one comes or goes only its share moves.
+func Home(session string, regions []string) string {
+	if len(regions) == 0 {
+		return ""
+	}
+	return slices.MaxFunc(regions, func(a, b string) int {
+		return cmp.Or(cmp.Compare(weight(session, a), weight(session, b)), cmp.Compare(a, b))
+	})
+}
+
+func weight(session, region string) uint64 { return xxhash.Sum64String(region + "\x00" + session) }
+
+// CaughtUp reports whether all of some regions have said that they have what a vector covers, in one partition.
+func (m *Matrix) CaughtUp(regions []string, p uint8, v crdt.Vector) bool {
+	if len(regions) == 0 {
+		return true
+	}
+	for id, f := range v {
+		if m.Acked(regions, id, p) < f {
+			return false
+		}
+	}
+	return true
+}
