@@ -69,7 +69,7 @@ func (w *writer) put(turn int, oid string) bool {
 	took, failed := make(chan struct{}, 1), make(chan error, 1)
 	stop := n.Watch(func(evs []wire.Event) {
 		for _, e := range evs {
-			if e.Tag == tag && e.Session == w.session && len(e.Placed) > 0 && e.Refused == nil {
+			if e.Tag == tag && len(e.Placed) > 0 && e.Placed[0].OID == oid && e.Refused == nil { // not one that was tried again before
 				select {
 				case took <- struct{}{}:
 				default:
