@@ -181,7 +181,8 @@ func (g *group) halt() error {
 // just begun, asks the others: one that was part of the group before can. After a loss of power that met all of them, nobody can.
 func (g *group) mustRenew(ctx context.Context) bool {
 	proven := g.proven.Load()
-	return g.fsm.MustRenew(proven || g.alone() || !g.vouched(ctx), proven)
+	alone := proven || g.fsm.Self() == "" || g.alone() // or it does not matter
+	return g.fsm.MustRenew(alone || !g.vouched(ctx), proven)
 }
 
 // vouched reports whether another node that votes can tell that nothing was numbered that is forgotten.

@@ -19,22 +19,27 @@ import (
 func (s *started) putMany(t testing.TB, prefix string, n int) {
 	t.Helper()
 	want := map[uint64]bool{}
+	failed := make(chan error, n)
 	for i := range n {
 		tags++
 		want[tags] = true
 		session := fmt.Sprintf("alice/%d", i)
 		if err := s.Submit(&wire.Put{
-			Session: session, Ops: []*crdt.Op{msg2(session, fmt.Sprintf("%s%d", prefix, i))}, Tag: tags, Fail: func(err error) { t.Error(err) },
+			Session: session, Ops: []*crdt.Op{msg2(session, fmt.Sprintf("%s%d", prefix, i))}, Tag: tags, Fail: func(err error) { failed <- err },
 		}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for len(want) > 0 {
-		e := <-s.events
-		if want[e.Tag] && e.Refused != nil {
-			t.Error(e.Refused)
+		select {
+		case err := <-failed:
+			t.Fatal(err) // no event will come
+		case e := <-s.events:
+			if want[e.Tag] && e.Refused != nil {
+				t.Error(e.Refused)
+			}
+			delete(want, e.Tag)
 		}
-		delete(want, e.Tag)
 	}
 }
 
