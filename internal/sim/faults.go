@@ -10,6 +10,9 @@ func (w *world) strike(f *Fault) {
 		return
 	}
 	g := w.groups[f.Region]
+	if g.away {
+		return // it is to come back as it was: with the disks of all regions lost, what clients still have takes minutes
+	}
 	n := g.nodes[f.N%len(g.nodes)]
 	undo := w.hit(f, g, n)
 	if undo == nil {

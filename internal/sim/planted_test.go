@@ -56,6 +56,8 @@ var planted = []struct {
 		{"crdt/view.go", "lo, hi := dotKey(id, seen[id]+1), dotKey(id, h.Seen[id]+1)", "lo, hi := dotKey(id, seen[id]+2), dotKey(id, h.Seen[id]+1)"}}},
 	{"an answer is taken over without a greater epoch", "11|12", []edit{
 		{"crdt/takeover.go", "\top.Attempt.Epoch++\n", ""}}},
+	{"nobody makes the answers of a region that is gone", "12", []edit{
+		{"dispatch/takeover.go", "return !behind && by == served", "return !behind && by == served && s.StopFin() != \"\""}}},
 	{"an answer is closed with a hole in it", "11|6|5|12", []edit{
 		{"crdt/issue.go", "\t\tif op.Off > s.Len {\n\t\t\treturn Gap\n\t\t}\n\t} else if", "\t} else if"}}},
 	{"a feed that failed does not start again", "12", []edit{
