@@ -180,3 +180,23 @@ func TestOIDsAreASet(t *testing.T) {
 		}
 	})
 }
+
+// TestHeaderAtHand: it is the one that was written last; of one that was deleted, or is too large, nothing is at hand.
+func TestHeaderAtHand(t *testing.T) {
+	k, at := &kept{prefix: []byte("p")}, []byte("ph")
+	for _, want := range []string{"first", "second", "", "third"} {
+		st := &sessionStore{write: newLayer(NewMem(), nil, &arena{})}
+		if st.write.Own(at, []byte(want)); want == "" {
+			st.write.Delete(at)
+		}
+		k.keep(st)
+		if string(k.header) != want || (k.header == nil) != (want == "") {
+			t.Errorf("the header is %q, want %q", k.header, want)
+		}
+	}
+	st := &sessionStore{write: newLayer(NewMem(), nil, &arena{})}
+	st.write.Own(at, make([]byte, hotBytes+1))
+	if k.keep(st); k.header != nil {
+		t.Errorf("a header of %d bytes is at hand", len(k.header))
+	}
+}

@@ -123,7 +123,7 @@ func (k *kept) keep(st *sessionStore) {
 		switch {
 		case !c.changed:
 		case crdt.IsHeader(c.key[len(k.prefix):]):
-			if k.header = append(k.header[:0], c.value...); len(c.value) > hotBytes {
+			if k.header = append(k.header[:0], c.value...); c.value == nil || len(c.value) > hotBytes {
 				k.header = nil
 			}
 		case c.was: // what was not there is not at hand
