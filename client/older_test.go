@@ -146,6 +146,29 @@ func TestStopWaitsForItsAnswer(t *testing.T) {
 	}
 }
 
+// TestStopsWaitTogether: what a region that was lost took with it is waited for once, however many ops are about it.
+func TestStopsWaitTogether(t *testing.T) {
+	start := time.UnixMilli(1_700_000_000_000)
+	var kept []Item
+	for _, oid := range []string{"a", "b", "c"} {
+		kept = append(kept, Item{Session: "u/x", OID: oid, Born: start, Op: json.RawMessage(`{"k":"stop","oid":"` + oid + `","run":"r"}`)})
+	}
+	d := driveEngine(t, kept...)
+	d.hear(`{"t":"snap","s":"u/x","cur":"c0","map":{},"read":{},"log":[],"more":false,"why":"new"}`)
+	gone := 0
+	for id := 2; gone < len(kept) && id < 100; id++ {
+		d.hear(`{"t":"err","id":` + strconv.Itoa(id) + `,"s":"u/x","code":"not_found","msg":"no run r"}`)
+		gone += len(d.e.Gone())
+		for wait := 0; gone < len(kept) && wait < 2 && !strings.Contains(strings.Join(d.sends(), ""), `"put"`); wait++ {
+			d.now = d.now.Add(defaultRetry)
+			d.hear(`{"t":"ping"}`)
+		}
+	}
+	if waited := d.now.Sub(start); gone < len(kept) || waited < missedLimit || waited > missedLimit+2*defaultRetry {
+		t.Errorf("%d of %d are given up after %s", gone, len(kept), waited)
+	}
+}
+
 // TestOpPutWithoutConnectionSaysWhatItComesAfter: a region knows that of what is put while the session is open there, and of nothing
 // else.
 func TestOpPutWithoutConnectionSaysWhatItComesAfter(t *testing.T) {

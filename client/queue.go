@@ -32,7 +32,7 @@ type pending struct {
 	known bool   // the region knows what it comes after: it was put while the session was open as it is now
 	stage Stage
 	sent  bool // on this connection
-	// missed is when a region first did not have what it is about, although another has accepted it.
+	// missed is when a region first did not have what it is about, or another op that waited with it, although another region has accepted it.
 	missed time.Time
 	solo   bool // was in a put that was refused: goes alone, so that only what is wrong is refused
 	err    error
@@ -164,6 +164,9 @@ func (q *queue) refused(why *Refusal, retry *int64, now time.Time) []*pending {
 		unsend(batch)
 		return nil
 	}
+	if why.Code == "not_found" {
+		q.missing(now)
+	}
 	if len(batch) == 1 && batch[0].patient(why, now) {
 		q.after = now.Add(defaultRetry)
 		unsend(batch)
@@ -172,14 +175,21 @@ func (q *queue) refused(why *Refusal, retry *int64, now time.Time) []*pending {
 	return batch
 }
 
+// missing notes that the region does not have what an op is about. It may be behind in what the others are about too; so all that wait give it
+// the same time, not one after the other.
+func (q *queue) missing(now time.Time) {
+	for _, p := range q.ops {
+		if p.missed.IsZero() {
+			p.missed = now
+		}
+	}
+}
+
 // patient reports whether an op that is refused is to be put again: it was accepted elsewhere, or may have been, and what it is
 // refused for may pass. Another answer that runs here ends; what it is about comes, if there is anybody left who has it.
 func (p *pending) patient(why *Refusal, now time.Time) bool {
 	if p.stage < Stored && !p.moved {
 		return false
-	}
-	if why.Code == "not_found" && p.missed.IsZero() {
-		p.missed = now
 	}
 	return why.Code == "busy" || why.Code == "not_found" && now.Sub(p.missed) < missedLimit
 }

@@ -25,6 +25,7 @@ const (
 	itemOpen                    // answer an open of sub
 	itemCovered                 // sub's client has nothing any more that the region lacks
 	itemLate                    // sub has waited long enough for that
+	itemNowhere                 // sub's region has been behind for long
 	itemMerged                  // another region's copy of sub's session was merged into it
 	itemClose                   // answer a close of sub
 	itemPage                    // answer a page, frame

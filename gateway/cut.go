@@ -88,7 +88,14 @@ func (s *sub) atFloor(st crdt.Store) *wire.Snap {
 	s.cuts++
 	s.pos.reach(h.MaxSeq, h.MaxStamp)
 	s.pos.reach(s.came.floor.Seq, s.came.floor.Stamp)
-	snap := s.snap(st, "floor")
+	why := "floor"
+	if s.resync {
+		s.resync, why = false, "resync"
+		if !s.behind { // it holds what this snap has, and nothing that others have shown it
+			s.came.shown, s.lent = nil, nil
+		}
+	}
+	snap := s.snap(st, why)
 	snap.Behind = s.sayBehind()
 	return snap
 }

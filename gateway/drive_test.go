@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/wire"
 )
 
@@ -81,6 +82,8 @@ func newRig(t *testing.T, cfg Config) *rig {
 	t.Helper()
 	r := &rig{t: t, f: newFake(), clock: &fakeClock{now: unixZero}}
 	cfg.Region, cfg.Node, cfg.Backend, cfg.Peers, cfg.Keys, cfg.Clock = "beijing", "b1", r.f, r.f, testKeys, r.clock
+	cfg.Held = func(uint8) (crdt.Vector, bool) { return r.f.elsewhere, r.f.elsewhere != nil }
+	cfg.Finals = func(uint8) crdt.Finals { return r.f.finals }
 	if cfg.Auth == nil {
 		cfg.Auth = Dev{}
 	}

@@ -33,6 +33,9 @@ type fake struct {
 	reach    wire.Reach
 	hastened uint64 // partitions, a bit each
 	reached  func()
+	finals   crdt.Finals // of every partition
+	// elsewhere is what the other regions hold; nil: nobody is heard.
+	elsewhere crdt.Vector
 }
 
 func newFake() *fake {

@@ -46,12 +46,17 @@ type Peers interface {
 type Config struct {
 	Region, Node string
 	Backend      Backend
-	Peers        Peers
-	Auth         Auth
-	Keys         [][]byte // sign resume tokens: the first is used, all are accepted
-	Logger       *slog.Logger
-	Metrics      prometheus.Registerer
-	Clock        Clock // nil: the machine's
+	// Finals is what is closed in a partition; nil: nothing ever is.
+	Finals func(partition uint8) crdt.Finals
+	// Held is how far any other region is known to hold each origin's feed of a partition; all: every region that counts was heard just now, so
+	// that there is no more. Nil: nobody is heard.
+	Held    func(partition uint8) (most crdt.Vector, all bool)
+	Peers   Peers
+	Auth    Auth
+	Keys    [][]byte // sign resume tokens: the first is used, all are accepted
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer
+	Clock   Clock // nil: the machine's
 	// Tracer begins the spans of messages that are watched. Nil: none are.
 	Tracer trace.Tracer
 	// TraceSample is the share of puts that are watched, 0 to 1; those that clients ask for come on top. 0: only those.
@@ -86,11 +91,20 @@ const (
 	regionsWait   = 2 * time.Second // for a put's regions: k
 	closeTimeout  = 2 * time.Second
 	maxRegionsAsk = 16
+	// nowhereAfter is how long a region is behind its client before it looks whether what it lacks is anywhere. What the client has
+	// seen was committed before it came; so where it is, it has been heard of by then.
+	nowhereAfter = 10 * time.Second
 )
 
 func (c *Config) check() error {
 	if c.Backend == nil || c.Peers == nil || c.Auth == nil || len(c.Keys) == 0 {
 		return errors.New("gateway: Backend, Peers, Auth and Keys are needed")
+	}
+	if c.Finals == nil {
+		c.Finals = func(uint8) crdt.Finals { return nil }
+	}
+	if c.Held == nil {
+		c.Held = func(uint8) (crdt.Vector, bool) { return nil, false }
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -137,7 +151,7 @@ func New(cfg Config) (*Gateway, error) {
 	m := newMetrics(cfg.Metrics)
 	traces := newTracing(&cfg, m)
 	g := &Gateway{
-		cfg: cfg, hub: newHub(cfg.Backend.Cursors, traces, m.open), metrics: m,
+		cfg: cfg, hub: newHub(cfg.Backend.Cursors, cfg.Finals, traces, m.open), metrics: m,
 		traces: traces, started: cfg.Clock.Now(), reached: make(chan struct{}, 1), leaving: make(chan struct{}),
 	}
 	g.SetKeys(cfg.Keys)

@@ -18,6 +18,7 @@ import (
 // append to bounded queues: deliver runs on the region's apply goroutine.
 type hub struct {
 	cursors func(uint8) crdt.Vector
+	finals  func(uint8) crdt.Finals
 	traces  *tracing
 	watched watching
 	open    prometheus.Gauge
@@ -45,9 +46,9 @@ type ticket struct {
 	watched bool          // it has a span
 }
 
-func newHub(cursors func(uint8) crdt.Vector, traces *tracing, open prometheus.Gauge) *hub {
+func newHub(cursors func(uint8) crdt.Vector, finals func(uint8) crdt.Finals, traces *tracing, open prometheus.Gauge) *hub {
 	h := &hub{
-		cursors: cursors, traces: traces, watched: watching{spans: map[uint64]trace.Span{}}, open: open,
+		cursors: cursors, finals: finals, traces: traces, watched: watching{spans: map[uint64]trace.Span{}}, open: open,
 		tags: map[uint64]ticket{},
 	}
 	for i := range h.shards {
@@ -105,6 +106,14 @@ func (h *hub) await(s *sub) {
 	h.wake(s.partition) // the cursors may have got there in between
 }
 
+// leave ends that.
+func (h *hub) leave(s *sub) {
+	sh := &h.shards[s.partition]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.waiting = slices.DeleteFunc(sh.waiting, func(o *sub) bool { return o == s })
+}
+
 func (h *hub) wake(p uint8) {
 	sh := &h.shards[p]
 	sh.mu.Lock()
@@ -112,9 +121,10 @@ func (h *hub) wake(p uint8) {
 	if len(sh.waiting) == 0 {
 		return
 	}
-	have := h.cursors(p)
+	have, finals := h.cursors(p), h.finals(p)
 	sh.waiting = slices.DeleteFunc(sh.waiting, func(s *sub) bool {
-		covered := have.Covers(s.came.all())
+		is, _ := finals.Clamp(s.came.all())
+		covered := have.Covers(is)
 		if covered {
 			s.conn.send(item{kind: itemCovered, sub: s})
 		}

@@ -13,6 +13,7 @@ type metrics struct {
 	closed  *prometheus.CounterVec
 	dropped *prometheus.CounterVec
 	sampled *prometheus.CounterVec
+	resync  *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -33,7 +34,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		closed:  counter("roam_gateway_closed_total", "Connections closed by the server, by close code.", "code"),
 		dropped: counter("roam_gateway_dropped_total", "What was not delivered, by reason.", "reason"),
 		sampled: counter("roam_gateway_traced_puts_total", "Puts whose journey is watched, or was to be, by why.", "reason"),
+		resync: counter("roam_gateway_resync_total",
+			"Tokens that named what is nowhere any more, by reason: closed (its origin is), nowhere (no region holds it). Their clients were shown the session anew.", "reason"),
 	}
-	reg.MustRegister(m.conns, m.open, put, m.frames, m.refused, m.closed, m.dropped, m.sampled)
+	reg.MustRegister(m.conns, m.open, put, m.frames, m.refused, m.closed, m.dropped, m.sampled, m.resync)
 	return m
 }

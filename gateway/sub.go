@@ -34,6 +34,7 @@ type sub struct {
 	replaced bool
 	cuts     int       // how often the client was shown the session anew since something was removed
 	stale    bool      // the client asks with a token that may speak of what it does not hold any more
+	resync   bool      // the client has seen what is nowhere any more: it is shown the session as it is, and told so
 	tok      *wire.Tok // the last frame written, if it is this session's tok: it gets the cur
 }
 
@@ -108,6 +109,36 @@ func (s *sub) inherit() {
 	s.before = nil
 }
 
+// clamp takes from what the client has seen what there is not any more, since its origin is closed.
+func (s *sub) clamp() { s.clampTo(s.conn.g.cfg.Finals(s.partition), "closed") }
+
+// limit takes from it what no region holds.
+func (s *sub) limit() {
+	most, all := s.conn.g.cfg.Held(s.partition)
+	if !all {
+		return
+	}
+	have, there := s.conn.g.cfg.Backend.Cursors(s.partition), crdt.Finals{}
+	for id := range s.came.all() {
+		there[id] = max(most[id], have[id])
+	}
+	s.clampTo(there, "nowhere")
+}
+
+func (s *sub) clampTo(finals crdt.Finals, why string) {
+	was := s.resync
+	for _, v := range []*crdt.Vector{&s.came.seen, &s.came.shown, &s.came.lent, &s.lent} {
+		if *v == nil {
+			continue
+		}
+		within, lost := finals.Clamp(*v)
+		*v, s.resync = within, s.resync || lost
+	}
+	if s.resync && !was {
+		s.conn.g.metrics.resync.WithLabelValues(why).Inc()
+	}
+}
+
 // take moves the position over a change and reports whether the client lacks it.
 func (s *sub) take(ch *wire.Change) bool {
 	if s.behind && !s.replaced {
@@ -180,6 +211,8 @@ func (s *sub) whole(st crdt.Store, cut crdt.Vector) *wire.Snap {
 		return s.snap(st, "new")
 	case s.cur == curBad:
 		return s.snap(st, "resync")
+	case s.resync:
+		return s.atFloor(st)
 	case s.stale || !s.came.seen.Covers(cut) || s.lent != nil && !s.lent.Covers(cut) || s.lost(st):
 		return s.atFloor(st)
 	}
@@ -196,7 +229,7 @@ func (s *sub) caughtUp() (frame any, err error) {
 		if s.replaced { // it holds nothing that it had seen elsewhere
 			shown, since = s.pos.seen, func() []crdt.Item { return crdt.Since(st, s.pos.seen) }
 		}
-		if !shown.Covers(h.Cut) || len(s.stated) > statedMost {
+		if s.resync || !shown.Covers(h.Cut) || len(s.stated) > statedMost {
 			snap := s.atFloor(st)
 			snap.Behind, frame = &no, snap
 			return

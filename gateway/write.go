@@ -82,6 +82,8 @@ func (c *Conn) do(it *item) error {
 		return c.answerOpen(it.sub)
 	case itemCovered, itemLate:
 		return c.covered(it.sub, it.kind == itemCovered)
+	case itemNowhere:
+		c.nowhere(it.sub)
 	case itemMerged:
 		return c.merged(it.sub)
 	case itemClose:
@@ -114,6 +116,7 @@ func (c *Conn) writeFor(s *sub, frame any) {
 // answerOpen answers at once if the region holds all that the client has seen, and else waits for that.
 func (c *Conn) answerOpen(s *sub) error {
 	s.inherit()
+	s.clamp()
 	have := c.g.cfg.Backend.Cursors(s.partition)
 	if s.cur == curGood && !have.Covers(s.came.all()) && !s.holds() {
 		c.g.cfg.Clock.AfterFunc(c.g.cfg.BehindAfter, func() { c.send(item{kind: itemLate, sub: s}) })
@@ -143,9 +146,13 @@ func (c *Conn) covered(s *sub, all bool) error {
 	case s.closed || s.open && !s.behind:
 		return nil
 	case !s.open:
-		s.behind = !all
+		s.clamp() // what it came for may have been closed meanwhile
+		if s.behind = !all; s.behind {
+			c.lookLater(s)
+		}
 		return c.show(s)
 	case all:
+		s.clamp()
 		s.behind = false
 		frame, err := s.caughtUp()
 		if err != nil {
@@ -154,6 +161,22 @@ func (c *Conn) covered(s *sub, all bool) error {
 		c.writeFor(s, frame)
 	}
 	return nil
+}
+
+func (c *Conn) lookLater(s *sub) {
+	c.g.cfg.Clock.AfterFunc(nowhereAfter, func() { c.send(item{kind: itemNowhere, sub: s}) })
+}
+
+// nowhere looks whether what the region lacks of what its client has seen is in any other one, and stops waiting for what is not: an origin
+// may have been lost with its name.
+func (c *Conn) nowhere(s *sub) {
+	if s.closed || !s.behind {
+		return
+	}
+	c.g.hub.leave(s)
+	s.limit()
+	c.g.hub.await(s)
+	c.lookLater(s)
 }
 
 // merged shows what another region's copy of the session has brought.

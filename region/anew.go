@@ -48,7 +48,7 @@ func (r *Region) openCopies() (err error) {
 	for n := range r.count {
 		r.held = append(r.held, &group{
 			r: r, n: n, mask: partitionsOf(n, r.count), leader: newLeader(),
-			queue: make(chan *proposal, queueLength), store: r.store(r.prefix(n)),
+			queue: make(chan *proposal, queueLength), evicted: make(chan struct{}, 1), store: r.store(r.prefix(n)),
 		})
 		r.held[n].proven.Store(r.proven)
 	}

@@ -23,6 +23,8 @@ type fsm struct {
 	fatal func(error)        // the disk failed: stop the process rather than guess
 	// fetch replaces the state by that of another node, which has applied at least that index.
 	fetch func(index uint64) error
+	// evicted ends the node if its region was given up while it was away, and the node holds what nobody else has.
+	evicted func()
 	// unstage removes what a transfer that was cut short has staged: it is called once the log has brought an entry. nil: there is nothing.
 	unstage func() error
 	held    uint64 // the last entry in the log when the node started: up to it, entries are replayed
@@ -49,6 +51,9 @@ func (m *fsm) Apply(l *raft.Log) any {
 		m.broken = err
 		m.fatal(err)
 		return err
+	}
+	if m.Fenced() {
+		m.evicted()
 	}
 	return results
 }

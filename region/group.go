@@ -37,8 +37,9 @@ type group struct {
 	fsm       *fsm
 	transport raft.Transport
 	queue     chan *proposal
-	merging   atomic.Bool // there may be states to merge
-	leading   atomic.Bool // and all that was committed before is applied
+	evicted   chan struct{} // the region was given up, and something was applied since
+	merging   atomic.Bool   // there may be states to merge
+	leading   atomic.Bool   // and all that was committed before is applied
 	leader    *leader
 	taking    atomic.Pointer[Taking] // while the state of another node is taken
 	keep      logKeep
@@ -137,7 +138,10 @@ func (g *group) openState() error {
 		Region: g.r.cfg.Region, Entry: g.r.entry, Store: g.store, Watch: g.tell, Tracer: g.r.cfg.Tracer,
 		Level: g.r.cfg.level, SessionBytes: g.r.cfg.SessionBytes / g.r.count,
 	})
-	g.fsm = &fsm{Machine: m, flush: g.r.flush, tell: g.tell, fatal: g.r.fail, fetch: g.fetch, unstage: g.unstage}
+	g.fsm = &fsm{Machine: m, flush: g.r.flush, tell: g.tell, fatal: g.r.fail, fetch: g.fetch, unstage: g.unstage, evicted: g.noteEvicted}
+	if err == nil {
+		err = g.checkEvicted()
+	}
 	if err != nil {
 		return err
 	}
@@ -218,6 +222,7 @@ func (g *group) lead(ctx context.Context) error {
 	defer g.leading.Store(false)
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error { return g.tend(ctx) })
+	work.Go(func() error { return g.noteBirth(ctx) })
 	if g.r.cfg.SessionEntries > 0 {
 		work.Go(func() error { return g.trim(ctx) })
 	}

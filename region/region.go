@@ -396,6 +396,7 @@ func (r *Region) work(ctx context.Context) error {
 		g.Go(func() error { return grp.Lead(ctx, grp.lead) })
 		g.Go(func() error { return grp.Lead(ctx, grp.merge) })
 		g.Go(func() error { return grp.cut(ctx) })
+		g.Go(func() error { return grp.leaveEvicted(ctx) })
 	}
 	g.Go(func() error { return r.space.run(ctx) })
 	g.Go(func() error { return r.join(ctx) })

@@ -18,8 +18,8 @@ type metrics struct {
 	refused *prometheus.CounterVec
 	renewed prometheus.Counter
 
-	forwarded, forwardErrors, transfers, trims, purges, floors prometheus.Counter
-	transferred                                                prometheus.Gauge
+	forwarded, forwardErrors, transfers, trims, purges, floors, closed prometheus.Counter
+	transferred                                                        prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -54,11 +54,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.purges = counter("roam_region_purges_total", "Sessions that this node, as leader, had removed because nobody had used them for --session-ttl.")
 	m.trims = counter("roam_region_trims_total", "Sessions whose oldest entries this node, as leader, had removed.")
 	m.floors = counter("roam_region_feed_floors_total", "Times that the oldest records of a feed were dropped.")
+	m.closed = counter("roam_region_closed_total", "Origins that were closed, by partition, or whose end has risen: nobody numbers under them any more.")
 	m.transferred = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "roam_region_transfer_keys", Help: "Keys that have come of the state that is being taken, or was last.",
 	})
 	reg.MustRegister(m.batch, m.ops, m.commit, m.fsync, m.refused, m.renewed, m.forwarded, m.forwardErrors, m.transfers,
-		m.trims, m.purges, m.transferred, m.floors)
+		m.trims, m.purges, m.transferred, m.floors, m.closed)
 	return m
 }
 

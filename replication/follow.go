@@ -126,6 +126,8 @@ func (l *Links) event(peer string, e *feeds.Event) {
 		l.cfg.Logger.Warn("feed starts again from the cursor", args...)
 	case feeds.Fork:
 		l.cfg.Logger.Error("feed refused: two contents under one number; this partition's feed is not followed", args...)
+	case feeds.Evicted:
+		l.cfg.Logger.Debug("a region that was evicted asks for feeds", args...)
 	case feeds.NoPosition:
 		l.cfg.Logger.Error("feed not followed", args...)
 	}
@@ -169,6 +171,8 @@ func (k *link) takeHeads(h *peerpb.Heads) error {
 	for _, head := range h.GetHeads() {
 		k.l.cfg.Pool.matrix.heads(k.region, h.Epoch, k.partitions, crdt.Origin(head.Origin).ID(), head.F)
 	}
+	k.l.cfg.Pool.matrix.listen(k.region, k.partitions, time.Now())
+	k.l.cfg.Pool.matrix.ended(k.region, k.l.cfg.Region, h)
 	k.l.lag.heard(k.lane, time.Now())
 	k.l.heard(k.lane)
 	return nil
@@ -223,6 +227,10 @@ func (k *link) perform(a feeds.Action) {
 		k.running.Go(func() { k.install(a.Install) }) // one a partition
 	case a.Renew != nil:
 		k.running.Go(func() { k.l.renew(k.ctx, a.Renew) }) // once a heartbeat, until it is done
+	case a.Evict != nil:
+		k.running.Go(func() { k.l.learn(k.ctx, a.Evict) }) // like Close: once a heartbeat, until it is done
+	case a.Close != nil:
+		k.running.Go(func() { k.l.over(k.ctx, a.Close) })
 	case a.Event != nil:
 		k.l.event(k.region, a.Event)
 	}

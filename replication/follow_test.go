@@ -36,7 +36,7 @@ func TestMatrixOnlyGrows(t *testing.T) {
 				if g <= top {
 					want = 1
 				}
-				if got := m.holders(crdt.Dot{Origin: o, ID: o.ID(), F: g}, "beijing"); got != want {
+				if got := m.holders(crdt.Dot{Origin: o, ID: o.ID(), F: g}, "beijing", nil); got != want {
 					t.Fatalf("%d regions hold %d, cursor %d", got, g, top)
 				}
 			}

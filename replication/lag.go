@@ -14,7 +14,8 @@ import (
 // their heads and acknowledgements say. It is worked out when it is asked for. Lanes are as many as regions that
 // membership admits, times groups.
 type lag struct {
-	region string // own
+	region string                   // own
+	out    func(region string) bool // it was given up: nobody waits for it; nil: none ever is
 	now    func() time.Time
 	source Source
 	local  Local
@@ -172,6 +173,9 @@ func (l *lag) Collect(to chan<- prometheus.Metric) {
 	}
 	l.mu.Unlock()
 	for n, p := range lanes {
+		if l.out != nil && l.out(n.region) {
+			continue
+		}
 		v := all[n.region]
 		if v == nil {
 			v = map[*prometheus.Desc]float64{}

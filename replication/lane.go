@@ -88,12 +88,18 @@ func (l *Links) show(region string) {
 		up = 1
 	}
 	for n := range l.links {
-		if n.region == region {
+		if n.region == region && !l.givenUp(region) {
 			l.metrics.up.WithLabelValues(region).Set(up)
 			return
 		}
 	}
 	l.metrics.up.DeleteLabelValues(region)
+}
+
+// givenUp reports whether a region was evicted and is not back: it is dialed, since it is to hear of that, and nobody waits for it.
+func (l *Links) givenUp(region string) bool {
+	p := l.cfg.Pool
+	return p != nil && p.cfg.Roster != nil && p.cfg.Roster.Evictions(0).Out(region)
 }
 
 // up reports whether there are links to a region for all partitions of a set, or, for none, for all that are wanted. mu is

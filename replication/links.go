@@ -59,6 +59,7 @@ type LinksConfig struct {
 	Source       Source
 	Local        Local
 	States       States
+	Closings     Closings
 	Pool         *Pool
 	Lead         Lead
 	Keys         [][]byte // credentials between nodes: the first is shown, all are accepted
@@ -122,8 +123,8 @@ type linkMetrics struct {
 
 // NewLinks prepares links and starts nothing.
 func NewLinks(cfg LinksConfig) (l *Links, err error) {
-	if cfg.Source == nil || cfg.Local == nil || cfg.States == nil || cfg.Pool == nil || len(cfg.Keys) == 0 || cfg.Lead == nil {
-		return nil, errors.New("links: Source, Local, States, Pool, Keys and Lead are needed")
+	if cfg.Source == nil || cfg.Local == nil || cfg.States == nil || cfg.Closings == nil || cfg.Pool == nil || len(cfg.Keys) == 0 || cfg.Lead == nil {
+		return nil, errors.New("links: Source, Local, States, Closings, Pool, Keys and Lead are needed")
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -147,10 +148,11 @@ func NewLinks(cfg LinksConfig) (l *Links, err error) {
 	}
 	m.parts = newTransferMetrics()
 	lag := newLag(cfg.Region, cfg.Source, cfg.Local, cfg.Pool.matrix, cfg.Now)
+	lag.out = func(region string) bool { return cfg.Pool.cfg.Roster.Evictions(0).Out(region) }
 	cfg.Metrics.MustRegister(m.records, m.refused, m.up, m.parts, lag)
 	l = &Links{
 		cfg: cfg, metrics: m, lag: lag, done: make(chan struct{}), links: map[lane]*link{}, forks: map[lane]feeds.Forks{},
-		conns: NewConns(ConnsConfig{cfg.Region, cfg.Node, cfg.Keys, cfg.Dial}), local: local{cfg.Source, cfg.Local, cfg.States},
+		conns: NewConns(ConnsConfig{cfg.Region, cfg.Node, cfg.Keys, cfg.Dial}), local: local{cfg.Source, cfg.Local, cfg.States, cfg.Closings},
 	}
 	l.quiet = feeds.NewSilence(l.local)
 	l.SetKeys(cfg.Keys)
@@ -198,6 +200,7 @@ func (l *Links) Run(ctx context.Context, partitions uint64) error {
 	defer running.Wait()
 	running.Go(func() { l.trim(ctx, partitions) })
 	defer l.leave(partitions)
+	running.Go(func() { l.close(ctx, partitions) })
 	followed := map[string]bool{}
 	refresh := time.NewTicker(peersRefresh)
 	defer refresh.Stop()
@@ -286,4 +289,5 @@ type local struct {
 	Source
 	Local
 	States
+	feeds.Closings
 }

@@ -18,9 +18,13 @@ type matrix struct {
 	known    feeds.Matrix
 	watchers map[int]func()
 	next     int
+	direct   hearing // what came over streams of this node
+	told     hearing // what other nodes of the region say of theirs
 }
 
-func newMatrix() *matrix { return &matrix{watchers: map[int]func(){}} }
+func newMatrix() *matrix {
+	return &matrix{watchers: map[int]func(){}, direct: hearing{}, told: hearing{}}
+}
 
 // heard takes cursors, and tells the watchers if any grew.
 func (m *matrix) heard(set func(*feeds.Matrix) (grew bool)) {
@@ -61,10 +65,10 @@ func (m *matrix) rows(all []*peerpb.Row, self string) {
 }
 
 // holders counts the regions that are known to have a dot.
-func (m *matrix) holders(dot crdt.Dot, self string) int {
+func (m *matrix) holders(dot crdt.Dot, self string, ev crdt.Evictions) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.known.Holders(dot, self)
+	return m.known.Holders(dot, self, ev)
 }
 
 func (m *matrix) watch(fn func()) (stop func()) {

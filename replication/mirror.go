@@ -15,6 +15,9 @@ import (
 // reachEvery is how often at most the matrix goes to the other nodes of the region.
 const reachEvery = 20 * time.Millisecond
 
+// heardEvery is how often a leader tells them which regions it hears.
+const heardEvery = time.Second
+
 // Reach implements peerpb.PeerServer: a leader, whom other regions acknowledge to, tells the rest of its region.
 func (l *Links) Reach(_ *peerpb.ReachRequest, stream grpc.ServerStreamingServer[peerpb.Rows]) error {
 	wake := make(chan struct{}, 1)
@@ -24,14 +27,18 @@ func (l *Links) Reach(_ *peerpb.ReachRequest, stream grpc.ServerStreamingServer[
 		default:
 		}
 	})()
-	sent := map[rowOf]toldRow{}
+	sent, said := map[rowOf]toldRow{}, time.Time{}
 	beat := time.NewTicker(headsEvery)
 	defer beat.Stop()
 	for {
 		if l.cfg.Lead.Led() == 0 {
 			return l.notLeader(stream, feeds.All)
 		}
-		if grown := l.cfg.Pool.matrix.since(sent); len(grown.Rows) > 0 {
+		grown := l.cfg.Pool.matrix.since(sent)
+		if now := time.Now(); now.Sub(said) >= heardEvery {
+			grown.Heard, said = l.cfg.Pool.matrix.hearing(now), now
+		}
+		if len(grown.Rows)+len(grown.Heard) > 0 {
 			if err := stream.Send(grown); err != nil {
 				return err
 			}
@@ -137,5 +144,6 @@ func (l *Links) mirror(ctx context.Context, addr string) error {
 			return err
 		}
 		l.cfg.Pool.matrix.rows(rows.Rows, l.cfg.Region)
+		l.cfg.Pool.matrix.listenTo(rows.Heard, time.Now())
 	}
 }

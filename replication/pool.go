@@ -28,6 +28,8 @@ import (
 type Roster interface {
 	Peers() []string
 	AddPeer(ctx context.Context, region string) error
+	// Evictions are the regions that were given up, as the group of a partition knows.
+	Evictions(partition uint8) crdt.Evictions
 }
 
 // PoolConfig says who this node is and whom it knows.
@@ -88,6 +90,7 @@ type Pool struct {
 	peers   map[string]peer     // node name -> as last heard; kept when memberlist forgets it
 	met     map[string]struct{} // regions committed or seen
 	owed    map[string]struct{} // seeds that have not answered yet
+	evicted crdt.Evictions      // as the watchers of the matrix were last told
 	claims  map[string]claim    // names of other nodes that a second address claims
 }
 
@@ -214,6 +217,7 @@ func (p *Pool) Run(ctx context.Context) error {
 			p.join(false)
 			p.level(p.cfg.Region)
 			p.settleNames(time.Now())
+			p.recount()
 		case region := <-p.greeted:
 			p.level(region)
 		}
@@ -277,8 +281,15 @@ func (p *Pool) configured() int {
 	return len(all) + len(p.owed)
 }
 
-// peerRegions returns the other regions that were ever met, and whether every seed has answered.
+// peerRegions returns the other regions that were ever met and were not given up, and whether every seed has answered.
 func (p *Pool) peerRegions() (regions []string, all bool) {
+	regions, all = p.everMet()
+	ev := p.cfg.Roster.Evictions(0)
+	return slices.DeleteFunc(regions, ev.Out), all
+}
+
+// everMet returns also those that were given up.
+func (p *Pool) everMet() (regions []string, all bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	known := map[string]struct{}{}
@@ -294,7 +305,7 @@ func (p *Pool) peerRegions() (regions []string, all bool) {
 
 // Reach implements gateway.Peers.
 func (p *Pool) Reach(dot crdt.Dot) wire.Reach {
-	return feeds.Reach(p.matrix.holders(dot, p.cfg.Region), p.configured())
+	return feeds.Reach(p.matrix.holders(dot, p.cfg.Region, p.cfg.Roster.Evictions(dot.Partition)), p.configured())
 }
 
 // WatchReach implements gateway.Peers.

@@ -124,6 +124,12 @@ func (m *memory) Led() uint64                                                   
 func (m *memory) Leader(uint64) string                                                { return "" }
 func (m *memory) Leaders() []string                                                   { return nil }
 func (m *memory) Groups() int                                                         { return 1 }
+func (m *memory) Home() string                                                        { return m.self.Region() }
+func (m *memory) OriginsOf(uint8) []crdt.Origin                                       { return m.Origins() }
+func (m *memory) Finals(uint8) crdt.Finals                                            { return nil }
+func (m *memory) Evictions(uint8) crdt.Evictions                                      { return nil }
+func (m *memory) CloseOrigins(context.Context, []wire.Final) error                    { return nil }
+func (m *memory) Evict(context.Context, string, crdt.Eviction) error                  { return nil }
 func (m *memory) Peers() []string                                                     { return nil }
 func (m *memory) AddPeer(context.Context, string) error                               { return nil }
 
@@ -206,7 +212,7 @@ func (r *rig) open(t *testing.T, n *memnet.Network, m *memory, host string) *Lin
 		t.Fatal(err)
 	}
 	l, err := NewLinks(LinksConfig{
-		Region: region, Node: "n1", Source: m, Local: m, States: m, Pool: pool, Lead: m, Keys: [][]byte{key},
+		Region: region, Node: "n1", Source: m, Local: m, States: m, Closings: m, Pool: pool, Lead: m, Keys: [][]byte{key},
 		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
 			c, err := n.DialFunc(region)(ctx, addr)
 			if err != nil {

@@ -52,7 +52,7 @@ func (p *Pool) acked() func(crdt.Origin, uint8) uint64 {
 		}
 		p.matrix.mu.Lock()
 		defer p.matrix.mu.Unlock()
-		return p.matrix.known.Acked(regions, o.ID(), partition)
+		return p.matrix.known.Acked(regions, o.ID(), partition, p.cfg.Roster.Evictions(partition))
 	}
 }
 

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/roamsync/roam/crdt"
 )
@@ -10,6 +11,8 @@ import (
 var (
 	// ErrUnavailable: the region cannot commit now; the same may be tried again.
 	ErrUnavailable = errors.New("the region cannot commit now")
+	// ErrEvicted: the region was given up while it was away, and takes nothing before it has begun anew.
+	ErrEvicted = fmt.Errorf("this region was evicted while it was away: put this in another one: %w", ErrUnavailable)
 	// ErrGap: records do not follow what is held; start again from the cursor.
 	ErrGap = errors.New("records do not follow the cursor")
 	// ErrPart: what came is no part of a partition's state, or damaged.
@@ -72,6 +75,15 @@ type Event struct {
 	// Jumps, in an event of its own without a session, are cursors that have moved over records that are not held here: a
 	// transfer of state is complete.
 	Jumps []crdt.Dot
+	// Closed, in an event of its own without a session, are partitions in which origins were closed, or their ends have risen, a bit each.
+	Closed uint64
+}
+
+// Final says that an origin is closed in a partition: nobody numbers under it any more, and f was the last.
+type Final struct {
+	Origin    crdt.Origin
+	Partition uint8
+	F         uint64
 }
 
 // Touched returns the partitions in which events have moved cursors, a bit each.
@@ -86,6 +98,7 @@ func Touched(events []Event) (partitions uint64) {
 		for _, d := range events[i].Jumps {
 			partitions |= 1 << d.Partition
 		}
+		partitions |= events[i].Closed
 	}
 	return partitions
 }

@@ -73,7 +73,7 @@ func openSide(b *testing.B, n *memnet.Network, name, host string) *side {
 	})
 	if err == nil {
 		s.links, err = replication.NewLinks(replication.LinksConfig{
-			Region: name, Node: "n1", Source: r, Local: r, States: r, Pool: s.pool, Lead: r, Keys: keys, Dial: n.DialFunc(name),
+			Region: name, Node: "n1", Source: r, Local: r, States: r, Closings: r, Pool: s.pool, Lead: r, Keys: keys, Dial: n.DialFunc(name),
 		})
 	}
 	if err != nil {

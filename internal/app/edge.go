@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/gateway"
 	"github.com/roamsync/roam/internal/clock"
 	"github.com/roamsync/roam/replication"
@@ -100,6 +101,9 @@ type noRoster struct{}
 
 // Peers implements replication.Roster.
 func (noRoster) Peers() []string { return nil }
+
+// Evictions implements replication.Roster.
+func (noRoster) Evictions(uint8) crdt.Evictions { return nil }
 
 // AddPeer implements replication.Roster.
 func (noRoster) AddPeer(context.Context, string) error { return nil }

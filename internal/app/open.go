@@ -62,7 +62,7 @@ func (n *node) openReplication(ring KeyRing) (err error) {
 	}
 	n.opts.ClusterAddr = n.pool.Addr()
 	n.links, err = replication.NewLinks(replication.LinksConfig{
-		Region: n.opts.Region, Node: n.opts.Node, Source: n.region, Local: n.region, States: n.region, Pool: n.pool, Lead: n.region,
+		Region: n.opts.Region, Node: n.opts.Node, Source: n.region, Local: n.region, States: n.region, Closings: n.region, Pool: n.pool, Lead: n.region,
 		Keys: ring.derive("link"), Dial: n.dialer(), Instance: instance, Now: n.clock.Now, Logger: n.log, Metrics: n.reg, Tracer: n.telemetry.Tracer(),
 	})
 	n.cluster.pool.Store(n.pool)
@@ -141,7 +141,7 @@ func (n *node) openGateway(ring KeyRing) (err error) {
 		return err
 	}
 	n.gateway, err = gateway.New(gateway.Config{
-		Region: n.opts.Region, Node: n.opts.Node, Backend: n.region, Peers: n.pool, Auth: auth, Keys: ring.derive("resume"),
+		Region: n.opts.Region, Node: n.opts.Node, Backend: n.region, Finals: n.region.Finals, Held: n.pool.Held, Peers: n.pool, Auth: auth, Keys: ring.derive("resume"),
 		Logger: n.log, Metrics: n.reg, Clock: timers{n.clock}, Tracer: n.telemetry.Tracer(), TraceSample: n.opts.TraceSample,
 	})
 	return err

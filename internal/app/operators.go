@@ -14,6 +14,7 @@ import (
 func (n *node) operators() http.Handler {
 	mux := n.handler(n.serveStatus)
 	n.reshaping(mux)
+	n.evicting(mux)
 	mux.HandleFunc("GET "+backupPath, func(w http.ResponseWriter, r *http.Request) {
 		n.stream(w, r, "application/octet-stream", n.region.Backup)
 	})

@@ -54,6 +54,7 @@ type ack struct {
 	safe    bool
 	excused bool // a disk took it, and who put it is told so
 	losses  int  // regions whose disks have taken it
+	alone   bool // it was called safe by a region that had no other one to count on
 }
 
 func newLedger() *ledger {
@@ -65,21 +66,25 @@ func newLedger() *ledger {
 
 // checkEvents sees everything that a node applies.
 func (w *world) checkEvents(n *node, events []wireEvent) {
+	n.g.noteIncarnation(n)
 	index := int(n.m.Applied()) + 1
 	first := index > n.g.checked
 	n.g.checked = max(n.g.checked, index)
 	w.counts.Commits++
 	for i := range events {
 		w.checkJumps(n, events[i].Jumps)
-		if events[i].Merged && first {
-			w.checkMerged(n, index, events[i].Session)
-		}
 		for j := range events[i].Changes {
 			ch := &events[i].Changes[j]
 			w.checkNumber(n, ch)
 			if first {
 				w.checkIssue(n, index, ch)
 			}
+		}
+	}
+	// Sessions are looked at as they are after the entry, which may have put some in as well.
+	for i := range events {
+		if events[i].Merged && first {
+			w.checkMerged(n, index, events[i].Session)
 		}
 	}
 }
@@ -98,6 +103,9 @@ func (w *world) checkNumber(n *node, ch *wireChange) {
 	k := dotKey{d.ID, d.Partition, d.F}
 	if old, ok := w.dots[k]; ok && old != sum {
 		w.violate("3 one number, one op", "%s applies another op than others under %s %d: %s %s", n, f, d.F, ch.Op.Kind, ch.Op.OID)
+	}
+	if fs := n.m.Finals(d.Partition); !fs.Admits(d.ID, d.F) {
+		w.violate(closed, "%s applies %s %d, and the origin was closed at %d", n, f, d.F, fs[d.ID])
 	}
 	w.dots[k], w.ops[k] = sum, &op
 	w.note("apply "+n.name, uint64(d.ID), d.F)
@@ -124,6 +132,7 @@ func (w *world) checkIssue(n *node, index int, ch *wireChange) {
 		w.violate("10 fenced", "%s issues under %s, which has ended", n, ch.Dot.Origin)
 	}
 	if own {
+		w.lost = w.lost || g.out // who gave the region up does not wait for what it still numbers
 		switch op.Kind {
 		case crdt.KindForget:
 			w.counts.Forgets++
@@ -304,7 +313,8 @@ func (w *world) excuse() {
 			}
 		}
 		a.excused = !held
-		if a.safe && !held && a.losses < 2 {
+		// A region that has no other one to count on, since all others were given up, calls safe what it has itself: as with one region.
+		if a.safe && !held && a.losses < 2 && !(a.alone && a.losses > 0) {
 			w.violate("1 safe is in two regions", "%s of %s was called safe, and %d region has lost it", oid, a.session, a.losses)
 		}
 	}
@@ -331,6 +341,12 @@ func (w *world) unsettled() string {
 			if len(lead.Cursors(p)) > len(w.groups[0].lead().cursorsOf(p)) {
 				return fmt.Sprintf("%s has more origins of partition %d than %s", g.name, p, w.groups[0].name)
 			}
+		}
+		if c, err := lead.m.Merge(1); c != nil || err != nil { // all cursors may be level, and what is merged be of a region that was emptied since
+			return fmt.Sprintf("%s has a state to merge: %v", g.name, err)
+		}
+		if why := w.openOrigins(lead); why != "" {
+			return why
 		}
 		if open, _, _ := lead.m.Open(); len(open) > 0 {
 			return fmt.Sprintf("%s has %d answers open, the first is %s of %s", g.name, len(open), open[0].Run, open[0].Session)

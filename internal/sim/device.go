@@ -234,6 +234,9 @@ func (d *device) check(s *socket, f *check.Frame) {
 	case f.T == "snap" && d.fresh[f.S]:
 		d.fresh[f.S] = false
 		v = d.anew(f.S)
+	case f.T == "snap" && f.Why == "resync" && d.w.lost:
+		v = d.anew(f.S) // said so, and nobody has what it showed any more but whoever put it
+		v.Opening(f.Cur)
 	case d.fresh[f.S] && (f.T == "delta" || f.T == "tok"):
 		return // of an open before the one that is asked for
 	}
@@ -257,7 +260,7 @@ func (d *device) check(s *socket, f *check.Frame) {
 	if f.T == "safe" {
 		for _, oid := range f.OIDs {
 			if a := d.w.acked[oid]; a != nil {
-				a.safe = true
+				a.called(s.n)
 			}
 		}
 	}
@@ -280,7 +283,9 @@ func (d *device) acked(s *socket, v *check.View, f *check.Frame) {
 			d.w.acked[at.OID] = a
 			d.w.counts.Acks++
 		}
-		a.safe = a.safe || f.Safe != nil && *f.Safe
+		if f.Safe != nil && *f.Safe {
+			a.called(s.n)
+		}
 		if op.K == "msg" && at.Seq <= d.floors[at.OID] {
 			d.w.violate("7 order", "%s put %s after it had seen %d, and it stands at %d", d, at.OID, d.floors[at.OID], at.Seq)
 		}
@@ -360,7 +365,7 @@ func (d *device) unsettled() string {
 			return s + " is not open"
 		case len(st.Outbox) > 0:
 			return fmt.Sprintf("%d ops of %s wait, the first, %s, is %s", len(st.Outbox), s, st.Outbox[0].OID, st.Outbox[0].Stage)
-		case st.Behind && !d.w.lost:
+		case st.Behind:
 			return s + " is behind"
 		case st.More:
 			d.eng.Older(s, 1+d.rng.IntN(50))

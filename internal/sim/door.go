@@ -23,7 +23,7 @@ var tokenKey = []byte("0123456789abcdef0123456789abcdef")
 func newDoor(n *node) *door {
 	d := &door{n: n}
 	gw, err := gateway.New(gateway.Config{
-		Region: n.g.name, Node: n.name, Backend: n, Peers: d, Auth: gateway.Dev{}, Keys: [][]byte{tokenKey}, Clock: d,
+		Region: n.g.name, Node: n.name, Backend: n, Finals: n.Finals, Held: d.Held, Peers: d, Auth: gateway.Dev{}, Keys: [][]byte{tokenKey}, Clock: d,
 	})
 	if err != nil {
 		panic(err) // the configuration is ours
@@ -70,7 +70,7 @@ func (d *door) Regions() (all []wire.RegionInfo) {
 
 // Reach implements gateway.Peers.
 func (d *door) Reach(dot crdt.Dot) wire.Reach {
-	return feeds.Reach(d.n.matrix.Holders(dot, d.n.g.name), len(d.n.w.groups)-1)
+	return feeds.Reach(d.n.matrix.Holders(dot, d.n.g.name, d.n.m.Evictions()), len(d.n.others()))
 }
 
 // WatchReach implements gateway.Peers: Recheck is called instead.
@@ -172,8 +172,8 @@ func (s *socket) send(line []byte) {
 	if s.cut() {
 		return
 	}
-	s.there = max(s.there, s.w.now+s.delay+between(s.dev.rng, 0, s.jitter))
-	s.n.after(s.there-s.w.now, func() {
+	s.there = max(s.there, s.w.now+s.delay+between(s.dev.rng, 0, s.jitter)+s.n.slow) // in order also when the node is slow no more
+	s.n.after(s.there-s.w.now-s.n.slow, func() {
 		if !s.gone[1] && !s.cut() {
 			s.conn.Receive(line)
 		}

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 )
 
@@ -36,8 +37,13 @@ func (w *world) hit(f *Fault, g *group, n *node) (undo func()) {
 	case faultCrash, faultQuit, faultCrashAll, faultDisk, faultBurn, faultBack:
 		return w.hitProcess(f, g, n)
 	case faultGone:
+		if slices.ContainsFunc(w.groups, func(o *group) bool { return o.out }) {
+			return nil // what is given up is closed when all others are heard, and this one comes back when all else is well
+		}
 		w.leave(g)
 		return func() {}
+	case faultEvict:
+		return w.hitRegion(f, g)
 	case faultIsolate:
 		if len(g.nodes) == 1 || n.isolated {
 			return nil

@@ -28,13 +28,8 @@ func (n *node) shorten() {
 	if !n.leading || n.w.plan.Retain == nil {
 		return
 	}
-	var others []string
-	for _, g := range n.w.groups {
-		if g != n.g {
-			others = append(others, g.name)
-		}
-	}
-	c := n.m.Floors(*n.w.plan.Retain, func(o crdt.Origin, p uint8) uint64 { return n.matrix.Acked(others, o.ID(), p) })
+	others := n.others()
+	c := n.m.Floors(*n.w.plan.Retain, func(o crdt.Origin, p uint8) uint64 { return n.matrix.Acked(others, o.ID(), p, n.m.Evictions()) })
 	if c != nil {
 		n.flush()
 		n.w.tell("%s drops the oldest records of %d feeds", n, len(c.Floors))

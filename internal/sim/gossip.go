@@ -169,8 +169,8 @@ func (w *world) checkMatrix(n *node) {
 				continue
 			}
 			if have := lead.m.Cursors(uint8(p))[id]; f > have {
-				w.violate("4 nothing is believed that is not so", "%s believes that %s has origin %08x, partition %d, up to %d, and it has %d",
-					n, region, uint32(id), p, f, have)
+				w.violate("4 nothing is believed that is not so", "%s believes that %s has origin %08x, partition %d, up to %d, and it has %d (epoch %x)",
+					n, region, uint32(id), p, f, have, now)
 			}
 		}
 	})

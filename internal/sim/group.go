@@ -37,6 +37,10 @@ type group struct {
 	shaky    bool          // answers are lost although entries are committed
 	shut     int           // accesses that are cut
 	away     bool          // the region is gone, until all else is well
+	out      bool          // somebody has given the region up, and it has not come back
+	bound    uint64        // the last incarnation that was given up
+	emptying bool          // it cannot go on with its disks
+	numbers  crdt.Origin   // what it numbered under when a node of it applied something last
 	issued   crdt.Stamp    // the last stamp that was given here
 	checked  int           // entries that the checkers have seen
 	oids     map[string]int

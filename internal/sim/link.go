@@ -44,7 +44,8 @@ type stream struct {
 	forth    lane // follower to server
 	back     lane
 	heard    time.Duration
-	known    bool // heads have come
+	known    bool   // heads have come
+	epoch    uint64 // of the follower's region, as it said last
 	gone     [2]bool
 	pumping  bool
 	pulse    feeds.Pulse
@@ -217,6 +218,8 @@ func (s *stream) heads(h *peerpb.Heads) {
 	})
 	n, grew := s.follower, false
 	n.quiet.Heard(s.server.g.name, feeds.All, s.w.time())
+	n.matrix.Told(s.server.g.name, h)
+	n.matrix.Named(s.server.g.name, n.g.name, h)
 	for _, head := range h.GetHeads() {
 		for p, f := range head.F {
 			s.w.checkClaim(s.server.g, head.Origin, uint8(p), f)
@@ -276,6 +279,10 @@ func (s *stream) perform(a feeds.Action) {
 		})
 	case a.Renew != nil:
 		n.renewOnce(a.Renew)
+	case a.Evict != nil:
+		n.do(&machine.Command{Kind: machine.KindEvict, Peer: a.Evict.Region, Eviction: a.Evict.Eviction}, func(machine.Result) {})
+	case a.Close != nil:
+		n.do(&machine.Command{Kind: machine.KindClose, Finals: a.Close}, func(machine.Result) {})
 	case a.Event != nil:
 		s.w.linkEvent(n, a.Event)
 	}
@@ -293,9 +300,12 @@ func (s *stream) want(w *peerpb.Want) {
 		return
 	}
 	grew := false
+	if w.Epoch != 0 {
+		s.epoch = w.Epoch
+	}
 	s.s.Want(w, func(f feeds.Feed, cursor uint64) {
 		s.w.checkClaim(s.follower.g, string(f.Origin), f.Partition, cursor)
-		grew = s.server.matrix.Ack(s.follower.g.name, w.Epoch, f.Origin.ID(), f.Partition, cursor) || grew
+		grew = s.server.matrix.Ack(s.follower.g.name, s.epoch, f.Origin.ID(), f.Partition, cursor) || grew
 	})
 	for _, a := range s.s.Take() {
 		switch {

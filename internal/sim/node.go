@@ -136,6 +136,7 @@ func (n *node) load() {
 	}
 	n.m = m
 	n.remember()
+	n.g.checkEvicted(n)
 }
 
 // kill ends the process: what is not durable is gone.
@@ -253,6 +254,7 @@ func (n *node) applyTo(index int) (res []machine.Result, err error) {
 			return nil, err
 		}
 	}
+	n.g.checkEvicted(n)
 	return res, nil
 }
 
@@ -350,6 +352,10 @@ func (n *node) assume() {
 	n.terms++
 	n.shorten()
 	n.mergeStates()
+	n.closeOrigins()
+	if !n.m.Born() {
+		n.do(&machine.Command{Kind: machine.KindBorn}, func(machine.Result) {})
+	}
 	n.spread(n.terms)
 	n.quiet = feeds.NewSilence(n)
 	for _, g := range n.w.groups {

@@ -98,6 +98,7 @@ const (
 	faultStuck    faultKind = "stuck"  // a worker, that does not know it
 	faultAccess   faultKind = "access" // clients cannot reach a region
 	faultGone     faultKind = "gone"   // a region, until all else is well and its answers were made elsewhere
+	faultEvict    faultKind = "evict"  // a region is away, is given up, and comes back
 )
 
 var allFaults = []faultKind{
@@ -125,6 +126,7 @@ func NewPlan(seed uint64) *Plan {
 	p.drawUnread(dice(seed, "unread"))
 	p.drawTakeover(dice(seed, "takeover"))
 	p.TTL = pick(dice(seed, "ttl"), []time.Duration{0, 0, time.Second, 3 * time.Second, 10 * time.Second})
+	p.drawEvictions(dice(seed, "evictions"))
 	return p
 }
 
@@ -266,6 +268,17 @@ func (p *Plan) drawTakeover(r *rand.Rand) {
 	p.Faults = append(p.Faults, Fault{
 		At: a.At + between(r, 0, 3*time.Second), For: p.Length, Kind: faultGone, Region: p.Devices[a.Device].Home, N: r.IntN(1 << 16),
 	})
+	slices.SortStableFunc(p.Faults, func(a, b Fault) int { return int(a.At - b.At) })
+}
+
+// drawEvictions has an operator give up a region in some runs.
+func (p *Plan) drawEvictions(r *rand.Rand) {
+	for range pick(r, []int{0, 0, 0, 1, 1, 2, 3}) {
+		p.Faults = append(p.Faults, Fault{
+			At: between(r, 2*time.Second, p.Length-8*time.Second), For: between(r, 5*time.Second, 40*time.Second), Kind: faultEvict,
+			Region: r.IntN(len(p.Nodes)), N: r.IntN(1 << 16),
+		})
+	}
 	slices.SortStableFunc(p.Faults, func(a, b Fault) int { return int(a.At - b.At) })
 }
 

@@ -75,7 +75,7 @@ var planted = []struct {
 	{"a state transfer brings back what was removed", "9|5", []edit{
 		{"crdt/merge.go", "gone, stands = gone || old.Removed, id.before(old)", "gone, stands = gone, id.before(old)"}}},
 	{"a region goes on under an incarnation that has ended", "10|3|4|12", []edit{
-		{"region/machine/step.go", "\ts.self = c.Next\n", "\ts.self = c.Next\n\tif c.Lost != \"\" {\n\t\ts.self = c.Lost\n\t}\n"}}},
+		{"region/machine/step.go", "\ts.become(c.Next)\n", "\ts.become(c.Next)\n\tif c.Lost != \"\" {\n\t\ts.self = c.Lost\n\t}\n"}}},
 	{"a state transfer moves one cursor instead of all", "4|5|6|7|12", []edit{
 		{"region/machine/install.go", "\tfor _, m := range to {\n\t\to, pos :=", "\tfor _, m := range to[:min(len(to), 1)] {\n\t\to, pos :="}}},
 	{"the cursors of a transfer move before its last part", "1|5|6|7|9|12", []edit{
@@ -90,6 +90,14 @@ var planted = []struct {
 		{"replication/feeds/matrix.go", "\t\t\tr[p] = 0\n", "\t\t\t_ = r\n"}}},
 	{"what was heard of a region last counts, whichever way it came", "4|1", []edit{
 		{"replication/feeds/matrix.go", "return epoch == h.epochs[p] || epoch == 0", "return epoch <= h.epochs[p]"}}},
+	{"what is above the end of a closed origin is taken in", "10|12|5", []edit{
+		{"region/machine/step.go", "if !s.admits(f, pos.F+1) {", "if false && !s.admits(f, pos.F+1) {"}}},
+	{"a region that was evicted goes on as it was", "10|12", []edit{
+		{"region/machine/final.go", "\t\ts.become(\"\")\n", ""}}},
+	{"a region waits for what is nowhere any more", "12", []edit{
+		{"gateway/sub.go", "\ts.clampTo(there, \"nowhere\")\n", ""}}},
+	{"tokens of closed origins are not clamped", "6|12", []edit{
+		{"gateway/sub.go", "func (s *sub) clamp() { s", "func (s *sub) clamp() { return; s"}}},
 }
 
 // plantedSeeds is how many seeds may go by before a planted bug is found.

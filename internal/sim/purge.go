@@ -18,14 +18,10 @@ func (n *node) purge(i *machine.Idle) {
 	if n.idle != i || n.w.plan.TTL == 0 || n.w.ended {
 		return
 	}
-	var all, others []string
-	for _, g := range n.w.groups {
-		if all = append(all, g.name); g != n.g {
-			others = append(others, g.name)
-		}
-	}
+	others := n.others()
+	all := append([]string{n.g.name}, others...)
 	c, err := i.Look(n.m, feeds.All, region.Expiry(n.now(), n.w.plan.TTL), func(session string, p uint8, seen crdt.Vector) bool {
-		return feeds.Home(session, all) == n.g.name && n.matrix.CaughtUp(others, p, seen)
+		return feeds.Home(session, all) == n.g.name && n.matrix.CaughtUp(others, p, seen, n.m.Evictions())
 	})
 	if err != nil {
 		n.w.violate("state", "%s: %v", n, err)

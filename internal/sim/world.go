@@ -29,7 +29,7 @@ type Result struct {
 
 // Counts say what a run had in it.
 type Counts struct {
-	Puts, Acks, Commits, Records, Answers, Moves, Faults, Links, Forgets, Trims, Transfers, Eager, Taken, Purges int
+	Puts, Acks, Commits, Records, Answers, Moves, Faults, Links, Forgets, Trims, Transfers, Eager, Taken, Purges, Evictions int
 }
 
 // world is one run.
@@ -255,4 +255,5 @@ func (c *Counts) Add(o Counts) {
 	c.Eager += o.Eager
 	c.Taken += o.Taken
 	c.Purges += o.Purges
+	c.Evictions += o.Evictions
 }

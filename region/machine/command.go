@@ -16,31 +16,33 @@ import (
 
 // FeatureLevel is the newest format of a Raft entry that this version applies. What a region may propose is the level that it
 // has committed: see Command.Level.
-const FeatureLevel = 3
+const FeatureLevel = 4
 
 var errEntry = errors.New("bad Raft entry")
 
 // Command is one thing that an entry does. Kind says which fields count.
 type Command struct {
 	Kind     Kind
-	Session  string       // put
-	Floor    crdt.Floor   // put
-	Ops      []*crdt.Op   // put, answer; trim, purge: one for each session
-	Tag      uint64       // put: the caller's, in the process that is Entry
-	Entry    string       // put
-	Position string       // answer
-	Records  wire.Records // ingest
-	Lost     crdt.Origin  // renew: only if this is the current incarnation
-	Next     crdt.Origin  // renew
-	Peer     string       // peer
-	Keep     uint64       // trim: about how many entries of each session stay
-	Shape    Shape        // shape
-	Floors   []Floor      // floor
-	Part     *peerpb.Part // install
-	From     string       // install, merge: the region that the state is of
-	Into     uint8        // merge: the partition
-	Bytes    uint64       // merge: about how much
-	Before   int64        // purge: sessions that were not used since, in ms since 1970
+	Session  string        // put
+	Floor    crdt.Floor    // put
+	Ops      []*crdt.Op    // put, answer; trim, purge: one for each session
+	Tag      uint64        // put: the caller's, in the process that is Entry
+	Entry    string        // put
+	Position string        // answer
+	Records  wire.Records  // ingest
+	Lost     crdt.Origin   // renew: only if this is the current incarnation
+	Next     crdt.Origin   // renew
+	Peer     string        // peer
+	Keep     uint64        // trim: about how many entries of each session stay
+	Shape    Shape         // shape
+	Floors   []Floor       // floor
+	Part     *peerpb.Part  // install
+	From     string        // install, merge: the region that the state is of
+	Into     uint8         // merge: the partition
+	Bytes    uint64        // merge: about how much
+	Before   int64         // purge: sessions that were not used since, in ms since 1970
+	Finals   []wire.Final  // close
+	Eviction crdt.Eviction // evict: of the region Peer
 }
 
 // Kind is what a command does.
@@ -148,6 +150,14 @@ func (c *Command) Encode() []byte {
 		b = appendBytes(b, 20, []byte(c.From))
 		b = appendUint(b, 21, uint64(c.Into))
 		b = appendUint(b, 22, c.Bytes)
+	case KindClose:
+		for _, f := range c.Finals {
+			b = appendBytes(b, 40, encodeFinal(f))
+		}
+	case KindEvict:
+		b = appendBytes(b, 15, []byte(c.Peer))
+		b = appendUint(b, 41, c.Eviction.Bound)
+		b = appendUint(b, 42, c.Eviction.Back)
 	}
 	for _, op := range c.Ops {
 		b = appendOp(b, 16, op)
@@ -228,6 +238,10 @@ func (c *Command) setUint(num protowire.Number, v uint64) error {
 		c.Bytes = v
 	case 43:
 		c.Before = int64(v)
+	case 41:
+		c.Eviction.Bound = v
+	case 42:
+		c.Eviction.Back = v
 	default:
 		return fmt.Errorf("%w: unknown field %d", errEntry, num)
 	}
@@ -275,6 +289,12 @@ func (c *Command) setBytes(num protowire.Number, v []byte) error {
 		}
 	case 20:
 		c.From = string(v)
+	case 40:
+		f, err := decodeFinal(v)
+		if err != nil {
+			return err
+		}
+		c.Finals = append(c.Finals, f)
 	default:
 		return fmt.Errorf("%w: unknown field %d", errEntry, num)
 	}

@@ -66,6 +66,9 @@ var goldenCommands = []string{
 	"08089a014708031203612f611a05070000000122280a12612e3030303030303030303030303030303110021a10000000000000000000000000000000002a0b0a03612f621201011a01023001a2010162",
 	"0809a2010162a80103b00163",
 	"0818d80280d095ffbc3182010f080e1203612f628a02050700000001",
+	"0814c2021b03000000000000012c612e30303030303030303030303030303031c2021b000000000000000000622e30303030303030303030303030303031",
+	"08157a0162c802ac02d00207",
+	"0816",
 }
 
 // FuzzDecodeCommand: what decodes encodes to what decodes to the same.
@@ -104,5 +107,8 @@ func commands() []*Command {
 		}},
 		{Kind: KindMerge, From: "b", Into: 3, Bytes: 99},
 		{Kind: KindPurge, Before: 1_700_000_000_000, Ops: []*crdt.Op{{Kind: crdt.KindPurge, Session: "a/b", Seen: crdt.Vector{7: 1}}}},
+		{Kind: KindClose, Finals: []wire.Final{{Origin: crdt.NewOrigin("a", 1), Partition: 3, F: 300}, {Origin: crdt.NewOrigin("b", 1)}}},
+		{Kind: KindEvict, Peer: "b", Eviction: crdt.Eviction{Bound: 300, Back: 7}},
+		{Kind: KindBorn},
 	}
 }

@@ -253,6 +253,9 @@ func (s *step) jump(p uint8, to []*peerpb.Mark) error {
 			return err
 		}
 		s.heads[f], s.vector(p)[f.id] = &head{Position: pos, moved: true}, pos.F
+		if _, closed := s.finalsOf(p)[f.id]; closed {
+			s.end(f, pos.F) // what has come is merged already
+		}
 		s.drop(f, pos)
 		jumps = append(jumps, crdt.Dot{Origin: o, ID: f.id, Partition: p, F: pos.F})
 	}

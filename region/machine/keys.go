@@ -16,6 +16,7 @@ const (
 	spaceDeps    = 0x31 // partition -> what the own feed's last record depended on
 	spaceFloor   = 0x32 // partition, origin id -> f, hash: records up to there are not held
 	spaceBeyond  = 0x33 // partition -> what sessions may hold that the cursors do not cover, while a state is being merged
+	spaceFinal   = 0x34 // partition, origin id -> f: the origin is closed, and has numbered up to there
 	spaceOpen    = 0x40 // partition, session, 0, run: answers that are not closed
 	spaceDigest  = 0x50 // partition -> sum of element hashes
 	spaceInstall = 0x60 // partition, region -> how far the transfer of its state has come
@@ -54,6 +55,10 @@ func floorKey(p uint8, id crdt.OriginID) []byte {
 	return binary.BigEndian.AppendUint32([]byte{spaceFloor, p}, uint32(id))
 }
 
+func finalKey(p uint8, id crdt.OriginID) []byte {
+	return binary.BigEndian.AppendUint32([]byte{spaceFinal, p}, uint32(id))
+}
+
 func installKey(p uint8, region string) []byte { return append([]byte{spaceInstall, p}, region...) }
 
 func stageKey(p uint8, region string, epoch uint64, session string) []byte {
@@ -68,13 +73,15 @@ func openKey(p uint8, session, run string) []byte {
 }
 
 const (
-	metaApplied = "applied" // Raft index, 8 bytes
-	metaSelf    = "self"    // current incarnation
-	metaOrigin  = "origin/" // + id in 4 bytes -> name
-	metaPeer    = "peer/"   // + region: other regions ever met
-	metaResults = "results" // position in the results stream
-	metaStamp   = "stamp"   // the greatest stamp applied, 8 bytes
-	metaSize    = "size"    // voters that are wanted, 4 bytes
-	metaLevel   = "level"   // feature level, 4 bytes
-	metaOut     = "out/"    // + raft id: an Out, 1 byte
+	metaApplied = "applied"  // Raft index, 8 bytes
+	metaSelf    = "self"     // current incarnation
+	metaOrigin  = "origin/"  // + id in 4 bytes -> name
+	metaPeer    = "peer/"    // + region: other regions ever met
+	metaResults = "results"  // position in the results stream
+	metaStamp   = "stamp"    // the greatest stamp applied, 8 bytes
+	metaSize    = "size"     // voters that are wanted, 4 bytes
+	metaLevel   = "level"    // feature level, 4 bytes
+	metaOut     = "out/"     // + raft id: an Out, 1 byte
+	metaBorn    = "born"     // the incarnation under which the state began
+	metaEvicted = "evicted/" // + region: a crdt.Eviction, 8 bytes each
 )

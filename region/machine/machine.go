@@ -50,6 +50,9 @@ type Machine struct {
 	origins atomic.Pointer[[]crdt.Origin]
 	size    atomic.Uint32 // see Size
 	level   atomic.Uint32 // see Level
+	// finals and evictions are replaced, never changed
+	finals    [crdt.Partitions]atomic.Pointer[crdt.Finals]
+	evictions atomic.Pointer[crdt.Evictions]
 }
 
 // New reads a machine's state.
@@ -73,6 +76,9 @@ func (m *Machine) Load() error {
 		return err
 	}
 	m.publishOrigins()
+	if err := m.loadFinals(); err != nil {
+		return err
+	}
 	var cursors [crdt.Partitions]crdt.Vector
 	for p := range cursors {
 		cursors[p] = crdt.Vector{}
@@ -143,7 +149,7 @@ func (m *Machine) Apply(index uint64, entry []byte, replayed bool) ([]Result, er
 	m.mem.reset()
 	s := &step{
 		m: m, own: newLayer(m.cfg.Store, m.positions, &m.mem), fresh: map[feed]*fresh{}, self: m.Self(), stamp: m.Stamp(), replayed: replayed, index: index,
-		cursors: map[uint8]crdt.Vector{}, heads: map[feed]*head{}, deps: map[uint8]crdt.Vector{}, digests: map[uint8]*uint64{},
+		cursors: map[uint8]crdt.Vector{}, heads: map[feed]*head{}, deps: map[uint8]crdt.Vector{}, digests: map[uint8]*uint64{}, finals: map[uint8]crdt.Finals{},
 	}
 	s.selfID = m.id(s.self)
 	s.results, s.events, s.opened = make([]Result, 0, len(cmds)), make([]wire.Event, 0, len(cmds)), m.opened[:0]
@@ -165,6 +171,9 @@ func (m *Machine) commit(s *step, index uint64) error {
 		if h.moved {
 			s.set(cursorKey(f.p, f.id), encodePosition(h.Position))
 		}
+	}
+	if s.closed != 0 {
+		s.events = append(s.events, wire.Event{Closed: s.closed})
 	}
 	s.set(MetaKey(metaApplied), binary.BigEndian.AppendUint64(nil, index))
 	s.set(MetaKey(metaStamp), binary.BigEndian.AppendUint64(nil, uint64(s.stamp)))
@@ -194,6 +203,7 @@ func (m *Machine) commit(s *step, index uint64) error {
 		m.publishOrigins()
 	}
 	m.publishShape(s)
+	m.publishFinals(s)
 	s.spans.end()
 	if m.cfg.Watch != nil && len(s.events) > 0 {
 		m.cfg.Watch(s.events)
@@ -278,8 +288,9 @@ func (m *Machine) Self() crdt.Origin { return *m.self.Load() }
 // MustRenew reports whether a new incarnation has to begin before anything is numbered: there is none yet, or a
 // node that is alone, or the first of several, cannot tell (proven) that its disk has not gone back, since the process before did not end in order. What
 // it has forgotten it must not number again, and nobody else knows.
+// A region that was evicted waits for what the others have to say of what it numbered.
 func (m *Machine) MustRenew(alone, proven bool) bool {
-	return m.Self() == "" || alone && !proven
+	return !m.Fenced() && (m.Self() == "" || alone && !proven)
 }
 
 // Origins returns all origins known here.

@@ -53,6 +53,8 @@ func (c *Command) Level() uint32 {
 		if slices.ContainsFunc(c.Ops, (*crdt.Op).TakesOver) {
 			return takeoverLevel
 		}
+	case KindClose, KindEvict, KindBorn:
+		return FinalLevel
 	}
 	return firstLevel
 }

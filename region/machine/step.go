@@ -33,7 +33,10 @@ type step struct {
 	replayed bool
 	shaped   Shape // what became of size and level; 0: nothing
 	named    bool  // origins were learned or forgotten
-	err      error // of the disk: nothing of the step may be used
+	finals   map[uint8]crdt.Finals
+	closed   uint64         // partitions in which something was closed, a bit each
+	evicted  crdt.Evictions // nil: as before
+	err      error          // of the disk: nothing of the step may be used
 }
 
 // feed names one origin's feed of a partition.
@@ -252,6 +255,12 @@ func (s *step) run(c *Command) {
 		r.Err = s.install(c.Part, c.From)
 	case KindMerge:
 		r.Err = s.mergeSome(c.Into, c.From, c.Bytes)
+	case KindClose:
+		r.Err = s.close(c.Finals)
+	case KindEvict:
+		s.evict(c.Peer, c.Eviction)
+	case KindBorn:
+		s.born()
 	default:
 		s.fail(fmt.Errorf("%w: command %d", errEntry, c.Kind))
 	}
@@ -264,9 +273,12 @@ func (s *step) put(c *Command) {
 	if c.Entry == s.m.cfg.Entry {
 		ev.Tag = c.Tag
 	}
-	if s.self == "" {
+	switch {
+	case s.fenced():
+		ev.Refused = wire.ErrEvicted
+	case s.self == "":
 		ev.Refused = wire.ErrUnavailable
-	} else {
+	default:
 		ev.Refused = crdt.Check(st, c.Ops, c.Floor)
 	}
 	for _, op := range c.Ops {
@@ -349,6 +361,9 @@ func (s *step) ingest(rs *wire.Records) (uint64, error) {
 		if !s.vector(rs.Partition).Covers(rec.Deps) {
 			break // its causes are not here yet: it comes again
 		}
+		if !s.admits(f, pos.F+1) {
+			break // the origin is closed: unless its end rises, it never comes
+		}
 		pos.F = s.extend(f, rs.Origin, rs.Records[len(rs.Records)-len(fresh)+i])
 		st, p := s.session(ops[i].Session)
 		change := s.apply(st, p, ops[i], crdt.Dot{Origin: rs.Origin, ID: id, Partition: p, F: pos.F})
@@ -423,21 +438,27 @@ func (s *step) forgetUnused(o crdt.Origin) {
 
 // renew starts a new incarnation, if the one that it replaces is still current.
 func (s *step) renew(c *Command) {
-	if s.self != c.Lost {
+	if s.self != c.Lost || s.fenced() && s.beyond() {
 		return
 	}
 	if err := s.learn(c.Next.ID(), c.Next); err != nil {
 		return // the proposer sees that nothing changed and draws another
 	}
 	s.forgetUnused(s.self)
-	s.self = c.Next
+	s.become(c.Next)
+	s.comeBack(c.Next)
+	s.revokeAll()
+}
+
+// become goes on under another incarnation, whose feeds begin; none: nothing is numbered until one begins.
+func (s *step) become(next crdt.Origin) {
+	s.self = next
 	s.selfID = s.m.id(s.self)
-	s.set(MetaKey(metaSelf), []byte(c.Next))
+	s.set(MetaKey(metaSelf), []byte(next))
 	for p := range uint8(crdt.Partitions) {
 		s.fail(s.own.Delete(partitionKey(spaceDeps, p)))
 	}
 	clear(s.deps)
-	s.revokeAll()
 }
 
 // revokeAll takes every answer under way from its worker: see crdt.Revoke.

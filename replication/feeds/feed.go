@@ -3,6 +3,7 @@ package feeds
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"time"
 
 	"github.com/roamsync/roam/crdt"
@@ -29,6 +30,7 @@ type Local interface {
 	// kept any more.
 	Feed(origin crdt.Origin, partition uint8, from uint64, maxBytes int) (wire.Records, error)
 	States
+	Closings
 }
 
 // States is the region's own copy, as far as whole partitions are taken from it or into it.
@@ -46,6 +48,8 @@ type Action struct {
 	Commit  *Batch       // to the own region's log; Done takes what came of it
 	Install *Install     // likewise; Installed takes what came of it
 	Renew   *Renew       // go on under a new incarnation
+	Evict   *Evict       // to the own region's log
+	Close   []wire.Final // likewise
 	Event   *Event       // to be counted, and logged
 }
 
@@ -82,6 +86,7 @@ const (
 	Fork       Reason = "fork"        // two contents under one number
 	NoPosition Reason = "no_position" // the record at our own cursor is not held
 	BadRequest Reason = "subscription"
+	Evicted    Reason = "evicted" // who asks was given up while it was away
 )
 
 // Bounds of what is committed at a time.
@@ -121,10 +126,13 @@ func feedOf(origin string, partition uint32) (Feed, error) {
 // All is all partitions, a bit each.
 const All = ^uint64(0)
 
+// firstOf is the first of some partitions, a bit each.
+func firstOf(partitions uint64) uint8 { return uint8(bits.TrailingZeros64(partitions | 1<<63)) }
+
 // Heads is how far the feeds of some partitions, a bit each, are applied here: of every origin that has issued in them, and
-// of the own region even before. Others are 0.
+// of the own region even before. Others are 0. Beside them stands what is closed, and who was given up.
 func Heads(local Local, origins []crdt.Origin, partitions uint64) *peerpb.Heads {
-	h := &peerpb.Heads{Epoch: Epoch(local, partitions)}
+	h := &peerpb.Heads{Epoch: Epoch(local, partitions), Evicted: evictedOf(local.Evictions(firstOf(partitions)))}
 	for _, o := range origins {
 		head, id, there := &peerpb.Head{Origin: string(o), F: make([]uint64, crdt.Partitions)}, o.ID(), partitions == All
 		for p := range head.F {
@@ -133,7 +141,8 @@ func Heads(local Local, origins []crdt.Origin, partitions uint64) *peerpb.Heads 
 				there = there || head.F[p] > 0 || o == local.Self(uint8(p))
 			}
 		}
-		if there {
+		head.Final = finalsOf(local, id, partitions)
+		if there || head.Final != nil {
 			h.Heads = append(h.Heads, head)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/bits"
 	"slices"
 	"strings"
 	"time"
@@ -42,6 +41,8 @@ type Follower struct {
 	brief   bool                          // the other region names origins by id, and understands that
 	epoch   uint64                        // own, as last said
 	first   uint64                        // partitions that clients wait for, a bit each, as last said
+	theirs  uint64                        // the other region's, as last heard
+	evicted []*peerpb.Evicted             // regions that the other one knows to have been given up
 	out     []Action
 }
 
@@ -89,13 +90,26 @@ func (f *Follower) event(r Reason, feed Feed, why error) {
 // was. up are the regions whose streams live.
 func (f *Follower) Heads(h *peerpb.Heads, up map[string]bool, now time.Time) error {
 	for _, head := range h.GetHeads() {
-		if _, err := feedOf(head.Origin, 0); err != nil || len(head.F) > crdt.Partitions {
+		if _, err := feedOf(head.Origin, 0); err != nil || len(head.F) > crdt.Partitions || len(head.Final) > crdt.Partitions {
 			return fmt.Errorf("%w: heads of %q", ErrMessage, head.Origin)
 		}
 	}
-	if h != nil {
-		f.heads = merge(f.heads, h)
+	for _, e := range h.GetEvicted() {
+		if !crdt.ValidRegion(e.Region) {
+			return fmt.Errorf("%w: eviction of %q", ErrMessage, e.Region)
+		}
 	}
+	if h != nil {
+		f.heads, f.theirs = merge(f.heads, h), h.Epoch
+		if h.Whole || len(h.Evicted) > 0 {
+			f.evicted = h.Evicted
+		}
+	}
+	if f.settle() {
+		f.unfollow()
+		return nil
+	}
+	up = f.living(up)
 	for _, head := range f.heads {
 		if err := f.consider(crdt.Origin(head.Origin), head.F, up, now); err != nil {
 			return err
@@ -112,6 +126,22 @@ func (f *Follower) Prefer(partitions uint64, now time.Time) {
 	f.first = partitions
 	f.send(&peerpb.Want{First: &partitions})
 	f.pullNext(now)
+}
+
+// living leaves out the regions that were given up: what they have issued comes from others.
+func (f *Follower) living(up map[string]bool) map[string]bool {
+	ev, some := f.local.Evictions(firstOf(f.parts)), map[string]bool{}
+	for region, is := range up {
+		some[region] = is && !ev.Out(region)
+	}
+	return some
+}
+
+// unfollow leaves all feeds alone.
+func (f *Follower) unfollow() {
+	for _, o := range slices.Sorted(maps.Keys(f.origins)) {
+		f.unsubscribe(o)
+	}
 }
 
 // has reports whether a partition is one of those that are followed.
@@ -135,7 +165,7 @@ func follows(origin, self crdt.Origin, from string, up map[string]bool, ahead bo
 }
 
 func (f *Follower) consider(o crdt.Origin, heads []uint64, up map[string]bool, now time.Time) error {
-	id, self := o.ID(), f.local.Self(uint8(bits.TrailingZeros64(f.parts)))
+	id, self := o.ID(), f.local.Self(firstOf(f.parts))
 	ahead := false
 	for p, head := range heads {
 		ahead = ahead || f.has(uint8(p)) && head > f.local.Cursors(uint8(p))[id]

@@ -77,7 +77,7 @@ func TestRowsGoRound(t *testing.T) {
 				}
 			}
 		}
-		if b.m.Holders(crdt.Dot{Origin: b.self, ID: a.self.ID(), Partition: 7, F: 3}, "shanghai") > 0 && took == 0 {
+		if b.m.Holders(crdt.Dot{Origin: b.self, ID: a.self.ID(), Partition: 7, F: 3}, "shanghai", nil) > 0 && took == 0 {
 			took = look + 1
 		}
 		if look == 12 {
@@ -132,7 +132,7 @@ func TestEpochs(t *testing.T) {
 				top = max(top, f)
 			}
 			for g := uint64(1); g < 10; g++ {
-				if held := m.Holders(crdt.Dot{Origin: o, ID: o.ID(), Partition: 5, F: g}, "beijing") == 1; held != (g <= top) {
+				if held := m.Holders(crdt.Dot{Origin: o, ID: o.ID(), Partition: 5, F: g}, "beijing", nil) == 1; held != (g <= top) {
 					t.Fatalf("epoch %d up to %d, and %d is held: %t", latest, top, g, held)
 				}
 			}
@@ -147,7 +147,7 @@ func TestHomeThatLostItsDisks(t *testing.T) {
 	dot := crdt.Dot{Origin: o, ID: o.ID(), F: 3}
 	for _, c := range []struct{ epoch, f, holders uint64 }{{1, 0, 1}, {2, 0, 0}, {2, 2, 0}, {2, 3, 1}} {
 		m.Ack("shanghai", c.epoch, o.ID(), 0, c.f)
-		if got := m.Holders(dot, "beijing"); uint64(got) != c.holders {
+		if got := m.Holders(dot, "beijing", nil); uint64(got) != c.holders {
 			t.Errorf("epoch %d, cursor %d: %d holders", c.epoch, c.f, got)
 		}
 	}

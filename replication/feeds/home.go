@@ -23,12 +23,12 @@ func Home(session string, regions []string) string {
 func weight(session, region string) uint64 { return xxhash.Sum64String(region + "\x00" + session) }
 
 // CaughtUp reports whether all of some regions have said that they have what a vector covers, in one partition.
-func (m *Matrix) CaughtUp(regions []string, p uint8, v crdt.Vector) bool {
+func (m *Matrix) CaughtUp(regions []string, p uint8, v crdt.Vector, ev crdt.Evictions) bool {
 	if len(regions) == 0 {
 		return true
 	}
 	for id, f := range v {
-		if m.Acked(regions, id, p) < f {
+		if m.Acked(regions, id, p, ev) < f {
 			return false
 		}
 	}

@@ -32,17 +32,17 @@ func TestCaughtUp(t *testing.T) {
 	var m Matrix
 	a, b := crdt.OriginID(1), crdt.OriginID(2)
 	v := crdt.Vector{a: 3, b: 5}
-	if m.CaughtUp([]string{"shanghai"}, 7, v) || !m.CaughtUp(nil, 7, v) {
+	if m.CaughtUp([]string{"shanghai"}, 7, v, nil) || !m.CaughtUp(nil, 7, v, nil) {
 		t.Error("of nobody is known that it has something, and where there is nobody all have it")
 	}
 	m.Ack("shanghai", 1, a, 7, 3)
 	m.Ack("shanghai", 1, b, 7, 4)
-	if m.CaughtUp([]string{"shanghai"}, 7, v) {
+	if m.CaughtUp([]string{"shanghai"}, 7, v, nil) {
 		t.Error("one op is missing")
 	}
 	m.Ack("shanghai", 1, b, 7, 9)
 	m.Ack("chengdu", 1, a, 7, 3)
-	if !m.CaughtUp([]string{"shanghai"}, 7, v) || m.CaughtUp([]string{"shanghai", "chengdu"}, 7, v) || m.CaughtUp([]string{"shanghai"}, 8, v) {
+	if !m.CaughtUp([]string{"shanghai"}, 7, v, nil) || m.CaughtUp([]string{"shanghai", "chengdu"}, 7, v, nil) || m.CaughtUp([]string{"shanghai"}, 8, v, nil) {
 		t.Error("shanghai has all of it, chengdu has not, and nobody anything of another partition")
 	}
 }

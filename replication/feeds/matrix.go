@@ -20,6 +20,10 @@ type Matrix struct {
 type holder struct {
 	epochs [crdt.Partitions]uint64 // 0: it has not said
 	rows   map[crdt.OriginID]*Row
+	// evicted are the regions that it knows to have been given up
+	evicted crdt.Evictions
+	// named are its incarnations as it says, if it was given up itself
+	named []crdt.Origin
 }
 
 func (m *Matrix) holder(region string) *holder {
@@ -77,15 +81,15 @@ func (m *Matrix) Heads(region string, epoch, parts uint64, id crdt.OriginID, fs 
 }
 
 // Holders counts the regions other than self that are known to have a dot. The dot's home has what it issued, unless it has lost
-// its disks since: under a later incarnation only what it says counts.
-func (m *Matrix) Holders(dot crdt.Dot, self string) int {
+// its disks since: under a later incarnation only what it says counts. What a region had that was given up since, nobody counts on.
+func (m *Matrix) Holders(dot crdt.Dot, self string, ev crdt.Evictions) int {
 	n := 0
 	home := dot.Origin.Region()
-	if home != self && m.keeps(home, dot) {
+	if home != self && m.counts(home, dot.Partition, ev) && m.keeps(home, dot, ev) {
 		n++
 	}
 	for region := range m.regions {
-		if region != self && region != home && m.has(region, dot) {
+		if region != self && region != home && m.counts(region, dot.Partition, ev) && m.has(region, dot) {
 			n++
 		}
 	}
@@ -97,16 +101,19 @@ func (m *Matrix) has(region string, dot crdt.Dot) bool {
 	return r != nil && r[dot.Partition] >= dot.F
 }
 
-func (m *Matrix) keeps(home string, dot crdt.Dot) bool {
+func (m *Matrix) keeps(home string, dot crdt.Dot, ev crdt.Evictions) bool {
 	h := m.regions[home]
+	if ev.Void(home, dot.Origin.Incarnation()) {
+		return h != nil && m.has(home, dot)
+	}
 	return h == nil || h.epochs[dot.Partition] <= dot.Origin.Incarnation() || m.has(home, dot)
 }
 
 // Acked is up to where all of some regions have an origin's feed; of no regions, nothing is.
-func (m *Matrix) Acked(regions []string, id crdt.OriginID, p uint8) (f uint64) {
+func (m *Matrix) Acked(regions []string, id crdt.OriginID, p uint8, ev crdt.Evictions) (f uint64) {
 	for i, region := range regions {
 		have := uint64(0)
-		if h := m.regions[region]; h != nil && h.rows[id] != nil {
+		if h := m.regions[region]; h != nil && h.rows[id] != nil && m.counts(region, p, ev) {
 			have = h.rows[id][p]
 		}
 		if i == 0 || have < f {

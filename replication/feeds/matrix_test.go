@@ -16,7 +16,7 @@ func TestReach(t *testing.T) {
 		}
 	}
 	m, dot := &Matrix{}, crdt.Dot{Origin: crdt.NewOrigin("shanghai", 1), F: 3}
-	if got := m.Holders(dot, "beijing"); got != 1 {
+	if got := m.Holders(dot, "beijing", nil); got != 1 {
 		t.Errorf("an op's home has it: %d", got)
 	}
 }

@@ -20,6 +20,10 @@ func (empty) Position(o crdt.Origin, p uint8, f uint64) (wire.Position, bool) {
 func (empty) Feed(crdt.Origin, uint8, uint64, int) (wire.Records, error) { return wire.Records{}, nil }
 func (empty) Part(*peerpb.Pull, int) (*peerpb.Part, error)               { return nil, wire.ErrUnavailable }
 func (empty) Pull(uint8, string) (*peerpb.Pull, bool, error)             { return nil, false, nil }
+func (e empty) Home() string                                             { return e.self.Region() }
+func (empty) OriginsOf(uint8) []crdt.Origin                              { return nil }
+func (empty) Finals(uint8) crdt.Finals                                   { return nil }
+func (empty) Evictions(uint8) crdt.Evictions                             { return nil }
 
 // TestOnlyThePartitionsThatAreAsked: a follower asks for no others, a sender serves no others, heads show no others.
 func TestOnlyThePartitionsThatAreAsked(t *testing.T) {

@@ -18,7 +18,8 @@ const (
 // Pulse decides what of the heads a sender says when: what has changed, at once; that nothing has, now and then. The zero value
 // has said nothing.
 type Pulse struct {
-	said  map[string][]uint64
+	said  map[string]*peerpb.Head
+	out   []*peerpb.Evicted // as last said
 	epoch uint64
 	quiet int // looks at which nothing had changed since something was said
 	beats int // heartbeats since all was said
@@ -29,16 +30,19 @@ func (b *Pulse) Beat(all *peerpb.Heads) *peerpb.Have {
 	whole := b.said == nil || all.Epoch != b.epoch || b.beats >= wholeBeats && b.quiet >= quietBeats-1
 	h := &peerpb.Heads{Epoch: all.Epoch, Whole: whole}
 	if whole {
-		b.said, b.epoch, b.beats = map[string][]uint64{}, all.Epoch, 0
+		b.said, b.epoch, b.beats = map[string]*peerpb.Head{}, all.Epoch, 0
 	}
 	for _, head := range all.Heads {
-		if whole || !slices.Equal(b.said[head.Origin], head.F) {
-			b.said[head.Origin] = head.F
+		if whole || !sameHead(b.said[head.Origin], head) {
+			b.said[head.Origin] = head
 			h.Heads = append(h.Heads, head)
 		}
 	}
+	if whole || !slices.EqualFunc(b.out, all.Evicted, sameEvicted) {
+		b.out, h.Evicted = all.Evicted, all.Evicted
+	}
 	switch b.quiet++; {
-	case whole || len(h.Heads) > 0:
+	case whole || len(h.Heads) > 0 || len(h.Evicted) > 0:
 		b.quiet = 0
 		return &peerpb.Have{Heads: h}
 	case b.quiet >= quietBeats:
@@ -47,6 +51,14 @@ func (b *Pulse) Beat(all *peerpb.Heads) *peerpb.Have {
 		return &peerpb.Have{}
 	}
 	return nil
+}
+
+func sameHead(a, b *peerpb.Head) bool {
+	return a != nil && slices.Equal(a.F, b.F) && slices.Equal(a.Final, b.Final)
+}
+
+func sameEvicted(a, b *peerpb.Evicted) bool {
+	return a.Region == b.Region && a.Bound == b.Bound && a.Back == b.Back
 }
 
 // Beating reports whether a message is a heartbeat: heads, or that they are as they were.

@@ -9,9 +9,13 @@ import (
 )
 
 // Epoch is the incarnation under which the own region says what it holds of some partitions, a bit each, of one group; 0: none
-// has begun.
-func Epoch(local interface{ Self(uint8) crdt.Origin }, partitions uint64) uint64 {
-	return local.Self(uint8(bits.TrailingZeros64(partitions | 1<<63))).Incarnation()
+// has begun. A region that was given up, and numbers nothing, still says it under the last that it had.
+func Epoch(local Local, partitions uint64) uint64 {
+	p := firstOf(partitions)
+	if self := local.Self(p); self != "" {
+		return self.Incarnation()
+	}
+	return local.Evictions(p)[local.Home()].Bound
 }
 
 // RowsOf are some partitions, a bit each, of a region's row for an origin, as messages: one for each epoch that they are of.

@@ -29,6 +29,7 @@ type Sender struct {
 	Whole int
 
 	region   string // of who asks
+	theirs   uint64 // its incarnation, as last said
 	local    Local
 	parts    uint64 // partitions that are served, a bit each
 	subs     [crdt.Partitions][]*subscription
@@ -77,6 +78,13 @@ func (s *Sender) Take() []Action {
 
 // Want takes what the other region asks for and acknowledges. ack is told of each cursor.
 func (s *Sender) Want(w *peerpb.Want, ack func(Feed, uint64)) {
+	if w.Epoch != 0 {
+		s.theirs = w.Epoch
+	}
+	if s.local.Evictions(firstOf(s.parts)).Void(s.region, s.theirs) {
+		s.event(Evicted, Feed{}, fmt.Errorf("region %s was evicted, and has not begun anew", s.region))
+		return
+	}
 	for _, sub := range w.Subscribe {
 		f, err := feedOf(sub.Origin, sub.Partition)
 		if err == nil && s.parts&(1<<f.Partition) == 0 {

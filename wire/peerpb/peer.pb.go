@@ -1033,8 +1033,9 @@ func (x *Records) GetId() uint32 {
 type Heads struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Heads         []*Head                `protobuf:"bytes,1,rep,name=heads,proto3" json:"heads,omitempty"`
-	Epoch         uint64                 `protobuf:"fixed64,2,opt,name=epoch,proto3" json:"epoch,omitempty"` // incarnation of the sender's region, of the partitions that the stream carries; 0: it does not say
-	Whole         bool                   `protobuf:"varint,3,opt,name=whole,proto3" json:"whole,omitempty"`  // nothing is left out
+	Epoch         uint64                 `protobuf:"fixed64,2,opt,name=epoch,proto3" json:"epoch,omitempty"`   // incarnation of the sender's region, of the partitions that the stream carries; 0: it does not say
+	Whole         bool                   `protobuf:"varint,3,opt,name=whole,proto3" json:"whole,omitempty"`    // nothing is left out
+	Evicted       []*Evicted             `protobuf:"bytes,4,rep,name=evicted,proto3" json:"evicted,omitempty"` // all regions that the sender knows to have been given up, if that has changed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1090,17 +1091,86 @@ func (x *Heads) GetWhole() bool {
 	return false
 }
 
+func (x *Heads) GetEvicted() []*Evicted {
+	if x != nil {
+		return x.Evicted
+	}
+	return nil
+}
+
+// Evicted says that a region was given up: what it numbered up to an incarnation is closed, and nothing waits for it.
+type Evicted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Region        string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	Bound         uint64                 `protobuf:"fixed64,2,opt,name=bound,proto3" json:"bound,omitempty"`
+	Back          uint64                 `protobuf:"fixed64,3,opt,name=back,proto3" json:"back,omitempty"` // the incarnation under which it came back, once that is above bound
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Evicted) Reset() {
+	*x = Evicted{}
+	mi := &file_peer_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Evicted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Evicted) ProtoMessage() {}
+
+func (x *Evicted) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Evicted.ProtoReflect.Descriptor instead.
+func (*Evicted) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Evicted) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *Evicted) GetBound() uint64 {
+	if x != nil {
+		return x.Bound
+	}
+	return 0
+}
+
+func (x *Evicted) GetBack() uint64 {
+	if x != nil {
+		return x.Back
+	}
+	return 0
+}
+
 type Head struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Origin        string                 `protobuf:"bytes,1,opt,name=origin,proto3" json:"origin,omitempty"`
-	F             []uint64               `protobuf:"varint,2,rep,packed,name=f,proto3" json:"f,omitempty"` // by partition
+	F             []uint64               `protobuf:"varint,2,rep,packed,name=f,proto3" json:"f,omitempty"`         // by partition
+	Final         []uint64               `protobuf:"varint,3,rep,packed,name=final,proto3" json:"final,omitempty"` // by partition: one more than the last f, where the origin is closed, else 0; none: it is open in all of them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_peer_proto_msgTypes[15]
+	mi := &file_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1112,7 +1182,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[15]
+	mi := &file_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1125,7 +1195,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{15}
+	return file_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Head) GetOrigin() string {
@@ -1138,6 +1208,13 @@ func (x *Head) GetOrigin() string {
 func (x *Head) GetF() []uint64 {
 	if x != nil {
 		return x.F
+	}
+	return nil
+}
+
+func (x *Head) GetFinal() []uint64 {
+	if x != nil {
+		return x.Final
 	}
 	return nil
 }
@@ -1156,7 +1233,7 @@ type Refused struct {
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_peer_proto_msgTypes[16]
+	mi := &file_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1168,7 +1245,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[16]
+	mi := &file_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1181,7 +1258,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{16}
+	return file_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Refused) GetOrigin() string {
@@ -1238,7 +1315,7 @@ type Transfer struct {
 
 func (x *Transfer) Reset() {
 	*x = Transfer{}
-	mi := &file_peer_proto_msgTypes[17]
+	mi := &file_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1250,7 +1327,7 @@ func (x *Transfer) String() string {
 func (*Transfer) ProtoMessage() {}
 
 func (x *Transfer) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[17]
+	mi := &file_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1263,7 +1340,7 @@ func (x *Transfer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transfer.ProtoReflect.Descriptor instead.
 func (*Transfer) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{17}
+	return file_peer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Transfer) GetEpoch() uint64 {
@@ -1344,7 +1421,7 @@ type IdentifyRequest struct {
 
 func (x *IdentifyRequest) Reset() {
 	*x = IdentifyRequest{}
-	mi := &file_peer_proto_msgTypes[18]
+	mi := &file_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1356,7 +1433,7 @@ func (x *IdentifyRequest) String() string {
 func (*IdentifyRequest) ProtoMessage() {}
 
 func (x *IdentifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[18]
+	mi := &file_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1369,7 +1446,7 @@ func (x *IdentifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentifyRequest.ProtoReflect.Descriptor instead.
 func (*IdentifyRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{18}
+	return file_peer_proto_rawDescGZIP(), []int{19}
 }
 
 type IdentifyReply struct {
@@ -1383,7 +1460,7 @@ type IdentifyReply struct {
 
 func (x *IdentifyReply) Reset() {
 	*x = IdentifyReply{}
-	mi := &file_peer_proto_msgTypes[19]
+	mi := &file_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1395,7 +1472,7 @@ func (x *IdentifyReply) String() string {
 func (*IdentifyReply) ProtoMessage() {}
 
 func (x *IdentifyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[19]
+	mi := &file_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1408,7 +1485,7 @@ func (x *IdentifyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentifyReply.ProtoReflect.Descriptor instead.
 func (*IdentifyReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{19}
+	return file_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *IdentifyReply) GetRegion() string {
@@ -1440,7 +1517,7 @@ type ReachRequest struct {
 
 func (x *ReachRequest) Reset() {
 	*x = ReachRequest{}
-	mi := &file_peer_proto_msgTypes[20]
+	mi := &file_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1452,7 +1529,7 @@ func (x *ReachRequest) String() string {
 func (*ReachRequest) ProtoMessage() {}
 
 func (x *ReachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[20]
+	mi := &file_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1465,20 +1542,21 @@ func (x *ReachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReachRequest.ProtoReflect.Descriptor instead.
 func (*ReachRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{20}
+	return file_peer_proto_rawDescGZIP(), []int{21}
 }
 
 // Rows is how far other regions have applied feeds.
 type Rows struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Rows          []*Row                 `protobuf:"bytes,1,rep,name=rows,proto3" json:"rows,omitempty"`
+	Heard         []*Heard               `protobuf:"bytes,2,rep,name=heard,proto3" json:"heard,omitempty"` // regions whose heads come to the sender now
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Rows) Reset() {
 	*x = Rows{}
-	mi := &file_peer_proto_msgTypes[21]
+	mi := &file_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1490,7 +1568,7 @@ func (x *Rows) String() string {
 func (*Rows) ProtoMessage() {}
 
 func (x *Rows) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[21]
+	mi := &file_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1503,7 +1581,7 @@ func (x *Rows) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rows.ProtoReflect.Descriptor instead.
 func (*Rows) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{21}
+	return file_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Rows) GetRows() []*Row {
@@ -1511,6 +1589,66 @@ func (x *Rows) GetRows() []*Row {
 		return x.Rows
 	}
 	return nil
+}
+
+func (x *Rows) GetHeard() []*Heard {
+	if x != nil {
+		return x.Heard
+	}
+	return nil
+}
+
+// Heard says that a region's heads come, of some partitions, a bit each.
+type Heard struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Region        string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	Parts         uint64                 `protobuf:"fixed64,2,opt,name=parts,proto3" json:"parts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Heard) Reset() {
+	*x = Heard{}
+	mi := &file_peer_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Heard) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Heard) ProtoMessage() {}
+
+func (x *Heard) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Heard.ProtoReflect.Descriptor instead.
+func (*Heard) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Heard) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *Heard) GetParts() uint64 {
+	if x != nil {
+		return x.Parts
+	}
+	return 0
 }
 
 type Row struct {
@@ -1526,7 +1664,7 @@ type Row struct {
 
 func (x *Row) Reset() {
 	*x = Row{}
-	mi := &file_peer_proto_msgTypes[22]
+	mi := &file_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1538,7 +1676,7 @@ func (x *Row) String() string {
 func (*Row) ProtoMessage() {}
 
 func (x *Row) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[22]
+	mi := &file_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1551,7 +1689,7 @@ func (x *Row) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Row.ProtoReflect.Descriptor instead.
 func (*Row) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{22}
+	return file_peer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Row) GetRegion() string {
@@ -1608,7 +1746,7 @@ type Gossip struct {
 
 func (x *Gossip) Reset() {
 	*x = Gossip{}
-	mi := &file_peer_proto_msgTypes[23]
+	mi := &file_peer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1620,7 +1758,7 @@ func (x *Gossip) String() string {
 func (*Gossip) ProtoMessage() {}
 
 func (x *Gossip) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[23]
+	mi := &file_peer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1633,7 +1771,7 @@ func (x *Gossip) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gossip.ProtoReflect.Descriptor instead.
 func (*Gossip) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{23}
+	return file_peer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Gossip) GetFrom() string {
@@ -1719,7 +1857,7 @@ type Echo struct {
 
 func (x *Echo) Reset() {
 	*x = Echo{}
-	mi := &file_peer_proto_msgTypes[24]
+	mi := &file_peer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1731,7 +1869,7 @@ func (x *Echo) String() string {
 func (*Echo) ProtoMessage() {}
 
 func (x *Echo) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[24]
+	mi := &file_peer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1744,7 +1882,7 @@ func (x *Echo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Echo.ProtoReflect.Descriptor instead.
 func (*Echo) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{24}
+	return file_peer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Echo) GetStamp() uint32 {
@@ -1785,7 +1923,7 @@ type HelloRequest struct {
 
 func (x *HelloRequest) Reset() {
 	*x = HelloRequest{}
-	mi := &file_peer_proto_msgTypes[25]
+	mi := &file_peer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1797,7 +1935,7 @@ func (x *HelloRequest) String() string {
 func (*HelloRequest) ProtoMessage() {}
 
 func (x *HelloRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[25]
+	mi := &file_peer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1810,7 +1948,7 @@ func (x *HelloRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloRequest.ProtoReflect.Descriptor instead.
 func (*HelloRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{25}
+	return file_peer_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *HelloRequest) GetRegion() string {
@@ -1848,7 +1986,7 @@ type HelloReply struct {
 
 func (x *HelloReply) Reset() {
 	*x = HelloReply{}
-	mi := &file_peer_proto_msgTypes[26]
+	mi := &file_peer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1860,7 +1998,7 @@ func (x *HelloReply) String() string {
 func (*HelloReply) ProtoMessage() {}
 
 func (x *HelloReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[26]
+	mi := &file_peer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1873,7 +2011,7 @@ func (x *HelloReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloReply.ProtoReflect.Descriptor instead.
 func (*HelloReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{26}
+	return file_peer_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *HelloReply) GetId() string {
@@ -1982,7 +2120,7 @@ type GroupState struct {
 
 func (x *GroupState) Reset() {
 	*x = GroupState{}
-	mi := &file_peer_proto_msgTypes[27]
+	mi := &file_peer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1994,7 +2132,7 @@ func (x *GroupState) String() string {
 func (*GroupState) ProtoMessage() {}
 
 func (x *GroupState) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[27]
+	mi := &file_peer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2007,7 +2145,7 @@ func (x *GroupState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupState.ProtoReflect.Descriptor instead.
 func (*GroupState) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{27}
+	return file_peer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GroupState) GetFounded() bool {
@@ -2067,7 +2205,7 @@ type Taking struct {
 
 func (x *Taking) Reset() {
 	*x = Taking{}
-	mi := &file_peer_proto_msgTypes[28]
+	mi := &file_peer_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2079,7 +2217,7 @@ func (x *Taking) String() string {
 func (*Taking) ProtoMessage() {}
 
 func (x *Taking) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[28]
+	mi := &file_peer_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2092,7 +2230,7 @@ func (x *Taking) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Taking.ProtoReflect.Descriptor instead.
 func (*Taking) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{28}
+	return file_peer_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Taking) GetFrom() string {
@@ -2150,7 +2288,7 @@ type ReshapeRequest struct {
 
 func (x *ReshapeRequest) Reset() {
 	*x = ReshapeRequest{}
-	mi := &file_peer_proto_msgTypes[29]
+	mi := &file_peer_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2162,7 +2300,7 @@ func (x *ReshapeRequest) String() string {
 func (*ReshapeRequest) ProtoMessage() {}
 
 func (x *ReshapeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[29]
+	mi := &file_peer_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2175,7 +2313,7 @@ func (x *ReshapeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReshapeRequest.ProtoReflect.Descriptor instead.
 func (*ReshapeRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{29}
+	return file_peer_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ReshapeRequest) GetTo() string {
@@ -2215,7 +2353,7 @@ type ReshapeReply struct {
 
 func (x *ReshapeReply) Reset() {
 	*x = ReshapeReply{}
-	mi := &file_peer_proto_msgTypes[30]
+	mi := &file_peer_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2227,7 +2365,7 @@ func (x *ReshapeReply) String() string {
 func (*ReshapeReply) ProtoMessage() {}
 
 func (x *ReshapeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[30]
+	mi := &file_peer_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2240,7 +2378,7 @@ func (x *ReshapeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReshapeReply.ProtoReflect.Descriptor instead.
 func (*ReshapeReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{30}
+	return file_peer_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ReshapeReply) GetTold() string {
@@ -2261,7 +2399,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_peer_proto_msgTypes[31]
+	mi := &file_peer_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2273,7 +2411,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[31]
+	mi := &file_peer_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2286,7 +2424,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{31}
+	return file_peer_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ProposeRequest) GetTo() string {
@@ -2318,7 +2456,7 @@ type ProposeReply struct {
 
 func (x *ProposeReply) Reset() {
 	*x = ProposeReply{}
-	mi := &file_peer_proto_msgTypes[32]
+	mi := &file_peer_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2330,7 +2468,7 @@ func (x *ProposeReply) String() string {
 func (*ProposeReply) ProtoMessage() {}
 
 func (x *ProposeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[32]
+	mi := &file_peer_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2343,7 +2481,7 @@ func (x *ProposeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeReply.ProtoReflect.Descriptor instead.
 func (*ProposeReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{32}
+	return file_peer_proto_rawDescGZIP(), []int{34}
 }
 
 type FrontierRequest struct {
@@ -2356,7 +2494,7 @@ type FrontierRequest struct {
 
 func (x *FrontierRequest) Reset() {
 	*x = FrontierRequest{}
-	mi := &file_peer_proto_msgTypes[33]
+	mi := &file_peer_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2368,7 +2506,7 @@ func (x *FrontierRequest) String() string {
 func (*FrontierRequest) ProtoMessage() {}
 
 func (x *FrontierRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[33]
+	mi := &file_peer_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2381,7 +2519,7 @@ func (x *FrontierRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierRequest.ProtoReflect.Descriptor instead.
 func (*FrontierRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{33}
+	return file_peer_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *FrontierRequest) GetTo() string {
@@ -2407,7 +2545,7 @@ type FrontierReply struct {
 
 func (x *FrontierReply) Reset() {
 	*x = FrontierReply{}
-	mi := &file_peer_proto_msgTypes[34]
+	mi := &file_peer_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2419,7 +2557,7 @@ func (x *FrontierReply) String() string {
 func (*FrontierReply) ProtoMessage() {}
 
 func (x *FrontierReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[34]
+	mi := &file_peer_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2432,7 +2570,7 @@ func (x *FrontierReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierReply.ProtoReflect.Descriptor instead.
 func (*FrontierReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{34}
+	return file_peer_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *FrontierReply) GetApplied() uint64 {
@@ -2454,7 +2592,7 @@ type StateRequest struct {
 
 func (x *StateRequest) Reset() {
 	*x = StateRequest{}
-	mi := &file_peer_proto_msgTypes[35]
+	mi := &file_peer_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2466,7 +2604,7 @@ func (x *StateRequest) String() string {
 func (*StateRequest) ProtoMessage() {}
 
 func (x *StateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[35]
+	mi := &file_peer_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2479,7 +2617,7 @@ func (x *StateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateRequest.ProtoReflect.Descriptor instead.
 func (*StateRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{35}
+	return file_peer_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *StateRequest) GetTo() string {
@@ -2521,7 +2659,7 @@ type Run struct {
 
 func (x *Run) Reset() {
 	*x = Run{}
-	mi := &file_peer_proto_msgTypes[36]
+	mi := &file_peer_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2533,7 +2671,7 @@ func (x *Run) String() string {
 func (*Run) ProtoMessage() {}
 
 func (x *Run) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[36]
+	mi := &file_peer_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2546,7 +2684,7 @@ func (x *Run) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Run.ProtoReflect.Descriptor instead.
 func (*Run) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{36}
+	return file_peer_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Run) GetLast() []byte {
@@ -2579,7 +2717,7 @@ type StatePart struct {
 
 func (x *StatePart) Reset() {
 	*x = StatePart{}
-	mi := &file_peer_proto_msgTypes[37]
+	mi := &file_peer_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2591,7 +2729,7 @@ func (x *StatePart) String() string {
 func (*StatePart) ProtoMessage() {}
 
 func (x *StatePart) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[37]
+	mi := &file_peer_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2604,7 +2742,7 @@ func (x *StatePart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatePart.ProtoReflect.Descriptor instead.
 func (*StatePart) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{37}
+	return file_peer_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *StatePart) GetApplied() uint64 {
@@ -2665,7 +2803,7 @@ type FollowedRequest struct {
 
 func (x *FollowedRequest) Reset() {
 	*x = FollowedRequest{}
-	mi := &file_peer_proto_msgTypes[38]
+	mi := &file_peer_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2677,7 +2815,7 @@ func (x *FollowedRequest) String() string {
 func (*FollowedRequest) ProtoMessage() {}
 
 func (x *FollowedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[38]
+	mi := &file_peer_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2690,7 +2828,7 @@ func (x *FollowedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowedRequest.ProtoReflect.Descriptor instead.
 func (*FollowedRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{38}
+	return file_peer_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *FollowedRequest) GetSessions() []string {
@@ -2709,7 +2847,7 @@ type FollowedReply struct {
 
 func (x *FollowedReply) Reset() {
 	*x = FollowedReply{}
-	mi := &file_peer_proto_msgTypes[39]
+	mi := &file_peer_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2721,7 +2859,7 @@ func (x *FollowedReply) String() string {
 func (*FollowedReply) ProtoMessage() {}
 
 func (x *FollowedReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[39]
+	mi := &file_peer_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2734,7 +2872,7 @@ func (x *FollowedReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowedReply.ProtoReflect.Descriptor instead.
 func (*FollowedReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{39}
+	return file_peer_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *FollowedReply) GetSessions() []string {
@@ -2826,14 +2964,20 @@ const file_peer_proto_rawDesc = "" +
 	"\x04from\x18\x03 \x01(\x04R\x04from\x12\x18\n" +
 	"\arecords\x18\x04 \x03(\fR\arecords\x12\x12\n" +
 	"\x04hash\x18\x05 \x01(\fR\x04hash\x12\x0e\n" +
-	"\x02id\x18\x06 \x01(\aR\x02id\"]\n" +
+	"\x02id\x18\x06 \x01(\aR\x02id\"\x8e\x01\n" +
 	"\x05Heads\x12(\n" +
 	"\x05heads\x18\x01 \x03(\v2\x12.roam.peer.v1.HeadR\x05heads\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x06R\x05epoch\x12\x14\n" +
-	"\x05whole\x18\x03 \x01(\bR\x05whole\",\n" +
+	"\x05whole\x18\x03 \x01(\bR\x05whole\x12/\n" +
+	"\aevicted\x18\x04 \x03(\v2\x15.roam.peer.v1.EvictedR\aevicted\"K\n" +
+	"\aEvicted\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12\x14\n" +
+	"\x05bound\x18\x02 \x01(\x06R\x05bound\x12\x12\n" +
+	"\x04back\x18\x03 \x01(\x06R\x04back\"B\n" +
 	"\x04Head\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\f\n" +
-	"\x01f\x18\x02 \x03(\x04R\x01f\"{\n" +
+	"\x01f\x18\x02 \x03(\x04R\x01f\x12\x14\n" +
+	"\x05final\x18\x03 \x03(\x04R\x05final\"{\n" +
 	"\aRefused\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x12\n" +
@@ -2857,9 +3001,13 @@ const file_peer_proto_rawDesc = "" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x1a\n" +
 	"\binstance\x18\x03 \x01(\x04R\binstance\"\x0e\n" +
-	"\fReachRequest\"-\n" +
+	"\fReachRequest\"X\n" +
 	"\x04Rows\x12%\n" +
-	"\x04rows\x18\x01 \x03(\v2\x11.roam.peer.v1.RowR\x04rows\"o\n" +
+	"\x04rows\x18\x01 \x03(\v2\x11.roam.peer.v1.RowR\x04rows\x12)\n" +
+	"\x05heard\x18\x02 \x03(\v2\x13.roam.peer.v1.HeardR\x05heard\"5\n" +
+	"\x05Heard\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12\x14\n" +
+	"\x05parts\x18\x02 \x01(\x06R\x05parts\"o\n" +
 	"\x03Row\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x16\n" +
 	"\x06origin\x18\x02 \x01(\aR\x06origin\x12\f\n" +
@@ -2980,7 +3128,7 @@ func file_peer_proto_rawDescGZIP() []byte {
 	return file_peer_proto_rawDescData
 }
 
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_peer_proto_goTypes = []any{
 	(*FromClient)(nil),      // 0: roam.peer.v1.FromClient
 	(*ToClient)(nil),        // 1: roam.peer.v1.ToClient
@@ -2997,31 +3145,33 @@ var file_peer_proto_goTypes = []any{
 	(*Session)(nil),         // 12: roam.peer.v1.Session
 	(*Records)(nil),         // 13: roam.peer.v1.Records
 	(*Heads)(nil),           // 14: roam.peer.v1.Heads
-	(*Head)(nil),            // 15: roam.peer.v1.Head
-	(*Refused)(nil),         // 16: roam.peer.v1.Refused
-	(*Transfer)(nil),        // 17: roam.peer.v1.Transfer
-	(*IdentifyRequest)(nil), // 18: roam.peer.v1.IdentifyRequest
-	(*IdentifyReply)(nil),   // 19: roam.peer.v1.IdentifyReply
-	(*ReachRequest)(nil),    // 20: roam.peer.v1.ReachRequest
-	(*Rows)(nil),            // 21: roam.peer.v1.Rows
-	(*Row)(nil),             // 22: roam.peer.v1.Row
-	(*Gossip)(nil),          // 23: roam.peer.v1.Gossip
-	(*Echo)(nil),            // 24: roam.peer.v1.Echo
-	(*HelloRequest)(nil),    // 25: roam.peer.v1.HelloRequest
-	(*HelloReply)(nil),      // 26: roam.peer.v1.HelloReply
-	(*GroupState)(nil),      // 27: roam.peer.v1.GroupState
-	(*Taking)(nil),          // 28: roam.peer.v1.Taking
-	(*ReshapeRequest)(nil),  // 29: roam.peer.v1.ReshapeRequest
-	(*ReshapeReply)(nil),    // 30: roam.peer.v1.ReshapeReply
-	(*ProposeRequest)(nil),  // 31: roam.peer.v1.ProposeRequest
-	(*ProposeReply)(nil),    // 32: roam.peer.v1.ProposeReply
-	(*FrontierRequest)(nil), // 33: roam.peer.v1.FrontierRequest
-	(*FrontierReply)(nil),   // 34: roam.peer.v1.FrontierReply
-	(*StateRequest)(nil),    // 35: roam.peer.v1.StateRequest
-	(*Run)(nil),             // 36: roam.peer.v1.Run
-	(*StatePart)(nil),       // 37: roam.peer.v1.StatePart
-	(*FollowedRequest)(nil), // 38: roam.peer.v1.FollowedRequest
-	(*FollowedReply)(nil),   // 39: roam.peer.v1.FollowedReply
+	(*Evicted)(nil),         // 15: roam.peer.v1.Evicted
+	(*Head)(nil),            // 16: roam.peer.v1.Head
+	(*Refused)(nil),         // 17: roam.peer.v1.Refused
+	(*Transfer)(nil),        // 18: roam.peer.v1.Transfer
+	(*IdentifyRequest)(nil), // 19: roam.peer.v1.IdentifyRequest
+	(*IdentifyReply)(nil),   // 20: roam.peer.v1.IdentifyReply
+	(*ReachRequest)(nil),    // 21: roam.peer.v1.ReachRequest
+	(*Rows)(nil),            // 22: roam.peer.v1.Rows
+	(*Heard)(nil),           // 23: roam.peer.v1.Heard
+	(*Row)(nil),             // 24: roam.peer.v1.Row
+	(*Gossip)(nil),          // 25: roam.peer.v1.Gossip
+	(*Echo)(nil),            // 26: roam.peer.v1.Echo
+	(*HelloRequest)(nil),    // 27: roam.peer.v1.HelloRequest
+	(*HelloReply)(nil),      // 28: roam.peer.v1.HelloReply
+	(*GroupState)(nil),      // 29: roam.peer.v1.GroupState
+	(*Taking)(nil),          // 30: roam.peer.v1.Taking
+	(*ReshapeRequest)(nil),  // 31: roam.peer.v1.ReshapeRequest
+	(*ReshapeReply)(nil),    // 32: roam.peer.v1.ReshapeReply
+	(*ProposeRequest)(nil),  // 33: roam.peer.v1.ProposeRequest
+	(*ProposeReply)(nil),    // 34: roam.peer.v1.ProposeReply
+	(*FrontierRequest)(nil), // 35: roam.peer.v1.FrontierRequest
+	(*FrontierReply)(nil),   // 36: roam.peer.v1.FrontierReply
+	(*StateRequest)(nil),    // 37: roam.peer.v1.StateRequest
+	(*Run)(nil),             // 38: roam.peer.v1.Run
+	(*StatePart)(nil),       // 39: roam.peer.v1.StatePart
+	(*FollowedRequest)(nil), // 40: roam.peer.v1.FollowedRequest
+	(*FollowedReply)(nil),   // 41: roam.peer.v1.FollowedReply
 }
 var file_peer_proto_depIdxs = []int32{
 	2,  // 0: roam.peer.v1.FromClient.ending:type_name -> roam.peer.v1.Ending
@@ -3031,48 +3181,50 @@ var file_peer_proto_depIdxs = []int32{
 	4,  // 4: roam.peer.v1.Want.pull:type_name -> roam.peer.v1.Pull
 	13, // 5: roam.peer.v1.Have.records:type_name -> roam.peer.v1.Records
 	14, // 6: roam.peer.v1.Have.heads:type_name -> roam.peer.v1.Heads
-	16, // 7: roam.peer.v1.Have.refused:type_name -> roam.peer.v1.Refused
+	17, // 7: roam.peer.v1.Have.refused:type_name -> roam.peer.v1.Refused
 	9,  // 8: roam.peer.v1.Have.part:type_name -> roam.peer.v1.Part
 	10, // 9: roam.peer.v1.Have.piece:type_name -> roam.peer.v1.Piece
 	8,  // 10: roam.peer.v1.Have.bundle:type_name -> roam.peer.v1.Bundle
 	13, // 11: roam.peer.v1.Bundle.records:type_name -> roam.peer.v1.Records
 	11, // 12: roam.peer.v1.Part.vector:type_name -> roam.peer.v1.Mark
 	12, // 13: roam.peer.v1.Part.sessions:type_name -> roam.peer.v1.Session
-	15, // 14: roam.peer.v1.Heads.heads:type_name -> roam.peer.v1.Head
-	11, // 15: roam.peer.v1.Transfer.least:type_name -> roam.peer.v1.Mark
-	11, // 16: roam.peer.v1.Transfer.vector:type_name -> roam.peer.v1.Mark
-	22, // 17: roam.peer.v1.Rows.rows:type_name -> roam.peer.v1.Row
-	24, // 18: roam.peer.v1.Gossip.echo:type_name -> roam.peer.v1.Echo
-	22, // 19: roam.peer.v1.Gossip.rows:type_name -> roam.peer.v1.Row
-	13, // 20: roam.peer.v1.Gossip.fresh:type_name -> roam.peer.v1.Records
-	27, // 21: roam.peer.v1.HelloReply.states:type_name -> roam.peer.v1.GroupState
-	28, // 22: roam.peer.v1.GroupState.taking:type_name -> roam.peer.v1.Taking
-	36, // 23: roam.peer.v1.StateRequest.held:type_name -> roam.peer.v1.Run
-	3,  // 24: roam.peer.v1.Peer.Feeds:input_type -> roam.peer.v1.Want
-	18, // 25: roam.peer.v1.Peer.Identify:input_type -> roam.peer.v1.IdentifyRequest
-	20, // 26: roam.peer.v1.Peer.Reach:input_type -> roam.peer.v1.ReachRequest
-	25, // 27: roam.peer.v1.Node.Hello:input_type -> roam.peer.v1.HelloRequest
-	31, // 28: roam.peer.v1.Node.Propose:input_type -> roam.peer.v1.ProposeRequest
-	33, // 29: roam.peer.v1.Node.Frontier:input_type -> roam.peer.v1.FrontierRequest
-	35, // 30: roam.peer.v1.Node.State:input_type -> roam.peer.v1.StateRequest
-	29, // 31: roam.peer.v1.Node.Reshape:input_type -> roam.peer.v1.ReshapeRequest
-	0,  // 32: roam.peer.v1.Door.Clients:input_type -> roam.peer.v1.FromClient
-	38, // 33: roam.peer.v1.Door.Followed:input_type -> roam.peer.v1.FollowedRequest
-	7,  // 34: roam.peer.v1.Peer.Feeds:output_type -> roam.peer.v1.Have
-	19, // 35: roam.peer.v1.Peer.Identify:output_type -> roam.peer.v1.IdentifyReply
-	21, // 36: roam.peer.v1.Peer.Reach:output_type -> roam.peer.v1.Rows
-	26, // 37: roam.peer.v1.Node.Hello:output_type -> roam.peer.v1.HelloReply
-	32, // 38: roam.peer.v1.Node.Propose:output_type -> roam.peer.v1.ProposeReply
-	34, // 39: roam.peer.v1.Node.Frontier:output_type -> roam.peer.v1.FrontierReply
-	37, // 40: roam.peer.v1.Node.State:output_type -> roam.peer.v1.StatePart
-	30, // 41: roam.peer.v1.Node.Reshape:output_type -> roam.peer.v1.ReshapeReply
-	1,  // 42: roam.peer.v1.Door.Clients:output_type -> roam.peer.v1.ToClient
-	39, // 43: roam.peer.v1.Door.Followed:output_type -> roam.peer.v1.FollowedReply
-	34, // [34:44] is the sub-list for method output_type
-	24, // [24:34] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	16, // 14: roam.peer.v1.Heads.heads:type_name -> roam.peer.v1.Head
+	15, // 15: roam.peer.v1.Heads.evicted:type_name -> roam.peer.v1.Evicted
+	11, // 16: roam.peer.v1.Transfer.least:type_name -> roam.peer.v1.Mark
+	11, // 17: roam.peer.v1.Transfer.vector:type_name -> roam.peer.v1.Mark
+	24, // 18: roam.peer.v1.Rows.rows:type_name -> roam.peer.v1.Row
+	23, // 19: roam.peer.v1.Rows.heard:type_name -> roam.peer.v1.Heard
+	26, // 20: roam.peer.v1.Gossip.echo:type_name -> roam.peer.v1.Echo
+	24, // 21: roam.peer.v1.Gossip.rows:type_name -> roam.peer.v1.Row
+	13, // 22: roam.peer.v1.Gossip.fresh:type_name -> roam.peer.v1.Records
+	29, // 23: roam.peer.v1.HelloReply.states:type_name -> roam.peer.v1.GroupState
+	30, // 24: roam.peer.v1.GroupState.taking:type_name -> roam.peer.v1.Taking
+	38, // 25: roam.peer.v1.StateRequest.held:type_name -> roam.peer.v1.Run
+	3,  // 26: roam.peer.v1.Peer.Feeds:input_type -> roam.peer.v1.Want
+	19, // 27: roam.peer.v1.Peer.Identify:input_type -> roam.peer.v1.IdentifyRequest
+	21, // 28: roam.peer.v1.Peer.Reach:input_type -> roam.peer.v1.ReachRequest
+	27, // 29: roam.peer.v1.Node.Hello:input_type -> roam.peer.v1.HelloRequest
+	33, // 30: roam.peer.v1.Node.Propose:input_type -> roam.peer.v1.ProposeRequest
+	35, // 31: roam.peer.v1.Node.Frontier:input_type -> roam.peer.v1.FrontierRequest
+	37, // 32: roam.peer.v1.Node.State:input_type -> roam.peer.v1.StateRequest
+	31, // 33: roam.peer.v1.Node.Reshape:input_type -> roam.peer.v1.ReshapeRequest
+	0,  // 34: roam.peer.v1.Door.Clients:input_type -> roam.peer.v1.FromClient
+	40, // 35: roam.peer.v1.Door.Followed:input_type -> roam.peer.v1.FollowedRequest
+	7,  // 36: roam.peer.v1.Peer.Feeds:output_type -> roam.peer.v1.Have
+	20, // 37: roam.peer.v1.Peer.Identify:output_type -> roam.peer.v1.IdentifyReply
+	22, // 38: roam.peer.v1.Peer.Reach:output_type -> roam.peer.v1.Rows
+	28, // 39: roam.peer.v1.Node.Hello:output_type -> roam.peer.v1.HelloReply
+	34, // 40: roam.peer.v1.Node.Propose:output_type -> roam.peer.v1.ProposeReply
+	36, // 41: roam.peer.v1.Node.Frontier:output_type -> roam.peer.v1.FrontierReply
+	39, // 42: roam.peer.v1.Node.State:output_type -> roam.peer.v1.StatePart
+	32, // 43: roam.peer.v1.Node.Reshape:output_type -> roam.peer.v1.ReshapeReply
+	1,  // 44: roam.peer.v1.Door.Clients:output_type -> roam.peer.v1.ToClient
+	41, // 45: roam.peer.v1.Door.Followed:output_type -> roam.peer.v1.FollowedReply
+	36, // [36:46] is the sub-list for method output_type
+	26, // [26:36] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_peer_proto_init() }
@@ -3087,7 +3239,7 @@ func file_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   40,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

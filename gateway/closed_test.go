@@ -1,0 +1,80 @@
+package gateway
+
+import (
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/wire"
+)
+
+// isResync checks that a client is shown the session anew, since what it has seen is gone, and with a token that says no more than that.
+func (r *rig) isResync(snap frame, behind any) {
+	r.t.Helper()
+	if snap.str("why") != "resync" || snap["behind"] != behind {
+		r.t.Errorf("%v", snap)
+	}
+	pos, err := r.g.tokens.Load().parse(snap.str("cur"), "alice", "alice/a")
+	if err != nil || pos.seen[shanghai.ID()] != 0 || pos.floor.Seq != 41 {
+		r.t.Errorf("the token says %+v, %v", pos, err)
+	}
+}
+
+// TestTokenOfAClosedOrigin: what a token names above the end of an origin is not waited for, and its holder is told.
+func TestTokenOfAClosedOrigin(t *testing.T) {
+	r := newRig(t, Config{})
+	r.f.finals = crdt.Finals{shanghai.ID(): 0}
+	d := r.hello()
+	d.say(`{"t":"open","id":2,"s":"alice/a","cur":%q}`, r.ahead())
+	r.isResync(d.want("snap"), nil)
+	r.f.finals = crdt.Finals{shanghai.ID(): 1}
+	d.say(`{"t":"open","id":3,"s":"alice/a","cur":%q}`, r.ahead())
+	r.advance(time.Second)
+	if delta := d.want("delta"); delta["behind"] != true {
+		t.Errorf("what is below the end is not here yet: %v", delta)
+	}
+	if n := testutil.ToFloat64(r.g.metrics.resync.WithLabelValues("closed")); n != 1 {
+		t.Errorf("%v were counted", n)
+	}
+}
+
+// TestClosedWhileBehind: a region that is behind its client stops being so when the origin of what it lacks is closed.
+func TestClosedWhileBehind(t *testing.T) {
+	r := newRig(t, Config{})
+	late, soon := r.hello(), r.hello()
+	late.say(`{"t":"open","id":2,"s":"alice/a","cur":%q}`, r.ahead())
+	r.advance(400 * time.Millisecond)
+	if delta := late.want("delta"); delta["behind"] != true {
+		t.Errorf("%v", delta)
+	}
+	soon.say(`{"t":"open","id":2,"s":"alice/a","cur":%q}`, r.ahead())
+	r.f.finals = crdt.Finals{shanghai.ID(): 0}
+	r.f.tell(wire.Event{Closed: 1 << crdt.PartitionOf("alice/a")})
+	r.settle()
+	r.isResync(late.want("snap"), false)
+	r.isResync(soon.want("snap"), nil)
+	r.advance(time.Minute)
+	late.wants()
+}
+
+// TestNowhere: what no region holds, though all of them are heard, is not waited for either; as long as one is not heard it may be there.
+func TestNowhere(t *testing.T) {
+	r := newRig(t, Config{})
+	d := r.hello()
+	d.say(`{"t":"open","id":2,"s":"alice/a","cur":%q}`, r.ahead())
+	r.advance(time.Minute)
+	if delta := d.want("delta"); delta["behind"] != true {
+		t.Errorf("%v", delta)
+	}
+	r.f.elsewhere = crdt.Vector{shanghai.ID(): 1}
+	r.advance(time.Minute)
+	d.wants()
+	r.f.elsewhere = crdt.Vector{shanghai.ID(): 0}
+	r.advance(nowhereAfter)
+	r.isResync(d.want("snap"), false)
+	if n := testutil.ToFloat64(r.g.metrics.resync.WithLabelValues("nowhere")); n != 1 {
+		t.Errorf("%v were counted", n)
+	}
+}

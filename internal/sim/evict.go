@@ -1,0 +1,131 @@
+package sim
+
+import (
+	"slices"
+	"time"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/region/machine"
+)
+
+// The ways in which a region that is given up is away.
+const (
+	awayBurned = iota // its disks are lost
+	awayDown          // its nodes are down, and come back with their disks
+	awayAlone         // it lives, and nobody hears of it
+	awayWays
+)
+
+// hitRegion takes a region away, has an operator give it up, and brings it back.
+func (w *world) hitRegion(f *Fault, g *group) (undo func()) {
+	if g.out {
+		return nil
+	}
+	way, comeBack := f.N%awayWays, func() {}
+	switch way {
+	case awayAlone:
+		comeBack = w.hitWays(&Fault{Kind: faultAlone, Region: f.Region}, g)
+	default:
+		kind := faultCrashAll
+		if way == awayBurned {
+			kind = faultBurn
+		}
+		comeBack = w.hitProcess(&Fault{Kind: kind, Region: f.Region}, g, g.nodes[0])
+	}
+	away := true
+	var operator func()
+	operator = func() {
+		if away && !w.giveUp(g, f.N/awayWays) {
+			w.after(time.Second, operator)
+		}
+	}
+	w.after(between(dice(w.seed, "operator "+f.String()), time.Second, 6*time.Second), operator)
+	return func() { away = false; comeBack() }
+}
+
+// giveUp has the operator evict a region from another one that has not been evicted itself, and reports whether it was done.
+func (w *world) giveUp(g *group, from int) bool {
+	if slices.ContainsFunc(w.groups, func(o *group) bool { return o.away }) {
+		return false // nor would the product, unless it is forced to
+	}
+	for i := range w.groups {
+		o := w.groups[(from+i)%len(w.groups)]
+		n := o.lead()
+		if o == g || o.out || n == nil || n.m.Self() == "" || n.links[g.name] != nil && n.links[g.name].known {
+			continue
+		}
+		bound := n.matrix.Bound(g.name, n.m.Origins())
+		w.tell("OPERATOR evicts %s from %s, up to %x", g.name, n, bound)
+		w.counts.Evictions++
+		g.out, g.bound = true, max(g.bound, bound)
+		w.lost = w.lost || g.holdsAlone()
+		n.do(&machine.Command{Kind: machine.KindEvict, Peer: g.name, Eviction: crdt.Eviction{Bound: bound}}, func(r machine.Result) {
+			if r.Err != nil && g.out {
+				g.out = false
+				w.after(time.Second, func() { w.giveUp(g, from) })
+			}
+		})
+		return true
+	}
+	return false
+}
+
+// holdsAlone reports whether a region holds what no other one does.
+func (g *group) holdsAlone() bool {
+	m := g.furthest()
+	if m == nil {
+		return false
+	}
+	for p := range uint8(crdt.Partitions) {
+		for id, f := range m.Cursors(p) {
+			if !g.w.elsewhere(g, id, p, f) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// checkEvicted has an operator empty the disks of a region that was given up and holds what the others have closed without it.
+func (g *group) checkEvicted(n *node) {
+	if g.emptying || !n.m.Fenced() || n.m.Beyond() == 0 {
+		return
+	}
+	g.emptying = true
+	g.w.after(time.Second, func() {
+		if g.emptying = false; n.m == nil || !n.m.Fenced() || n.m.Beyond() == 0 {
+			return // the others have taken in more
+		}
+		g.w.tell("%s was evicted, and holds %d ops that nobody else has: its disks are emptied", g.name, n.m.Beyond())
+		for _, n := range g.nodes {
+			n.kill()
+		}
+		g.w.forget(g, 0)
+		for _, n := range g.nodes {
+			n.loseDisk()
+		}
+		for _, n := range g.nodes {
+			n.start()
+		}
+	})
+}
+
+// noteIncarnation notes under what a region numbers: what it did before has ended.
+func (g *group) noteIncarnation(n *node) {
+	if e := n.m.Evictions()[g.name]; e.Back > max(e.Bound, g.bound) {
+		g.out = false
+	}
+	self := n.m.Self()
+	if self == g.numbers || int(n.m.Applied())+1 < g.checked {
+		return
+	}
+	if g.numbers != "" {
+		g.w.fenced[g.numbers] = true
+	}
+	g.numbers = self
+}
+
+// called notes that a region has called an op safe.
+func (a *ack) called(n *node) {
+	a.safe, a.alone = true, a.alone || n.m != nil && len(n.others()) == 0
+}

@@ -1,0 +1,79 @@
+package replication
+
+import (
+	"time"
+
+	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/wire/peerpb"
+)
+
+// hearing is when a region's heads of each partition came last.
+type hearing map[string]*[crdt.Partitions]time.Time
+
+func (h hearing) note(region string, parts uint64, now time.Time) {
+	at := h[region]
+	if at == nil {
+		at = &[crdt.Partitions]time.Time{}
+		h[region] = at
+	}
+	for p := range at {
+		if parts&(1<<p) != 0 {
+			at[p] = now
+		}
+	}
+}
+
+// lately reports whether a region's heads of a partition come. It is silent for a second at most, and a leader tells the other nodes once a second.
+func (h hearing) lately(region string, p uint8, now time.Time) bool {
+	at := h[region]
+	return at != nil && now.Sub(at[p]) < 2*silentAfter
+}
+
+// listen notes that heads of some partitions, a bit each, have come over a stream of this node.
+func (m *matrix) listen(region string, parts uint64, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.direct.note(region, parts, now)
+}
+
+// listenTo notes what another node of the region says of its streams.
+func (m *matrix) listenTo(all []*peerpb.Heard, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, h := range all {
+		if crdt.ValidRegion(h.Region) {
+			m.told.note(h.Region, h.Parts, now)
+		}
+	}
+}
+
+// hearing is which regions this node hears over streams of its own.
+func (m *matrix) hearing(now time.Time) (all []*peerpb.Heard) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for region := range m.direct {
+		h := &peerpb.Heard{Region: region}
+		for p := range uint8(crdt.Partitions) {
+			if m.direct.lately(region, p, now) {
+				h.Parts |= 1 << p
+			}
+		}
+		if h.Parts != 0 {
+			all = append(all, h)
+		}
+	}
+	return all
+}
+
+// Held is how far any other region holds each origin's feed of a partition, and whether that is all there is, since
+// each of them was heard just now.
+func (p *Pool) Held(partition uint8) (most crdt.Vector, all bool) {
+	regions, all := p.peerRegions()
+	now, m := time.Now(), p.matrix
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, region := range regions {
+		all = all && (m.direct.lately(region, partition, now) || m.told.lately(region, partition, now))
+	}
+	return m.known.Most(regions, partition, p.cfg.Roster.Evictions(partition)), all
+}
