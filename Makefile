@@ -30,7 +30,8 @@ DELAY    ?= 20ms
 BEHIND   ?= 1000000
 
 # What of the whole regions in fake time runs under -race as well: all kinds of nodes, clients and faults once. There they have one processor
-# (internal/raced) and take ten times as long, so that all of them would be half of what `make test` takes.
+# (internal/raced) and take ten times as long, so that all of them would be half of what `make test` takes. A simulation is one goroutine: there
+# is nothing to detect.
 RACED ?= ^(TestMovesInMidAnswer|TestLeaderCrashes|TestSeeds)$$
 
 .DEFAULT_GOAL := help
@@ -43,9 +44,9 @@ demo: deps build ## Two regions and a conversation that moves between them, then
 	bin/roam dev --demo $(if $(filter-out 0,$(DEMO_ONCE)),--once) $(FLAGS)
 
 test: deps lint collector ## Everything that is checked: lint, and all tests under -race with real processes and a real Redis
-	$(GO) test -race $$($(GO) list ./... | grep -v '/internal/bubble$$')
+	$(GO) test -race $$($(GO) list ./... | grep -vE '/internal/(bubble|sim)$$')
 	cd deploy && $(GO) test -race ./...
-	$(GO) test ./internal/bubble
+	$(GO) test ./internal/bubble ./internal/sim
 	$(GO) test -race -run '$(RACED)' ./internal/bubble
 	$(GO) run ./internal/sim/run -seeds 300 -base 100000
 

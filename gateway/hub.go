@@ -34,7 +34,13 @@ type shard struct {
 	mu      sync.Mutex
 	subs    map[string][]*sub // in the order they came
 	last    uint64            // order of the last that came
-	waiting []*sub            // whose client has seen what is not here yet
+	waiting []waiter          // whose client has seen what is not here yet
+}
+
+// waiter is a sub, and what it waits for: as it was then, since the sub is its connection's.
+type waiter struct {
+	sub *sub
+	all crdt.Vector
 }
 
 // ticket is a put under way.
@@ -79,7 +85,7 @@ func (h *hub) remove(s *sub) {
 	if sh.subs[s.session] = slices.Delete(sh.subs[s.session], i, i+1); len(sh.subs[s.session]) == 0 {
 		delete(sh.subs, s.session)
 	}
-	sh.waiting = slices.DeleteFunc(sh.waiting, func(o *sub) bool { return o == s })
+	sh.waiting = slices.DeleteFunc(sh.waiting, func(w waiter) bool { return w.sub == s })
 }
 
 // has reports whether anybody has a session open.
@@ -97,10 +103,10 @@ func (sh *shard) find(s *sub) (int, bool) {
 
 // await has the sub told once the region's cursors cover what its client came with.
 func (h *hub) await(s *sub) {
-	sh := &h.shards[s.partition]
+	sh, all := &h.shards[s.partition], s.came.all().Clone()
 	sh.mu.Lock()
 	if _, there := sh.find(s); there { // else its client has closed it meanwhile, and nobody would take it out again
-		sh.waiting = append(sh.waiting, s)
+		sh.waiting = append(sh.waiting, waiter{s, all})
 	}
 	sh.mu.Unlock()
 	h.wake(s.partition) // the cursors may have got there in between
@@ -111,7 +117,7 @@ func (h *hub) leave(s *sub) {
 	sh := &h.shards[s.partition]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	sh.waiting = slices.DeleteFunc(sh.waiting, func(o *sub) bool { return o == s })
+	sh.waiting = slices.DeleteFunc(sh.waiting, func(w waiter) bool { return w.sub == s })
 }
 
 func (h *hub) wake(p uint8) {
@@ -122,11 +128,11 @@ func (h *hub) wake(p uint8) {
 		return
 	}
 	have, finals := h.cursors(p), h.finals(p)
-	sh.waiting = slices.DeleteFunc(sh.waiting, func(s *sub) bool {
-		is, _ := finals.Clamp(s.came.all())
+	sh.waiting = slices.DeleteFunc(sh.waiting, func(w waiter) bool {
+		is, _ := finals.Clamp(w.all)
 		covered := have.Covers(is)
 		if covered {
-			s.conn.send(item{kind: itemCovered, sub: s})
+			w.sub.conn.send(item{kind: itemCovered, sub: w.sub})
 		}
 		return covered
 	})
