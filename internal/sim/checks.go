@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/cespare/xxhash/v2"
@@ -306,18 +307,18 @@ func (w *world) excuse() {
 		if a.excused || a.by.keeps(oid) {
 			continue
 		}
-		held := false
-		for _, g := range w.groups {
-			if g.oids[oid] > 0 {
-				held = true
-			}
-		}
+		held := w.holds(oid)
 		a.excused = !held
 		// A region that has no other one to count on, since all others were given up, calls safe what it has itself: as with one region.
 		if a.safe && !held && a.losses < 2 && !(a.alone && a.losses > 0) {
 			w.violate("1 safe is in two regions", "%s of %s was called safe, and %d region has lost it", oid, a.session, a.losses)
 		}
 	}
+}
+
+// holds reports whether some region has an op.
+func (w *world) holds(oid string) bool {
+	return slices.ContainsFunc(w.groups, func(g *group) bool { return g.oids[oid] > 0 })
 }
 
 // unsettled says what is not level yet, "" if everything is.

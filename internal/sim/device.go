@@ -285,6 +285,9 @@ func (d *device) acked(s *socket, v *check.View, f *check.Frame) {
 		}
 		if f.Safe != nil && *f.Safe {
 			a.called(s.n)
+			if string(f.Regions) == "0" && s.orphaned() && !d.w.holds(at.OID) { // it was lost with the only region that counted, while its ok was on its way
+				a.alone, a.excused = true, true
+			}
 		}
 		if op.K == "msg" && at.Seq <= d.floors[at.OID] {
 			d.w.violate("7 order", "%s put %s after it had seen %d, and it stands at %d", d, at.OID, d.floors[at.OID], at.Seq)

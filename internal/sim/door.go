@@ -104,6 +104,9 @@ type socket struct {
 	working bool
 }
 
+// orphaned reports whether the process that it leads to is gone: what still comes was on its way.
+func (s *socket) orphaned() bool { return s.n.m == nil || s.n.life != s.life }
+
 // connect makes a connection, unless the node does not answer.
 func (n *node) connectClient(dev *device) *socket {
 	if !n.up || n.paused || n.g.shut > 0 {
