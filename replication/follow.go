@@ -19,6 +19,7 @@ import (
 type link struct {
 	l *Links
 	lane
+	addr   string // of who serves it
 	stream peerpb.Peer_FeedsClient
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -54,7 +55,7 @@ func (l *Links) follow(ctx context.Context, n lane, addr string) error {
 		return err
 	}
 	k := &link{
-		l: l, lane: n, stream: stream, ctx: ctx, cancel: cancel, kick: make(chan struct{}, 1),
+		l: l, lane: n, addr: addr, stream: stream, ctx: ctx, cancel: cancel, kick: make(chan struct{}, 1),
 		follower: feeds.NewFollower(n.region, l.local, l.forksOf(n), n.partitions),
 	}
 	defer k.running.Wait()

@@ -2,6 +2,7 @@ package replication
 
 import (
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -16,17 +17,24 @@ const (
 	maxWhole = 4 << 20
 )
 
-// greet has all that is known of membership levelled with a region to which a link has come up.
-func (p *Pool) greet(region string) {
+// greeted is a region to which a link has come up, and the peer address of who leads there.
+type greeted struct{ region, addr string }
+
+// greet has all that is known of membership levelled with a region to which a link has come up: with who leads, since nobody else there does
+// anything about an incarnation that others know, and the region has forgotten.
+func (p *Pool) greet(region, addr string) {
 	select {
-	case p.greeted <- region:
+	case p.greeted <- greeted{region, addr}:
 	default:
 	}
 }
 
-// level has a live node of a region, whichever, and this one tell each other all that they know of membership.
-func (p *Pool) level(region string) {
+// level has a live node of a region, the one at an address if there is one, and this one tell each other all that they know of membership.
+func (p *Pool) level(region, addr string) {
 	all := p.known(func(m peer) bool { return m.Region == region && m.Alive })
+	if at := slices.IndexFunc(all, func(m peer) bool { return m.Addr == addr }); at >= 0 {
+		all = all[at : at+1]
+	}
 	if len(all) == 0 {
 		return
 	}

@@ -128,7 +128,7 @@ func (l *Links) linked(k *link) (up map[string]bool) {
 	if was, wanted := l.links[k.lane]; wanted && was != k {
 		l.links[k.lane] = k
 		l.cfg.Logger.Info("link up", "peer", k.region, "partitions", k.name())
-		l.cfg.Pool.greet(k.region)
+		l.cfg.Pool.greet(k.region, k.addr)
 		l.show(k.region)
 	}
 	up = map[string]bool{}

@@ -78,7 +78,7 @@ type Pool struct {
 	fatal    chan error
 	changed  chan struct{}
 	joined   chan struct{}
-	greeted  chan string // regions to which a link has come up
+	greeted  chan greeted
 	conflict *prometheus.CounterVec
 	ring     *memberlist.Keyring
 	waits    waits
@@ -126,7 +126,7 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 	}
 	p := &Pool{
 		cfg: cfg, matrix: newMatrix(), fatal: make(chan error, 1), changed: make(chan struct{}, 1),
-		joined: make(chan struct{}), greeted: make(chan string, maxGreeted), peers: map[string]peer{}, met: map[string]struct{}{}, owed: map[string]struct{}{}, claims: map[string]claim{},
+		joined: make(chan struct{}), greeted: make(chan greeted, maxGreeted), peers: map[string]peer{}, met: map[string]struct{}{}, owed: map[string]struct{}{}, claims: map[string]claim{},
 		conflict: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "roam_replication_gossip_refused_total", Help: "Members that were not taken, by reason.",
 		}, []string{"reason"}),
@@ -215,11 +215,11 @@ func (p *Pool) Run(ctx context.Context) error {
 		case <-p.changed:
 		case <-again.C:
 			p.join(false)
-			p.level(p.cfg.Region)
+			p.level(p.cfg.Region, "")
 			p.settleNames(time.Now())
 			p.recount()
-		case region := <-p.greeted:
-			p.level(region)
+		case g := <-p.greeted:
+			p.level(g.region, g.addr)
 		}
 	}
 }

@@ -110,12 +110,17 @@ func (n *node) throw(d feeds.Datagram) {
 	}
 }
 
+// tellAll tells another node all that this one knows.
+func (n *node) tellAll(to *node) {
+	whole := n.gossip.Whole(&n.matrix, n.view(false))
+	to.after(n.w.way(n.g, to.g).delay, func() { to.hear(whole) })
+}
+
 // level tells a node of another region all that this one knows.
 func (n *node) level(term int) {
 	g := n.w.groups[n.talk.IntN(len(n.w.groups))]
 	if to := g.nodes[n.talk.IntN(len(g.nodes))]; g != n.g && n.w.way(n.g, g).cut == 0 {
-		whole := n.gossip.Whole(&n.matrix, n.view(false))
-		to.after(n.w.way(n.g, g).delay, func() { to.hear(whole) })
+		n.tellAll(to)
 	}
 	n.after(between(n.talk, levelMin, levelMax), func() {
 		if n.leading && n.terms == term {

@@ -206,6 +206,7 @@ func (s *stream) receive(have *peerpb.Have) {
 func (s *stream) heads(h *peerpb.Heads) {
 	if !s.known {
 		s.known = true
+		s.follower.tellAll(s.server)
 		s.follower.do(&machine.Command{Kind: machine.KindPeer, Peer: s.server.g.name}, func(machine.Result) {})
 	}
 	up := map[string]bool{}
