@@ -25,9 +25,11 @@ type Pulse struct {
 	beats int // heartbeats since all was said
 }
 
-// Beat is what to send now, given all heads; nil: nothing.
+// Beat is what to send now, given all heads; nil: nothing. Who says that a region was given up says all heads with it: whoever hears that may
+// close what that region has numbered at what it knows the others to hold.
 func (b *Pulse) Beat(all *peerpb.Heads) *peerpb.Have {
-	whole := b.said == nil || all.Epoch != b.epoch || b.beats >= wholeBeats && b.quiet >= quietBeats-1
+	whole := b.said == nil || all.Epoch != b.epoch || b.beats >= wholeBeats && b.quiet >= quietBeats-1 ||
+		!slices.EqualFunc(b.out, all.Evicted, sameEvicted)
 	h := &peerpb.Heads{Epoch: all.Epoch, Whole: whole}
 	if whole {
 		b.said, b.epoch, b.beats = map[string]*peerpb.Head{}, all.Epoch, 0
@@ -38,11 +40,11 @@ func (b *Pulse) Beat(all *peerpb.Heads) *peerpb.Have {
 			h.Heads = append(h.Heads, head)
 		}
 	}
-	if whole || !slices.EqualFunc(b.out, all.Evicted, sameEvicted) {
+	if whole {
 		b.out, h.Evicted = all.Evicted, all.Evicted
 	}
 	switch b.quiet++; {
-	case whole || len(h.Heads) > 0 || len(h.Evicted) > 0:
+	case whole || len(h.Heads) > 0:
 		b.quiet = 0
 		return &peerpb.Have{Heads: h}
 	case b.quiet >= quietBeats:
