@@ -81,25 +81,32 @@ func (c *Clock) Now() time.Time { return c.cfg.Machine().Add(time.Duration(c.cor
 
 // Heard takes what another node's machine showed in the middle of a round trip that has just ended.
 func (c *Clock) Heard(node string, showed time.Time, trip time.Duration) {
-	now := time.Now()
+	if say := c.heard(node, showed, trip, time.Now()); say != nil {
+		say()
+	}
+}
+
+// heard is Heard, and returns what is to be said of it, if anything.
+func (c *Clock) heard(node string, showed time.Time, trip time.Duration, now time.Time) (say func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, known := c.peers[node]; trip < 0 || trip > maxTrip || !known && len(c.peers) >= maxPeers {
 		c.dropped.Inc()
-		return
+		return nil
 	}
 	if c.begun.IsZero() {
 		c.begun = now
 	}
 	// Without monotonic readings, which know nothing of a clock that was set.
 	c.peers[node] = reading{showed.Add(trip / 2).Round(0).Sub(c.cfg.Machine().Round(0)), now}
-	if now.Sub(c.begun) >= settling {
-		c.judge(now)
+	if now.Sub(c.begun) < settling {
+		return nil
 	}
+	return c.judge(now)
 }
 
-// judge sets the clock right, or lets it be. Holding mu.
-func (c *Clock) judge(now time.Time) {
+// judge sets the clock right, or lets it be, and returns what is to be said of that. Holding mu.
+func (c *Clock) judge(now time.Time) (say func()) {
 	var all []time.Duration
 	for node, r := range c.peers {
 		if now.Sub(r.at) > fresh {
@@ -112,14 +119,16 @@ func (c *Clock) judge(now time.Time) {
 	was := time.Duration(c.correction.Load())
 	is := correct(was, c.off)
 	if is == was {
-		return
+		return nil
 	}
 	c.correction.Store(int64(is))
 	if is == 0 {
-		c.cfg.Logger.Info("the machine's clock is right again", "was_corrected_by", was)
-		return
+		return func() { c.cfg.Logger.Info("the machine's clock is right again", "was_corrected_by", was) }
 	}
-	c.cfg.Logger.Warn("the machine's clock is wrong: set it right (NTP). Until then it is corrected here", "ahead_by", -c.off, "of_nodes", len(all), "correction", is)
+	off := c.off
+	return func() {
+		c.cfg.Logger.Warn("the machine's clock is wrong: set it right (NTP). Until then it is corrected here", "ahead_by", -off, "of_nodes", len(all), "correction", is)
+	}
 }
 
 // median is that of all clocks, given how far the others are ahead of this one. Of two in the middle it is the earlier, so that of two
