@@ -167,7 +167,8 @@ func isDisk(err error) bool {
 
 // listen gives Pebble the disk, and has it tell of what it would try again for ever, or only log.
 func (r *Region) listen(opts *pebble.Options, what string) {
-	opts.FS = &watchedDirs{r.cfg.files(), r.quit}
+	way := &yielding{}
+	opts.FS = &watchedDirs{r.cfg.files(), r.quit, way}
 	opts.Logger = pebbleLog{r.cfg.Logger, func(err error) { r.quit(diskError("write "+what, err)) }}
 	opts.EventListener = &pebble.EventListener{
 		BackgroundError: func(err error) {
@@ -179,4 +180,5 @@ func (r *Region) listen(opts *pebble.Options, what string) {
 		},
 		DataCorruption: func(info pebble.DataCorruptionInfo) { r.fail(r.damaged(info.Path, info.Details)) },
 	}
+	way.listen(opts.EventListener)
 }

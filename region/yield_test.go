@@ -1,0 +1,85 @@
+package region
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// kinds notes what Pebble says of the files that it creates.
+type kinds struct {
+	vfs.FS
+	mu   sync.Mutex
+	seen []vfs.DiskWriteCategory
+}
+
+func (k *kinds) Create(name string, what vfs.DiskWriteCategory) (vfs.File, error) {
+	k.mu.Lock()
+	k.seen = append(k.seen, what)
+	k.mu.Unlock()
+	return k.FS.Create(name, what)
+}
+
+// TestWhatYields has Pebble flush and compact: it calls these files what they are known by here, and flushes in level 0 are counted.
+func TestWhatYields(t *testing.T) {
+	fs, way := &kinds{FS: vfs.NewMem()}, &yielding{}
+	listener := &pebble.EventListener{}
+	way.listen(listener)
+	db, err := pebble.Open("db", &pebble.Options{FS: fs, EventListener: listener, DisableAutomaticCompactions: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	const flushes = 3
+	for n := range flushes {
+		for k := range 100 {
+			if err := db.Set(fmt.Appendf(nil, "%d", k), fmt.Append(nil, n), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := db.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := way.waiting.Load(); n != flushes {
+		t.Errorf("%d flushes are counted of %d", n, flushes)
+	}
+	if err := db.Compact(t.Context(), []byte("0"), []byte("z"), false); err != nil {
+		t.Fatal(err)
+	}
+	if n := way.waiting.Load(); n != 0 {
+		t.Errorf("%d flushes are counted after all have been compacted", n)
+	}
+	for _, want := range []vfs.DiskWriteCategory{flushFile, compactionFile} {
+		if !slices.Contains(fs.seen, want) {
+			t.Errorf("no file was created as %q, but as %q", want, fs.seen)
+		}
+		if _, ok := way.file(nil, want).(*yieldingFile); !ok {
+			t.Errorf("%q does not make way", want)
+		}
+	}
+}
+
+func TestRest(t *testing.T) {
+	for _, c := range []struct {
+		waiting      int64
+		worked, want time.Duration
+	}{
+		{0, paceAfter - 1, 0},
+		{0, paceAfter, paceAfter},
+		{0, time.Second, paceMost},
+		{paceBelow - 1, time.Millisecond, time.Millisecond},
+		{paceBelow, time.Millisecond, 0},
+	} {
+		y := &yielding{}
+		y.waiting.Store(c.waiting)
+		if got := y.rest(c.worked); got != c.want {
+			t.Errorf("%d flushes wait, worked %v: rests %v, want %v", c.waiting, c.worked, got, c.want)
+		}
+	}
+}
