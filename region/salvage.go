@@ -116,6 +116,9 @@ func copyFound(dir, work string) error {
 
 func copyTree(from, to string) error {
 	return filepath.WalkDir(from, func(path string, d os.DirEntry, err error) error {
+		if path == from && errors.Is(err, os.ErrNotExist) {
+			return nil // a state whose log is lost is a state
+		}
 		if err != nil {
 			return err
 		}
