@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/roamsync/roam/client"
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/internal/memnet"
 )
@@ -168,8 +169,21 @@ func tree(t *testing.T, dir string) (all []string) {
 }
 
 // TestSalvageAfterAFork: a disk goes back while its region is cut off and was stopped in order just before, so numbers get two contents. That is
-// refused, until the region is started empty and its disk is taken in: then all regions have what was put in either life, once.
+// refused, and the region goes on under others, until it is started empty and its disk is taken in: then all regions have what was put in either
+// life, once. A client that was there in the second one, and whose token therefore says that it has seen what it has not, is shown all of it.
 func TestSalvageAfterAFork(t *testing.T) {
+	t.Run("fewer than the others have of the first life", func(t *testing.T) {
+		t.Parallel() // they wait, mostly
+		forkAndSalvage(t, 3, "")
+	})
+	t.Run("more", func(t *testing.T) {
+		t.Parallel() // they wait, mostly
+		forkAndSalvage(t, 8, "noticed")
+	})
+}
+
+// forkAndSalvage has so many ops numbered twice; then, once that is noticed, one more put, if it has a name.
+func forkAndSalvage(t *testing.T, anew int, noticed string) {
 	f := newFence(t)
 	f.stop()
 	old := f.image()
@@ -177,32 +191,58 @@ func TestSalvageAfterAFork(t *testing.T) {
 	f.more()
 	f.kill()
 	f.stop = f.start("beijing", old, f.ring)
-	for i := range 8 {
+	for i := range anew {
 		f.put("beijing", fmt.Sprintf("anew%d", i))
 	}
 	twice, err := f.seen.note(f.nodes["beijing"].region)
 	if err != nil || len(twice) == 0 {
 		t.Fatalf("nothing has forked: %v, %v", twice, err)
 	}
-	f.kill()
+	forked := f.nodes["beijing"].region.Self(0)
+	ctx, s, end := talker(t, f.nodes["beijing"], f.nodes["shanghai"])
+	defer end()
+	lastAnew := fmt.Sprintf("anew%d", anew-1)
+	f.until("a client has seen it", func() bool { return slices.Contains(shown(s), lastAnew) })
 	f.net.CutBoth("beijing", "shanghai", memnet.Open)
+	f.until("it is noticed", func() bool { return f.nodes["beijing"].region.Self(0) != forked })
+	more := 0
+	if noticed != "" {
+		f.put("beijing", noticed)
+		more++
+	}
+	f.kill()
 	f.stop = f.start("beijing", t.TempDir(), f.ring)
 	f.until("beijing has what shanghai has", func() bool { return f.has("beijing", "both4") })
 
 	f.says("shanghai", old, "where the region has something else under these numbers")
-	f.until("beijing has it", func() bool { return f.has("beijing", "anew7") })
-	f.says("beijing", old, "8 were taken in before")
+	f.until("beijing has it", func() bool { return f.has("beijing", lastAnew) && (noticed == "" || f.has("beijing", noticed)) })
+	f.says("beijing", old, "0 ops taken in")
 	f.says("beijing", f.dir, "5 ops that only this disk has")
 	f.put("shanghai", "last")
 	f.until("all is everywhere", func() bool { return f.has("beijing", "last") && f.has("shanghai", "alone4") })
 	f.equal()
-	for name, n := range f.nodes {
-		got := f.log(name)
-		if slices.Sort(got); len(got) != 20 || len(slices.Compact(got)) != 20 {
-			t.Errorf("%s shows %v", name, got)
-		}
+	all := f.log("shanghai")
+	if got := slices.Sorted(slices.Values(all)); len(got) != 12+anew+more || len(slices.Compact(got)) != 12+anew+more {
+		t.Errorf("shanghai shows %v", all)
+	}
+	if got := f.log("beijing"); !slices.Equal(got, all) {
+		t.Errorf("shanghai shows %v, beijing %v", all, got)
+	}
+	f.until("the client is shown that", func() bool { return slices.Equal(shown(s), all) || ctx.Err() != nil })
+	if got := shown(s); !slices.Equal(got, all) {
+		t.Errorf("the client is shown %v", got)
+	}
+	for _, n := range f.nodes {
 		n.killed.Store(true)
 	}
+}
+
+// shown is what a client shows.
+func shown(s *client.Session) (oids []string) {
+	for _, e := range s.State().Log {
+		oids = append(oids, e.OID)
+	}
+	return oids
 }
 
 // TestSalvageHonoursRemovals: what was erased while the disk was away stays away, what its users had deleted is deleted, the last

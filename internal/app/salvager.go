@@ -125,7 +125,7 @@ func (s *salvaging) run(ctx context.Context) error {
 func (s *salvaging) show(plan *salvage.Plan) {
 	for _, b := range plan.Branches {
 		s.feeds++
-		s.only, s.erased, s.missing = s.only+b.Len(), s.erased+uint64(len(b.Erased)), s.missing+b.Missing()
+		s.only, s.erased, s.missing = s.only+b.Ops(), s.erased+uint64(len(b.Erased)), s.missing+b.Missing()
 		fmt.Fprintf(s.w, "partition %d: %s from %d to %d", plan.Partition, b.Origin, b.Shared+1, b.End.F)
 		if b.Forked {
 			fmt.Fprint(s.w, ", where the region has something else under these numbers")

@@ -19,13 +19,24 @@ type Branch struct {
 	Erased []uint64      // ops of sessions that were erased since, in order: they are left out
 	Forked bool          // the region holds something else above Shared
 	As     crdt.Origin   // under which it is numbered anew, from 1 on
+	again  []again       // sessions that are to be shown anew, if it has forked
+	stamp  crdt.Stamp    // the greatest of the ops
+}
+
+// again is a session that clients have to be shown anew: what their tokens name may be of either side of a fork, so they say too much.
+type again struct {
+	session string
+	ts      int64 // of its last op
 }
 
 // Missing is how many ops above Shared the disk has no record of any more.
 func (b *Branch) Missing() uint64 { return b.From - b.Shared - 1 }
 
-// Len is how many ops are numbered anew.
-func (b *Branch) Len() uint64 { return b.End.F - b.From + 1 - uint64(len(b.Erased)) }
+// Ops is how many ops are numbered anew.
+func (b *Branch) Ops() uint64 { return b.End.F - b.From + 1 - uint64(len(b.Erased)) }
+
+// Len is how many numbers that takes, with those for sessions that are to be shown anew.
+func (b *Branch) Len() uint64 { return b.Ops() + uint64(len(b.again)) }
 
 // renumber is the last number, under As, of what was numbered up to f.
 func (b *Branch) renumber(f uint64) uint64 {
@@ -97,6 +108,12 @@ func (p *Plan) record(b *Branch, first bool, deps crdt.Vector, was []byte) ([]by
 		rec.Op = op.Encode()
 	}
 	return wire.Record{Deps: all, Op: rec.Op}.Encode(), nil
+}
+
+// mark is a record by which all clients are shown a session anew: a removal of nothing.
+func (b *Branch) mark(n int) []byte {
+	op := &crdt.Op{Kind: crdt.KindPurge, Session: b.again[n].session, Stamp: b.stamp + crdt.Stamp(n) + 1, TS: b.again[n].ts}
+	return wire.Record{Op: op.Encode()}.Encode()
 }
 
 func decode(b []byte) (rec wire.Record, op *crdt.Op, err error) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -73,7 +74,7 @@ func Compare(ctx context.Context, disk *machine.Machine, partition uint8, to Liv
 		}
 	}
 	if err == nil {
-		err = p.leaveOut(ctx, disk, to)
+		err = p.look(ctx, disk, to)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("partition %d: %w", partition, err)
@@ -157,37 +158,29 @@ func (p *Plan) fork(ctx context.Context, disk *machine.Machine, to Living, o crd
 // askSessions bounds the sessions that are asked for at once.
 const askSessions = 256
 
-// leaveOut finds the ops of sessions that were erased after they had been put.
-func (p *Plan) leaveOut(ctx context.Context, disk *machine.Machine, to Living) error {
+// look finds the ops of sessions that were erased after they had been put, and the sessions that are to be shown anew.
+func (p *Plan) look(ctx context.Context, disk *machine.Machine, to Living) error {
 	puts := map[string][]put{}
 	for _, b := range p.Branches {
 		if err := each(disk, b, p.Partition, func(f uint64, record []byte) error {
 			_, op, err := decode(record)
 			if err == nil {
 				session := strings.Clone(op.Session) // it shares the op's memory
-				puts[session] = append(puts[session], put{b, f, op.Stamp})
+				puts[session] = append(puts[session], put{b, f, op.Stamp, op.TS})
 			}
 			return err
 		}); err != nil {
 			return err
 		}
 	}
-	names := make([]string, 0, len(puts))
-	for session := range puts {
-		names = append(names, session)
-	}
-	slices.Sort(names)
+	names := slices.Sorted(maps.Keys(puts))
 	for some := range slices.Chunk(names, askSessions) {
 		erased, err := to.Erased(ctx, p.Partition, some)
 		if err != nil {
 			return err
 		}
-		for session, at := range erased {
-			for _, op := range puts[session] {
-				if op.stamp <= at {
-					op.of.Erased = append(op.of.Erased, op.f)
-				}
-			}
+		for _, session := range some {
+			note(session, puts[session], erased[session])
 		}
 	}
 	for _, b := range p.Branches {
@@ -196,11 +189,31 @@ func (p *Plan) leaveOut(ctx context.Context, disk *machine.Machine, to Living) e
 	return nil
 }
 
+// note has what was put to a session before it was erased left out, and the session shown anew where there is more in a fork.
+func note(session string, puts []put, erased crdt.Stamp) {
+	for _, op := range puts {
+		b := op.of
+		if op.stamp <= erased {
+			b.Erased = append(b.Erased, op.f)
+			continue
+		}
+		b.stamp = max(b.stamp, op.stamp)
+		switch last := len(b.again) - 1; {
+		case !b.Forked:
+		case last >= 0 && b.again[last].session == session:
+			b.again[last].ts = max(b.again[last].ts, op.ts)
+		default:
+			b.again = append(b.again, again{session, op.ts})
+		}
+	}
+}
+
 // put is an op of a branch.
 type put struct {
 	of    *Branch
 	f     uint64
 	stamp crdt.Stamp
+	ts    int64
 }
 
 // each visits the records of a branch.

@@ -107,7 +107,7 @@ type way struct {
 func (w *way) send(ctx context.Context, disk *machine.Machine, to Living, done *Done) (bool, error) {
 	if !w.said {
 		w.said = true
-		done.There += min(w.cursor, w.b.Len())
+		done.There += min(w.cursor, w.b.Ops())
 	}
 	if w.cursor >= w.b.Len() {
 		return false, nil
@@ -123,7 +123,8 @@ func (w *way) send(ctx context.Context, disk *machine.Machine, to Living, done *
 		return false, err
 	}
 	if cursor > was {
-		done.Put, done.Known, w.cursor = done.Put+cursor-was, done.Known+known, cursor
+		done.Put += min(cursor, w.b.Ops()) - min(was, w.b.Ops())
+		done.Known, w.cursor = done.Known+known, cursor
 	}
 	w.drop()
 	return w.cursor > was, nil
@@ -140,6 +141,31 @@ func (w *way) drop() {
 
 // fill reads on, and numbers anew.
 func (w *way) fill(disk *machine.Machine) error {
+	w.wait = wire.Records{Origin: w.b.As, Partition: w.p.Partition, From: w.n + 1}
+	var err error
+	if w.next <= w.b.End.F {
+		err = w.read(disk)
+	} else {
+		w.marks()
+	}
+	w.wait.Hash = w.hash
+	w.drop()
+	return err
+}
+
+// marks goes on with what has sessions shown anew, after all ops.
+func (w *way) marks() {
+	for at := int(w.n - w.b.Ops()); at < len(w.b.again) && len(w.wait.Records) < batchOps; at++ {
+		w.add(w.b.mark(at))
+	}
+}
+
+func (w *way) add(record []byte) {
+	w.n, w.hash, w.deps = w.n+1, w.hash.Next(record), nil
+	w.wait.Records = append(w.wait.Records, record)
+}
+
+func (w *way) read(disk *machine.Machine) error {
 	rs, err := disk.Feed(w.b.Origin, w.p.Partition, w.next, batchBytes)
 	if err != nil {
 		return err
@@ -147,15 +173,12 @@ func (w *way) fill(disk *machine.Machine) error {
 	if len(rs.Records) == 0 {
 		return fmt.Errorf("%s at %d: the disk does not hold it", w.b.Origin, w.next)
 	}
-	w.wait = wire.Records{Origin: w.b.As, Partition: w.p.Partition, From: w.n + 1}
 	for _, was := range rs.Records[:min(len(rs.Records), batchOps)] {
 		if err := w.take(was); err != nil {
 			return fmt.Errorf("%s at %d: %w", w.b.Origin, w.next, err)
 		}
 		w.next++
 	}
-	w.wait.Hash = w.hash
-	w.drop()
 	return nil
 }
 
@@ -173,7 +196,6 @@ func (w *way) take(was []byte) error {
 	if err != nil {
 		return err
 	}
-	w.n, w.hash, w.deps = w.n+1, w.hash.Next(b), nil
-	w.wait.Records = append(w.wait.Records, b)
+	w.add(b)
 	return nil
 }

@@ -143,7 +143,7 @@ func compare(t *testing.T, name string, disk, cutOff, living *site) {
 	}
 	sum := uint64(0)
 	for _, b := range plan.Branches {
-		sum += b.Len()
+		sum += b.Ops()
 		if b.Missing() > 0 || b.As.Incarnation() >= b.Origin.Incarnation() || b.As.Region() != b.Origin.Region() {
 			t.Errorf("%s: %+v", name, b)
 		}
