@@ -244,7 +244,7 @@ func (r *Region) discard(why error) error {
 }
 
 func (r *Region) openState() (err error) {
-	if err := r.checkRestored(); err != nil {
+	if err := errors.Join(r.checkRestored(), r.putAside()); err != nil {
 		return err
 	}
 	if err := errors.Join(r.makeDirs(), r.checkDamage()); err != nil {

@@ -26,13 +26,16 @@ type Found struct {
 	r            *Region
 }
 
+// foundCache is Pebble's cache: most is read once.
+const foundCache = 32 << 20
+
 // OpenFound opens the directory of a node that does not run, in a copy in work, which is empty. Tables, which are most of it and never change, are
 // linked, if work is on the same disk. Whoever has a Found calls Close, and removes work.
 func OpenFound(dir, work string, logger *slog.Logger) (*Found, error) {
 	if err := copyFound(dir, work); err != nil {
 		return nil, err
 	}
-	cfg := Config{Region: "unknown", Node: "unknown", Dir: work, Logger: logger}
+	cfg := Config{Region: "unknown", Node: "unknown", Dir: work, Logger: logger, CacheBytes: foundCache}
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}

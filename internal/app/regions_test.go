@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"net/http/httptest"
@@ -32,6 +33,7 @@ type world struct {
 	first string
 	tune  func(*ServeOptions) // if set, changes each node's options
 	stops []func()
+	ends  error // that a node may end with
 }
 
 func newWorld(t *testing.T, names ...string) *world {
@@ -86,7 +88,7 @@ func (w *world) startWith(name string, o ServeOptions, ring KeyRing) (stop func(
 		if !ended {
 			ended = true
 			cancel()
-			if err := <-done; err != nil {
+			if err := <-done; err != nil && (w.ends == nil || !errors.Is(err, w.ends)) {
 				w.t.Error(err)
 			}
 			n.close()

@@ -22,6 +22,7 @@ import (
 	"github.com/roamsync/roam/client"
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/internal/memnet"
+	"github.com/roamsync/roam/region"
 )
 
 // salvage has a region take in what a directory holds, and returns what the command says.
@@ -185,11 +186,18 @@ func TestSalvageAfterAFork(t *testing.T) {
 // forkAndSalvage has so many ops numbered twice; then, once that is noticed, one more put, if it has a name.
 func forkAndSalvage(t *testing.T, anew int, noticed string) {
 	f := newFence(t)
+	f.ends = region.ErrForked
 	f.stop()
 	old := f.image()
 	f.stop = f.start("beijing", f.dir, f.ring)
 	f.more()
 	f.kill()
+	if noticed != "" { // the region may not begin anew by itself
+		origins := fmt.Sprintln(f.nodes["beijing"].region.Self(0))
+		if err := os.WriteFile(filepath.Join(old, "REBUILT"), []byte(origins), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	f.stop = f.start("beijing", old, f.ring)
 	for i := range anew {
 		f.put("beijing", fmt.Sprintf("anew%d", i))
@@ -204,11 +212,13 @@ func forkAndSalvage(t *testing.T, anew int, noticed string) {
 	lastAnew := fmt.Sprintf("anew%d", anew-1)
 	f.until("a client has seen it", func() bool { return slices.Contains(shown(s), lastAnew) })
 	f.net.CutBoth("beijing", "shanghai", memnet.Open)
-	f.until("it is noticed", func() bool { return f.nodes["beijing"].region.Self(0) != forked })
 	more := 0
 	if noticed != "" {
+		f.until("it is noticed", func() bool { return f.nodes["beijing"].region.Self(0) != forked })
 		f.put("beijing", noticed)
 		more++
+	} else {
+		f.until("it is noticed", func() bool { return f.nodes["beijing"].region.Failure() != nil })
 	}
 	f.kill()
 	f.stop = f.start("beijing", t.TempDir(), f.ring)
@@ -233,6 +243,108 @@ func forkAndSalvage(t *testing.T, anew int, noticed string) {
 		t.Errorf("the client is shown %v", got)
 	}
 	for _, n := range f.nodes {
+		n.killed.Store(true)
+	}
+}
+
+// TestForkIsRepaired: of two regions, one whose disk went back while it was cut off ends when it meets the other, begins anew when it is started again, and
+// has what only it had taken in, although it is killed in between. Nobody has to do more than start it.
+func TestForkIsRepaired(t *testing.T) {
+	f := newFence(t)
+	f.ends = region.ErrForked
+	f.stop()
+	old := f.image()
+	f.stop = f.start("beijing", f.dir, f.ring)
+	f.more()
+	f.kill()
+	f.stop = f.start("beijing", old, f.ring)
+	for i := range 8 {
+		f.put("beijing", fmt.Sprintf("anew%d", i))
+	}
+	forked := f.nodes["beijing"].region
+	f.net.CutBoth("beijing", "shanghai", memnet.Open)
+	f.until("it ends", func() bool { return forked.Failure() != nil })
+	if err := forked.Failure(); !errors.Is(err, region.ErrForked) {
+		t.Fatal(err)
+	}
+	f.stop()
+	f.net.CutBoth("beijing", "shanghai", memnet.Break)
+	f.stop = f.start("beijing", old, f.ring)
+	f.put("beijing", "meanwhile")
+	if f.has("beijing", "anew0") || f.nodes["beijing"].region.Aside() == nil {
+		t.Error("it has not begun anew")
+	}
+	f.kill()
+	f.stop = f.start("beijing", old, f.ring)
+	f.net.CutBoth("beijing", "shanghai", memnet.Open)
+	f.until("what was put aside is taken in", func() bool { return f.nodes["beijing"].region.Aside() == nil })
+	f.put("shanghai", "last")
+	f.until("all is everywhere", func() bool {
+		return f.has("beijing", "last") && f.has("shanghai", "anew7") && f.has("shanghai", "meanwhile")
+	})
+	f.equal()
+	all := f.log("shanghai")
+	if got := slices.Sorted(slices.Values(all)); len(got) != 16 || len(slices.Compact(got)) != 16 {
+		t.Errorf("shanghai shows %v", all)
+	}
+	if got := f.log("beijing"); !slices.Equal(got, all) {
+		t.Errorf("shanghai shows %v, beijing %v", all, got)
+	}
+	for _, n := range f.nodes {
+		n.killed.Store(true)
+	}
+	f.stop()
+	if left, err := filepath.Glob(filepath.Join(old, "*orked*")); err != nil || len(left) > 0 {
+		t.Errorf("it leaves %v, %v", left, err)
+	}
+}
+
+// TestForkAmongThree: two other regions hold different things under one region's numbers. That region begins anew once, and goes on; when one of the
+// others is started empty, and its disk is taken in, all have all.
+func TestForkAmongThree(t *testing.T) {
+	f := newFence(t)
+	f.ends = region.ErrForked
+	f.stop()
+	old, third := f.image(), t.TempDir()
+	f.stop = f.start("beijing", f.dir, f.ring)
+	f.more()
+	f.kill()
+	f.net.CutBoth("guangzhou", "shanghai", memnet.Break)
+	f.stop = f.start("beijing", old, f.ring)
+	f.tune = func(o *ServeOptions) { o.Join = []string{f.nodes["beijing"].opts.ClusterAddr} }
+	stop := f.start("guangzhou", third, f.ring)
+	f.tune = nil
+	for i := range 8 {
+		f.put("beijing", fmt.Sprintf("anew%d", i))
+	}
+	f.until("guangzhou has it", func() bool { return f.has("guangzhou", "anew7") })
+	f.net.CutBoth("beijing", "guangzhou", memnet.Break)
+	f.net.CutBoth("beijing", "shanghai", memnet.Open)
+	forked := f.nodes["beijing"].region
+	f.until("it ends", func() bool { return forked.Failure() != nil })
+	f.stop()
+	f.stop = f.start("beijing", old, f.ring)
+	f.until("what was put aside is taken in", func() bool { return f.nodes["beijing"].region.Aside() == nil })
+	f.net.CutBoth("beijing", "guangzhou", memnet.Open)
+	f.net.CutBoth("guangzhou", "shanghai", memnet.Open)
+	f.put("guangzhou", "other")
+	f.until("shanghai has what was put aside", func() bool { return f.has("shanghai", "anew7") })
+
+	f.nodes["guangzhou"].killed.Store(true)
+	stop()
+	f.start("guangzhou", t.TempDir(), f.ring)
+	f.says("shanghai", third, "where the region has something else under these numbers")
+	f.put("shanghai", "last")
+	f.until("all is everywhere", func() bool { return f.has("beijing", "last") && f.has("guangzhou", "both4") && f.has("guangzhou", "other") })
+	f.equal()
+	all := f.log("shanghai")
+	if got := slices.Sorted(slices.Values(all)); len(got) != 16 || len(slices.Compact(got)) != 16 {
+		t.Errorf("shanghai shows %v", all)
+	}
+	for name, n := range f.nodes {
+		if got := f.log(name); !slices.Equal(got, all) || n.region.Failure() != nil {
+			t.Errorf("shanghai shows %v, %s %v: %v", all, name, got, n.region.Failure())
+		}
 		n.killed.Store(true)
 	}
 }

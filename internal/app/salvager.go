@@ -113,8 +113,7 @@ func (s *salvaging) run(ctx context.Context) error {
 			continue
 		}
 		done, err := plan.Put(ctx, s.disk.Of(p), s.to, s.o.Wait)
-		s.done.Put, s.done.Known, s.done.There = s.done.Put+done.Put, s.done.Known+done.Known, s.done.There+done.There
-		if err != nil {
+		if s.done.Add(done); err != nil {
 			return err
 		}
 	}

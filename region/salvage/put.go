@@ -18,6 +18,9 @@ type Done struct {
 	There uint64 // taken in before
 }
 
+// Add counts what became of another plan.
+func (d *Done) Add(o Done) { d.Put, d.Known, d.There = d.Put+o.Put, d.Known+o.Known, d.There+o.There }
+
 // ErrCauses is for ops whose causes the region does not hold, nor the disk.
 var ErrCauses = errors.New("what some ops depend on is in a region that is not heard: try again when it is")
 
