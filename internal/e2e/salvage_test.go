@@ -1,0 +1,117 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// evicted has a region given up once membership knows that its nodes are gone.
+func evicted(t *testing.T, region string, by *site) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		_, errout, status := roam(t, "region", "evict", region, "--admin", by.admin, "--yes")
+		if status == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s is not evicted: %s", region, errout)
+		}
+	}
+}
+
+// TestSalvage: a region of three nodes and four groups is lost with what only it had acknowledged, answers too. It is evicted and rebuilt empty; one of its
+// disks is found, and taken in while commands and leaders are killed. Then all is there, once, in both regions; another of its disks adds nothing.
+func TestSalvage(t *testing.T) {
+	t.Parallel()
+	list, shanghai := grouped(t)
+	d := user(t, "mona", "phone")
+	session := func(i int) string { return fmt.Sprintf("mona/%d", i%8) }
+	for i := range 8 {
+		must(t, d.connect(list[i%3], session(i)))
+		must(t, d.put(session(i), msg("before", "text")))
+		must(t, d.until("it is safe", func() bool { return d.safe["before"] }))
+		d.drop()
+		delete(d.safe, "before")
+	}
+	shanghai.freeze()
+	for i := range 8 {
+		must(t, d.connect(list[i%3], session(i)))
+		for j := range 25 {
+			must(t, d.put(session(i), msg(fmt.Sprintf("only-%d", j), "text")))
+		}
+		must(t, d.put(session(i), ask("q", words(8))))
+		must(t, d.finished(session(i), "q"))
+		d.drop()
+	}
+	for _, s := range list {
+		s.crash()
+	}
+	shanghai.thaw()
+	evicted(t, "beijing", shanghai)
+	var found, admins []string
+	for _, s := range list {
+		found, admins = append(found, s.data+".found"), append(admins, s.admin)
+		must(t, os.Rename(s.data, s.data+".found"))
+	}
+	for _, s := range list {
+		must(t, s.startServe())
+	}
+	for _, s := range list {
+		must(t, s.ready())
+	}
+	must(t, sameState(list))
+	words := []string{"region", "salvage", "--data", found[1], "--admin", strings.Join(admins, ",")}
+	if out := succeeds(t, words...); !strings.Contains(out, "nothing was done") {
+		t.Errorf("without --yes it says %s", out)
+	}
+	killed, err := start("salvage", nil, binary, append(words, "--yes")...)
+	must(t, err)
+	_, err = killed.says("they go under")
+	must(t, err)
+	killed.kill()
+
+	again, err := start("salvage", nil, binary, append(words, "--yes")...)
+	must(t, err)
+	_, err = again.says("they go under")
+	must(t, err)
+	must(t, killLeader(list))
+	status, err := again.exit(patience)
+	if must(t, err); status != 0 {
+		t.Fatalf("while a leader was killed: %s", again.errout.all())
+	}
+	t.Log(again.out.all())
+	shows := func() {
+		t.Helper()
+		for i := range 8 {
+			for _, s := range append(list[:3:3], shanghai) {
+				showsAll(t, s, session(i))
+			}
+		}
+	}
+	shows()
+	for _, dir := range found {
+		out := succeeds(t, "region", "salvage", "--data", dir, "--admin", shanghai.admin, "--yes")
+		if !strings.Contains(out, "\n0 ops taken in") && dir == found[1] {
+			t.Errorf("again, in the other region, it says %s", out)
+		}
+	}
+	shows()
+	must(t, sameState(list))
+}
+
+// showsAll waits until a node shows all that was put to a session, once.
+func showsAll(t *testing.T, s *site, session string) {
+	t.Helper()
+	const want = 28 // the first message, those that one region had, a question and its answer
+	v := fresh(t, s, "mona", session)
+	for deadline := time.Now().Add(patience); (len(v.Entries) != want || !v.Answered("q")) && time.Now().Before(deadline); {
+		v = fresh(t, s, "mona", session)
+	}
+	if len(v.Entries) != want || !v.Answered("q") {
+		t.Errorf("%s %s shows %d entries of %s, answered: %v", s.region, s.node, len(v.Entries), session, v.Answered("q"))
+	}
+}
