@@ -38,7 +38,7 @@ func (r *Region) Rebuild(forked crdt.Origin, peer string) error {
 	switch {
 	case errors.Is(r.failure.get(), ErrForked):
 		return nil
-	case r.cfg.Disk != nil || r.cfg.Join || r.cfg.Expect != 1 || !r.Alone():
+	case r.cfg.Disk != nil || r.cfg.Join || r.cfg.Expect != 1 || !r.single():
 		return errors.New("only a region of one node begins anew by itself")
 	case r.Aside() != nil:
 		return errors.New("what was put aside before is not taken in yet")
@@ -55,6 +55,16 @@ func (r *Region) Rebuild(forked crdt.Origin, peer string) error {
 		r.fail(fmt.Errorf("%w (%s, region %s)", ErrForked, forked, peer))
 	}
 	return err
+}
+
+// single reports whether no other node belongs to the region, with a vote or without.
+func (r *Region) single() bool {
+	for _, g := range r.all() {
+		if len(g.servers()) != 1 {
+			return false
+		}
+	}
+	return len(r.all()) > 0
 }
 
 // Aside is what was put aside and is not taken in yet, nil for nothing.

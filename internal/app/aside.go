@@ -34,10 +34,13 @@ func (n *node) forked(o crdt.Origin, peer string) {
 
 // takeAside takes in what was put aside when the region began anew, once it has all that the other region has.
 func (n *node) takeAside(ctx context.Context) error {
-	for {
+	for said := false; ; said = true {
 		a := n.region.Aside()
 		if a == nil {
 			return nil
+		}
+		if !said {
+			n.log.Info("what was put aside is taken in as soon as another region is heard, and this one has what that has", "dir", a.Dir, "other", a.Peer)
 		}
 		done, err := n.tryAside(ctx, a)
 		switch {

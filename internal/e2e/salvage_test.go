@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -114,4 +115,60 @@ func showsAll(t *testing.T, s *site, session string) {
 	if len(v.Entries) != want || !v.Answered("q") {
 		t.Errorf("%s %s shows %d entries of %s, answered: %v", s.region, s.node, len(v.Entries), session, v.Answered("q"))
 	}
+}
+
+// TestForkRepairs: a region's disk is put back to what it was, while the other region cannot say so, and numbers are given twice. When they meet, the region ends by
+// itself; whatever starts it again is all that is needed: both regions show what was put before and after, once.
+func TestForkRepairs(t *testing.T) {
+	t.Parallel()
+	const session = "nora/back"
+	list := sites(t, "beijing", "shanghai")
+	must(t, startAll(list))
+	beijing, shanghai := list[0], list[1]
+	d := user(t, "nora", "phone")
+	put := func(what string) {
+		t.Helper()
+		must(t, d.connect(beijing, session))
+		for i := range 12 {
+			must(t, d.put(session, msg(fmt.Sprint(what, i), "text")))
+		}
+	}
+	put("first")
+	d.drop()
+	beijing.serve.signal(syscall.SIGTERM)
+	status, err := beijing.serve.exit(patience)
+	if must(t, err); status != 0 {
+		t.Fatalf("it ends with %d", status)
+	}
+	image := beijing.data + ".image"
+	must(t, os.CopyFS(image, os.DirFS(beijing.data)))
+	must(t, beijing.restart())
+	put("second")
+	must(t, d.until("it is safe", func() bool { return d.safe["second11"] }))
+	d.drop()
+	beijing.crash()
+	shanghai.freeze()
+	must(t, os.RemoveAll(beijing.data))
+	must(t, os.Rename(image, beijing.data))
+	must(t, beijing.restart())
+	put("third")
+	d.drop()
+	shanghai.thaw()
+	if status, err := beijing.serve.exit(patience); err != nil || status == 0 || !strings.Contains(beijing.serve.errout.all(), "disk has gone back in time") {
+		t.Fatalf("it ends with %d, %v: %s", status, err, beijing.serve.errout.tail())
+	}
+	must(t, beijing.restart())
+	_, err = beijing.serve.says("what only the state that was put aside had is taken in")
+	must(t, err)
+	for _, s := range list {
+		v := fresh(t, s, "nora", session)
+		for deadline := time.Now().Add(patience); len(v.Entries) != 36 && time.Now().Before(deadline); {
+			v = fresh(t, s, "nora", session)
+		}
+		if len(v.Entries) != 36 {
+			t.Errorf("%s shows %d entries", s.region, len(v.Entries))
+		}
+	}
+	must(t, d.connect(beijing, session))
+	must(t, d.until("the client is shown all", func() bool { return len(d.view(session).Entries) == 36 }))
 }
