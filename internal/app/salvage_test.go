@@ -335,7 +335,9 @@ func TestForkAmongThree(t *testing.T) {
 	f.start("guangzhou", t.TempDir(), f.ring)
 	f.says("shanghai", third, "where the region has something else under these numbers")
 	f.put("shanghai", "last")
-	f.until("all is everywhere", func() bool { return f.has("beijing", "last") && f.has("guangzhou", "both4") && f.has("guangzhou", "other") })
+	f.until("all is everywhere", func() bool {
+		return f.has("beijing", "last") && f.has("guangzhou", "both4") && f.has("guangzhou", "other")
+	})
 	f.equal()
 	all := f.log("shanghai")
 	if got := slices.Sorted(slices.Values(all)); len(got) != 16 || len(slices.Compact(got)) != 16 {
