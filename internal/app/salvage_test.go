@@ -299,6 +299,37 @@ func TestForkIsRepaired(t *testing.T) {
 	}
 }
 
+// TestForkedStateIsKept: a state that was put aside and cannot be read in whole is taken in as far as it can, and stays.
+func TestForkedStateIsKept(t *testing.T) {
+	f := newFence(t)
+	f.ends = region.ErrForked
+	f.stop()
+	old := f.image()
+	f.stop = f.start("beijing", f.dir, f.ring)
+	f.more()
+	f.kill()
+	f.stop = f.start("beijing", old, f.ring)
+	f.put("beijing", "anew")
+	f.stop() // so that the state is written down
+	f.stop = f.start("beijing", old, f.ring)
+	forked := f.nodes["beijing"].region
+	f.net.CutBoth("beijing", "shanghai", memnet.Open)
+	f.until("it ends", func() bool { return forked.Failure() != nil })
+	f.stop()
+	if err := os.RemoveAll(filepath.Join(old, "raft")); err != nil {
+		t.Fatal(err)
+	}
+	f.stop = f.start("beijing", old, f.ring)
+	f.until("all is everywhere", func() bool { return f.has("beijing", "anew") && f.has("shanghai", "anew") && f.has("beijing", "both4") })
+	f.equal()
+	if f.nodes["beijing"].region.Aside() == nil {
+		t.Error("what could not be read is gone")
+	}
+	for _, n := range f.nodes {
+		n.killed.Store(true)
+	}
+}
+
 // TestForkAmongThree: two other regions hold different things under one region's numbers. That region begins anew once, and goes on; when one of the
 // others is started empty, and its disk is taken in, all have all.
 func TestForkAmongThree(t *testing.T) {

@@ -30,7 +30,7 @@ type RegionSalvageOptions struct {
 }
 
 // errNotWhole ends a salvage that left something out, with status 1.
-var errNotWhole = errors.New("not all that the disk held could be taken in: see above")
+var errNotWhole = errors.New("not all that the disk held could be taken in")
 
 // RegionSalvage has a region take in what a disk holds beyond it.
 func RegionSalvage(ctx context.Context, o RegionSalvageOptions, w io.Writer) (err error) {
