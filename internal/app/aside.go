@@ -76,27 +76,41 @@ func (n *node) tryAside(ctx context.Context, a *region.Aside) (all salvage.Done,
 		return all, err
 	}
 	defer func() { err = errors.Join(err, disk.Close()) }()
-	missing := uint64(0)
+	var broken []error
+	if disk.Torn != nil {
+		broken = append(broken, disk.Torn)
+	}
 	err = disk.Do(func() error {
 		for p := range uint8(crdt.Partitions) {
-			plan, err := salvage.Compare(ctx, disk.Of(p), p, atHome{n}, false)
-			if err != nil {
+			done, err := n.takePartition(ctx, disk, p)
+			if all.Add(done); errors.Is(err, salvage.ErrDisk) {
+				broken = append(broken, err)
+			} else if err != nil {
 				return err
-			}
-			done, err := plan.Put(ctx, disk.Of(p), atHome{n}, asideCauses)
-			if all.Add(done); err != nil {
-				return err
-			}
-			for _, b := range plan.Branches {
-				missing += b.Missing()
 			}
 		}
 		return nil
 	})
-	if err == nil && (missing > 0 || disk.Torn != nil) {
-		err = errors.Join(fmt.Errorf("%w: %d ops are not kept as such", errNotWhole, missing), disk.Torn)
+	if err == nil && len(broken) > 0 {
+		err = errors.Join(append([]error{errNotWhole}, broken...)...)
 	}
 	return all, err
+}
+
+func (n *node) takePartition(ctx context.Context, disk *region.Found, p uint8) (done salvage.Done, err error) {
+	plan, err := salvage.Compare(ctx, disk.Of(p), p, atHome{n}, false)
+	if err != nil {
+		return done, err
+	}
+	if done, err = plan.Put(ctx, disk.Of(p), atHome{n}, asideCauses); err != nil {
+		return done, err
+	}
+	for _, b := range plan.Branches {
+		if m := b.Missing(); m > 0 {
+			return done, fmt.Errorf("%w: partition %d: %d ops of %s are not kept as such", salvage.ErrDisk, p, m, b.Origin)
+		}
+	}
+	return done, nil
 }
 
 // awaitLevel waits until the region has all that others are known to have, and another is heard.

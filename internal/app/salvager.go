@@ -97,27 +97,36 @@ type salvaging struct {
 	to   *salvager
 	disk *region.Found
 
-	feeds                         int
+	feeds, failed                 int // failed: partitions
 	only, erased, missing, unsure uint64
 	done                          salvage.Done
 }
 
 func (s *salvaging) run(ctx context.Context) error {
 	for p := range uint8(crdt.Partitions) {
-		plan, err := salvage.Compare(ctx, s.disk.Of(p), p, s.to, s.o.All)
-		if err != nil {
-			return err
-		}
-		s.show(plan)
-		if !s.o.Yes {
-			continue
-		}
-		done, err := plan.Put(ctx, s.disk.Of(p), s.to, s.o.Wait)
-		if s.done.Add(done); err != nil {
+		err := s.partition(ctx, p)
+		if errors.Is(err, salvage.ErrDisk) || errors.Is(err, salvage.ErrCauses) { // what it is with others is another matter
+			fmt.Fprintln(s.w, err)
+			s.failed++
+		} else if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (s *salvaging) partition(ctx context.Context, p uint8) error {
+	plan, err := salvage.Compare(ctx, s.disk.Of(p), p, s.to, s.o.All)
+	if err != nil {
+		return err
+	}
+	s.show(plan)
+	if !s.o.Yes {
+		return nil
+	}
+	done, err := plan.Put(ctx, s.disk.Of(p), s.to, s.o.Wait)
+	s.done.Add(done)
+	return err
 }
 
 // show says what a plan has, and counts it.
@@ -154,8 +163,8 @@ func (s *salvaging) sum() error {
 		fmt.Fprintf(s.w, "%d ops taken in, %d of them known by their oids (their clients had put them again); %d were taken in before\n",
 			s.done.Put, s.done.Known, s.done.There)
 	}
-	if s.missing > 0 || s.disk.Torn != nil {
-		return fmt.Errorf("%w (%d ops are not kept as such)", errNotWhole, s.missing)
+	if s.missing > 0 || s.failed > 0 || s.disk.Torn != nil {
+		return fmt.Errorf("%w (%d ops are not kept as such, %d partitions are not through)", errNotWhole, s.missing, s.failed)
 	}
 	return nil
 }

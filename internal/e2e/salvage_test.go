@@ -24,35 +24,43 @@ func evicted(t *testing.T, region string, by *site) {
 	}
 }
 
-// TestSalvage: a region of three nodes and four groups is lost with what only it had acknowledged, answers too. It is evicted and rebuilt empty; one of its
-// disks is found, and taken in while commands and leaders are killed. Then all is there, once, in both regions; another of its disks adds nothing.
-func TestSalvage(t *testing.T) {
-	t.Parallel()
-	list, shanghai := grouped(t)
+// monas are a user's sessions.
+func monas(i int) string { return fmt.Sprintf("mona/%d", i%8) }
+
+// lostRegion has a region of several nodes lost, with what only it has acknowledged, answers too, and evicted.
+func lostRegion(t *testing.T, list []*site, other *site) {
+	t.Helper()
 	d := user(t, "mona", "phone")
-	session := func(i int) string { return fmt.Sprintf("mona/%d", i%8) }
 	for i := range 8 {
-		must(t, d.connect(list[i%3], session(i)))
-		must(t, d.put(session(i), msg("before", "text")))
+		must(t, d.connect(list[i%3], monas(i)))
+		must(t, d.put(monas(i), msg("before", "text")))
 		must(t, d.until("it is safe", func() bool { return d.safe["before"] }))
 		d.drop()
 		delete(d.safe, "before")
 	}
-	shanghai.freeze()
+	other.freeze()
 	for i := range 8 {
-		must(t, d.connect(list[i%3], session(i)))
+		must(t, d.connect(list[i%3], monas(i)))
 		for j := range 25 {
-			must(t, d.put(session(i), msg(fmt.Sprintf("only-%d", j), "text")))
+			must(t, d.put(monas(i), msg(fmt.Sprintf("only-%d", j), "text")))
 		}
-		must(t, d.put(session(i), ask("q", words(8))))
-		must(t, d.finished(session(i), "q"))
+		must(t, d.put(monas(i), ask("q", words(8))))
+		must(t, d.finished(monas(i), "q"))
 		d.drop()
 	}
 	for _, s := range list {
 		s.crash()
 	}
-	shanghai.thaw()
-	evicted(t, "beijing", shanghai)
+	other.thaw()
+	evicted(t, "beijing", other)
+}
+
+// TestSalvage: a region of three nodes and four groups is lost with what only it had acknowledged, answers too. It is evicted and rebuilt empty; one of its
+// disks is found, and taken in while commands and leaders are killed. Then all is there, once, in both regions; another of its disks adds nothing.
+func TestSalvage(t *testing.T) {
+	t.Parallel()
+	list, shanghai := grouped(t)
+	lostRegion(t, list, shanghai)
 	var found, admins []string
 	for _, s := range list {
 		found, admins = append(found, s.data+".found"), append(admins, s.admin)
@@ -89,7 +97,7 @@ func TestSalvage(t *testing.T) {
 		t.Helper()
 		for i := range 8 {
 			for _, s := range append(list[:3:3], shanghai) {
-				showsAll(t, s, session(i))
+				showsAll(t, s, monas(i))
 			}
 		}
 	}

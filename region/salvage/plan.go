@@ -3,6 +3,7 @@ package salvage
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -47,6 +48,21 @@ type Plan struct {
 	Branches  []*Branch
 	Unsure    []crdt.Origin // ends below what the region keeps of the feed: taken to be the same
 	Coming    []crdt.Origin // the region lacks some, and it comes from where it is numbered
+}
+
+// ErrDisk is for what the disk does not give back. It concerns one partition.
+var ErrDisk = errors.New("the disk does not read back")
+
+// feed reads some records of a disk.
+func feed(disk *machine.Machine, o crdt.Origin, partition uint8, from uint64, maxBytes int) ([][]byte, error) {
+	rs, err := disk.Feed(o, partition, from, maxBytes)
+	if err == nil && len(rs.Records) == 0 {
+		err = errors.New("nothing is there")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s at %d: %w", ErrDisk, o, from, err)
+	}
+	return rs.Records, nil
 }
 
 // readBytes bounds what is read of a feed at a time.
@@ -109,7 +125,7 @@ func (p *Plan) compare(ctx context.Context, disk *machine.Machine, to Living, m 
 	}
 	end, ok := disk.Position(m.Origin, p.Partition, m.F)
 	if !ok {
-		return fmt.Errorf("%s at %d: the disk does not hold its own end", m.Origin, m.F)
+		return fmt.Errorf("%w: %s at %d, which is its end", ErrDisk, m.Origin, m.F)
 	}
 	p.Branches = append(p.Branches, &Branch{Origin: m.Origin, Shared: shared, From: max(shared, floor) + 1, End: end, Forked: forked})
 	return nil
@@ -219,18 +235,15 @@ type put struct {
 // each visits the records of a branch.
 func each(disk *machine.Machine, b *Branch, partition uint8, visit func(f uint64, record []byte) error) error {
 	for f := b.From; f <= b.End.F; {
-		rs, err := disk.Feed(b.Origin, partition, f, readBytes)
+		records, err := feed(disk, b.Origin, partition, f, readBytes)
 		if err != nil {
 			return err
 		}
-		for _, record := range rs.Records {
+		for _, record := range records {
 			if err := visit(f, record); err != nil {
-				return fmt.Errorf("%s at %d: %w", b.Origin, f, err)
+				return fmt.Errorf("%w: %s at %d: %w", ErrDisk, b.Origin, f, err)
 			}
 			f++
-		}
-		if len(rs.Records) == 0 {
-			return fmt.Errorf("%s at %d: the disk does not hold it", b.Origin, f)
 		}
 	}
 	return nil

@@ -169,16 +169,13 @@ func (w *way) add(record []byte) {
 }
 
 func (w *way) read(disk *machine.Machine) error {
-	rs, err := disk.Feed(w.b.Origin, w.p.Partition, w.next, batchBytes)
+	records, err := feed(disk, w.b.Origin, w.p.Partition, w.next, batchBytes)
 	if err != nil {
 		return err
 	}
-	if len(rs.Records) == 0 {
-		return fmt.Errorf("%s at %d: the disk does not hold it", w.b.Origin, w.next)
-	}
-	for _, was := range rs.Records[:min(len(rs.Records), batchOps)] {
+	for _, was := range records[:min(len(records), batchOps)] {
 		if err := w.take(was); err != nil {
-			return fmt.Errorf("%s at %d: %w", w.b.Origin, w.next, err)
+			return fmt.Errorf("%w: %s at %d: %w", ErrDisk, w.b.Origin, w.next, err)
 		}
 		w.next++
 	}

@@ -344,3 +344,47 @@ func TestLongBranch(t *testing.T) {
 	}
 
 }
+
+// broken is a store in which some records do not read back.
+type broken struct {
+	machine.Store
+	bad bool
+}
+
+var errBad = errors.New("bad block")
+
+// Scan implements machine.Reader.
+func (b *broken) Scan(lo, hi []byte, reverse bool, visit func(k, v []byte) bool) error {
+	if b.bad && lo[0] == 0x20 { // records of feeds
+		return errBad
+	}
+	return b.Store.Scan(lo, hi, reverse, visit)
+}
+
+// TestDiskIsBroken: what a disk does not give back is told from a region that does not answer, before anything is put and in the middle.
+func TestDiskIsBroken(t *testing.T) {
+	disk, living := newSite(t, "beijing", 0), newSite(t, "shanghai", 1)
+	for i := range 2 * batchOps {
+		disk.put(&crdt.Op{Kind: crdt.KindMsg, Session: sessions[0], OID: fmt.Sprint(i), User: "u", Role: "user", Text: "x"})
+	}
+	store := &broken{Store: disk.store}
+	m, err := machine.New(machine.Config{Region: "beijing", Store: store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := Compare(t.Context(), m, part, living, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.bad = true
+	if _, err := Compare(t.Context(), m, part, living, false); !errors.Is(err, ErrDisk) || !errors.Is(err, errBad) {
+		t.Error(err)
+	}
+	if done, err := plan.Put(t.Context(), m, living, 0); !errors.Is(err, ErrDisk) || done.Put != 0 {
+		t.Errorf("%+v, %v", done, err)
+	}
+	store.bad, living.stop = false, 2
+	if done, err := plan.Put(t.Context(), m, living, 0); errors.Is(err, ErrDisk) || !errors.Is(err, context.Canceled) || done.Put != batchOps {
+		t.Errorf("a region that does not answer: %+v, %v", done, err)
+	}
+}
