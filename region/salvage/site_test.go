@@ -171,6 +171,31 @@ func (s *site) Take(_ context.Context, rs wire.Records) (cursor, known uint64, e
 	return res.Cursor, 0, res.Err
 }
 
+// ties reports whether two ops of one register have one stamp: then the origin's id decides, which is another one for what is numbered anew. That may be for
+// concurrent ops only, of which either may win.
+func (s *site) ties() bool {
+	s.t.Helper()
+	seen := map[string]string{}
+	for _, o := range s.Origins() {
+		rs, err := s.Feed(o, part, 1, 1<<20)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for _, b := range rs.Records {
+			_, op, err := decode(b)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			at := fmt.Sprint(op.Session, op.Stamp)
+			if was, ok := seen[at]; op.OID != "" && ok && was != op.OID {
+				return true
+			}
+			seen[at] = op.OID
+		}
+	}
+	return false
+}
+
 // shows is all that a site's sessions show, but for which incarnation of a region numbered it.
 func (s *site) shows() string {
 	s.t.Helper()
