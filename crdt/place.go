@@ -143,6 +143,19 @@ func identityAt(k, b []byte) Identity {
 	return id
 }
 
+// Forgotten is when a session was last forgotten by an op whose oid begins so, 0 if it never was.
+func Forgotten(st Store, prefix string) (last Stamp) {
+	lo := identityKey(prefix)
+	hi := append(identityKey(prefix), 0xff) // oids hold no such byte
+	st.Scan(lo, hi, false, func(k, v []byte) bool {
+		if id := identityAt(k, v); id.Kind == KindForget {
+			last = max(last, id.Stamp)
+		}
+		return true
+	})
+	return last
+}
+
 // Header is what a session knows of itself as a whole.
 type Header struct {
 	MaxSeq   uint64

@@ -172,14 +172,14 @@ func (g *group) leaveEvicted(ctx context.Context) error {
 
 // checkEvicted ends a node of a region that was evicted, and holds what the others have closed without it.
 func (g *group) checkEvicted() error {
-	if !g.fsm.Fenced() {
+	if g.r.reading || !g.fsm.Fenced() {
 		return nil
 	}
 	n := g.fsm.Beyond()
 	if n == 0 {
 		return nil
 	}
-	return fmt.Errorf("region %s was evicted while it was away, and its disks hold %d ops that no other region has: nothing is numbered here any more, "+
-		"and their clients put them again elsewhere. Move --data of all its nodes away, keep it until nobody misses anything, and start them empty: "+
-		"the region gets all the rest from the others, and goes on under a new incarnation", g.r.cfg.Region, n)
+	return fmt.Errorf("region %s was evicted while it was away, and its disks hold %d ops that no other region has: nothing is numbered here any more. "+
+		"Move --data of all its nodes away, and start them empty: the region gets all the rest from the others, and goes on under a new incarnation. "+
+		"Then have a region take in what these disks hold: roam region salvage", g.r.cfg.Region, n)
 }

@@ -39,6 +39,7 @@ type group struct {
 	queue     chan *proposal
 	evicted   chan struct{} // the region was given up, and something was applied since
 	merging   atomic.Bool   // there may be states to merge
+	torn      error         // of a disk that was found: why its log does not follow its state
 	leading   atomic.Bool   // and all that was committed before is applied
 	leader    *leader
 	taking    atomic.Pointer[Taking] // while the state of another node is taken
@@ -157,7 +158,11 @@ func (g *group) openState() error {
 		return fmt.Errorf("raft snapshots: %w", err)
 	}
 	g.snaps = watchedSnapshots{g.snaps, g.r.fail}
-	return errors.Join(g.checkSnapshot(), g.checkLog())
+	err = errors.Join(g.checkSnapshot(), g.checkLog())
+	if g.r.reading && errors.Is(err, errTorn) {
+		g.torn, err = err, nil
+	}
+	return err
 }
 
 // taken is the index of the state that was last taken from another node, 0 for none.

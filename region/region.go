@@ -145,6 +145,7 @@ type Region struct {
 	id         string // raft id: the node's name, and what was drawn for its directory
 	entry      string // drawn for this process: what marks the puts that entered here
 	recovering bool   // Recover works on it: what it left half done before does not stop it
+	reading    bool   // it is read, and never run: see OpenFound
 	proven     bool   // nothing was numbered that this process does not know of, as far as a node alone can tell
 	ordered    bool   // this one is ending in order
 	several    bool   // when it was opened, or founded: other nodes were in its groups, or are to be
@@ -243,7 +244,7 @@ func (r *Region) discard(why error) error {
 }
 
 func (r *Region) openState() (err error) {
-	if err := r.checkRestored(); err != nil {
+	if err := errors.Join(r.checkRestored(), r.putAside()); err != nil {
 		return err
 	}
 	if err := errors.Join(r.makeDirs(), r.checkDamage()); err != nil {
@@ -285,6 +286,9 @@ func (r *Region) checkIdentity() error {
 	v, err := r.own().Get(machine.NodeKey(nodeIdentity))
 	if err != nil {
 		return err
+	}
+	if r.reading {
+		return r.belongsTo(v)
 	}
 	if v == nil {
 		if r.id, err = r.formerID(); err != nil {

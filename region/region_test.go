@@ -27,6 +27,7 @@ type started struct {
 	*Region
 	events chan wire.Event
 	stop   func()
+	end    func() error // stop, of one that is to fail
 }
 
 func start(t testing.TB, region, dir string) *started {
@@ -50,13 +51,16 @@ func startWith(t testing.TB, cfg Config) *started {
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()
 	stopped := false
-	s.stop = func() {
+	s.end = func() error {
 		if stopped {
-			return
+			return nil
 		}
 		stopped = true
 		cancel()
-		if err := errors.Join(<-done, r.Close()); err != nil {
+		return errors.Join(<-done, r.Close())
+	}
+	s.stop = func() {
+		if err := s.end(); err != nil {
 			t.Error(err)
 		}
 	}

@@ -71,6 +71,17 @@ func (m *matrix) heardNow(region string, now time.Time) bool {
 	return false
 }
 
+// Numbers reports whether another region that is heard numbers under an origin, in a partition.
+func (l *Links) Numbers(o crdt.Origin, p uint8) bool {
+	m := l.cfg.Pool.matrix
+	if !m.heardNow(o.Region(), time.Now()) {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.known.Numbers(o, p)
+}
+
 // ErrPresent is for a region that is to be given up, and must not: it is there, or it is not known what others hold of it.
 var ErrPresent = errors.New("not evicted")
 

@@ -127,6 +127,9 @@ func (l *Links) event(peer string, e *feeds.Event) {
 		l.cfg.Logger.Warn("feed starts again from the cursor", args...)
 	case feeds.Fork:
 		l.cfg.Logger.Error("feed refused: two contents under one number; this partition's feed is not followed", args...)
+		if l.cfg.Forked != nil && e.Feed.Origin.Region() == l.cfg.Region {
+			l.cfg.Forked(e.Feed.Origin, peer)
+		}
 	case feeds.Evicted:
 		l.cfg.Logger.Debug("a region that was evicted asks for feeds", args...)
 	case feeds.NoPosition:

@@ -65,10 +65,12 @@ type LinksConfig struct {
 	Keys         [][]byte // credentials between nodes: the first is shown, all are accepted
 	Dial         func(ctx context.Context, addr string) (net.Conn, error)
 	Instance     uint64
-	Now          func() time.Time // that ops are put by; nil: time.Now
-	Logger       *slog.Logger
-	Metrics      prometheus.Registerer
-	Tracer       trace.Tracer // nil: no spans
+	// Forked is told of an origin of the own region under whose numbers a peer holds something else; nil: nobody is.
+	Forked  func(o crdt.Origin, peer string)
+	Now     func() time.Time // that ops are put by; nil: time.Now
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer
+	Tracer  trace.Tracer // nil: no spans
 }
 
 const (

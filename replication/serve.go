@@ -56,7 +56,7 @@ func (l *Links) Feeds(stream peerpb.Peer_FeedsServer) error {
 	if err != nil {
 		return status.Errorf(codes.InvalidArgument, "%s: %v", partsLabel, err)
 	}
-	if !l.leads(parts) {
+	if !l.leads(parts) || !l.ofOneGroup(parts) {
 		return l.notLeader(stream, parts)
 	}
 	s := &server{
@@ -167,6 +167,11 @@ func (s *server) beat() error {
 
 // leads reports whether this node leads the groups of all these partitions.
 func (l *Links) leads(partitions uint64) bool { return partitions&^l.cfg.Lead.Led() == 0 }
+
+// ofOneGroup reports whether partitions are of one group here, and so numbered under one incarnation: heads name one.
+func (l *Links) ofOneGroup(partitions uint64) bool {
+	return len(lane{partitions: partitions}.split(l.cfg.Lead.Groups())) <= 1
+}
 
 // sendAll sends what there is, as far as the peer keeps up.
 func (s *server) sendAll() error {

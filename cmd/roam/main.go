@@ -27,7 +27,7 @@ type cli struct {
 	Status  statusCmd  `cmd:"" help:"Show a node's region, its nodes, and what is where."`
 	Resize  resizeCmd  `cmd:"" help:"Have 1, 3 or 5 nodes of a region vote, while it works."`
 	Leave   leaveCmd   `cmd:"" help:"Have a node leave its region for good, alive or dead."`
-	Region  regionCmd  `cmd:"" help:"List regions, or evict one that is gone for good."`
+	Region  regionCmd  `cmd:"" help:"List regions, evict one that is gone for good, or take in what its disks hold."`
 	Bench   benchCmd   `cmd:"" help:"Load regions as clients do, and measure and count what they feel."`
 	Backup  backupCmd  `cmd:"" help:"Write a backup of a region, from a node that runs."`
 	Restore restoreCmd `cmd:"" help:"Make a node's directory from a backup; the region goes on from it under a new incarnation."`

@@ -26,6 +26,8 @@ const (
 	eraseRounds = 3
 	// eraseLook is how often it is looked whether other regions have it.
 	eraseLook = 100 * time.Millisecond
+	// eraseOID begins the oids of operators' forgets.
+	eraseOID = "erase."
 	// operatorTags is where the tags of operators' puts begin: the gateway counts its own from 1.
 	operatorTags = 1 << 63
 )
@@ -154,7 +156,7 @@ func (e *erasing) one(ctx context.Context, session string) error {
 		defer e.mu.Unlock()
 		delete(e.waiting, tag)
 	}()
-	op := &crdt.Op{Kind: crdt.KindForget, Session: session, OID: "erase." + rand.Text(), User: e.user, Device: "operator"}
+	op := &crdt.Op{Kind: crdt.KindForget, Session: session, OID: eraseOID + rand.Text(), User: e.user, Device: "operator"}
 	if err := e.n.region.Submit(&wire.Put{Session: session, Ops: []*crdt.Op{op}, Tag: tag, Fail: func(err error) { failed <- err }}); err != nil {
 		return err
 	}

@@ -63,7 +63,7 @@ func (n *node) openReplication(ring KeyRing) (err error) {
 	n.opts.ClusterAddr = n.pool.Addr()
 	n.links, err = replication.NewLinks(replication.LinksConfig{
 		Region: n.opts.Region, Node: n.opts.Node, Source: n.region, Local: n.region, States: n.region, Closings: n.region, Pool: n.pool, Lead: n.region,
-		Keys: ring.derive("link"), Dial: n.dialer(), Instance: instance, Now: n.clock.Now, Logger: n.log, Metrics: n.reg, Tracer: n.telemetry.Tracer(),
+		Keys: ring.derive("link"), Dial: n.dialer(), Instance: instance, Forked: n.forked, Now: n.clock.Now, Logger: n.log, Metrics: n.reg, Tracer: n.telemetry.Tracer(),
 	})
 	n.cluster.pool.Store(n.pool)
 	n.cluster.links.Store(n.links)

@@ -15,6 +15,7 @@ func (n *node) operators() http.Handler {
 	mux := n.handler(n.serveStatus)
 	n.reshaping(mux)
 	n.evicting(mux)
+	n.salvaging(mux)
 	mux.HandleFunc("GET "+backupPath, func(w http.ResponseWriter, r *http.Request) {
 		n.stream(w, r, "application/octet-stream", n.region.Backup)
 	})

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"net/http/httptest"
@@ -32,6 +33,7 @@ type world struct {
 	first string
 	tune  func(*ServeOptions) // if set, changes each node's options
 	stops []func()
+	ends  error // that a node may end with
 }
 
 func newWorld(t *testing.T, names ...string) *world {
@@ -86,7 +88,7 @@ func (w *world) startWith(name string, o ServeOptions, ring KeyRing) (stop func(
 		if !ended {
 			ended = true
 			cancel()
-			if err := <-done; err != nil {
+			if err := <-done; err != nil && (w.ends == nil || !errors.Is(err, w.ends)) {
 				w.t.Error(err)
 			}
 			n.close()
@@ -302,6 +304,35 @@ func TestOptionsAreChecked(t *testing.T) {
 		spoil(&o)
 		if err := o.check(); err == nil || !strings.Contains(err.Error(), flag) {
 			t.Errorf("%s: %v", flag, err)
+		}
+	}
+}
+
+// TestGroupsOfOneLeader: a node that leads all groups of its region says of each what it numbers under; none is taken for another, whose
+// region would then seem to have lost something.
+func TestGroupsOfOneLeader(t *testing.T) {
+	w := newWorld(t, "shanghai")
+	w.tune = func(o *ServeOptions) { o.Groups = 16 }
+	w.start("beijing", t.TempDir(), w.ring)
+	w.put("beijing", "m1")
+	w.put("shanghai", "m2")
+	w.until("m1 and m2 are everywhere, and safe", func() bool { return w.has("shanghai", "m1") && w.has("beijing", "m2") && w.safe("beijing", "m1") })
+	for p := range uint8(crdt.Partitions) {
+		w.until("shanghai has told what it heard", func() bool {
+			_, all := w.nodes["shanghai"].pool.Held(p)
+			return all && w.nodes["beijing"].links.Numbers(w.nodes["shanghai"].region.Self(p), p)
+		})
+		if !w.nodes["shanghai"].links.Numbers(w.nodes["beijing"].region.Self(p), p) {
+			t.Errorf("shanghai does not know that partition %d is numbered under %s", p, w.nodes["beijing"].region.Self(p))
+		}
+	}
+	all, err := w.nodes["beijing"].reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range all {
+		if f.GetName() == "roam_region_renewed_total" && f.GetMetric()[0].GetCounter().GetValue() > 0 {
+			t.Errorf("beijing took it that it had lost something: %v", f)
 		}
 	}
 }

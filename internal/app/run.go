@@ -119,6 +119,7 @@ func (n *node) goBack(ctx context.Context, g *errgroup.Group, leave func()) {
 	})
 	g.Go(func() error { return n.links.Mirror(ctx) })
 	g.Go(func() error { return n.links.Gossip(ctx) })
+	g.Go(func() error { return n.takeAside(ctx) })
 	g.Go(func() error {
 		select {
 		case <-n.region.Left():

@@ -190,6 +190,12 @@ func (m *Matrix) back(region string, p uint8, ev crdt.Evictions) bool {
 	return h != nil && h.epochs[p] != 0 && !ev.Void(region, h.epochs[p])
 }
 
+// Numbers reports whether an origin's region was last heard to number under it, in a partition.
+func (m *Matrix) Numbers(o crdt.Origin, p uint8) bool {
+	h := m.regions[o.Region()]
+	return h != nil && h.epochs[p] != 0 && h.epochs[p] == o.Incarnation()
+}
+
 // Closable is what can be closed of some partitions, a bit each: the own region's former incarnations, and those of regions that were given
 // up, as far as all other regions that count hold the same of them. A region numbers under one incarnation at a time, and nobody takes
 // records from one that was given up, as each of the others has said: so where all hold the same, nobody living has more, and nobody gets more.
