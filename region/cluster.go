@@ -64,12 +64,17 @@ func (g *group) servers() []raft.Server {
 	return f.Configuration().Servers
 }
 
-// alive are the live nodes of the region, by name.
-func (r *Region) alive() []wire.Member {
+// heard are the nodes of the region that were heard of, alive or not.
+func (r *Region) heard() []wire.Member {
 	if r.cfg.Cluster == nil {
 		return nil
 	}
-	all := slices.DeleteFunc(r.cfg.Cluster.Members(), func(m wire.Member) bool { return !m.Alive || m.ID == "" })
+	return r.cfg.Cluster.Members()
+}
+
+// alive are the live nodes of the region, by name.
+func (r *Region) alive() []wire.Member {
+	all := slices.DeleteFunc(r.heard(), func(m wire.Member) bool { return !m.Alive || m.ID == "" })
 	slices.SortFunc(all, func(a, b wire.Member) int { return cmp.Compare(a.Node, b.Node) })
 	return all
 }
@@ -102,7 +107,9 @@ func (r *Region) Hello(_ context.Context, req *peerpb.HelloRequest) (*peerpb.Hel
 		Undecided: len(all) == 0, Draining: r.draining.Load(), Left: r.out(req.From) == machine.OutLeft,
 	}
 	for _, g := range all {
-		s := &peerpb.GroupState{Founded: len(g.servers()) > 0, Leads: g.leading.Load(), Applied: g.fsm.Applied(), Proven: g.proven.Load()}
+		s := &peerpb.GroupState{
+			Founded: len(g.servers()) > 0, Leads: g.leading.Load(), Applied: g.fsm.Applied(), Proven: g.proof.holds(), Backs: g.backs(req.From),
+		}
 		if s.Leads {
 			s.Members = g.committed()
 		}
@@ -151,7 +158,7 @@ func (g *group) catchUp(ctx context.Context) bool {
 		case g.leading.Load() && g.fsm.Self() != "":
 			return true
 		case frontier == 0:
-			frontier = g.frontier(ctx)
+			frontier = g.frontier(ctx).GetApplied()
 		case g.fsm.Applied() >= frontier && g.fsm.Self() != "":
 			return true
 		}
@@ -163,18 +170,18 @@ func (g *group) catchUp(ctx context.Context) bool {
 	}
 }
 
-// frontier asks the leader; 0 means that there was no answer.
-func (g *group) frontier(ctx context.Context) uint64 {
+// frontier asks the leader; nil means that there was no answer.
+func (g *group) frontier(ctx context.Context) *peerpb.FrontierReply {
 	id, _ := g.leader.now()
 	client, err := g.r.node(id)
 	if err != nil {
-		return 0
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
 	defer cancel()
 	reply, err := client.Frontier(ctx, &peerpb.FrontierRequest{To: id, Group: uint32(g.n)})
 	if err != nil {
-		return 0
+		return nil
 	}
-	return reply.Applied
+	return reply
 }

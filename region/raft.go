@@ -40,7 +40,9 @@ func (g *group) openRaft() error {
 	if g.fsm.held, err = g.log.LastIndex(); err != nil {
 		return fmt.Errorf("raft log: %w", err)
 	}
-	g.raft, err = g.newRaft(cfg)
+	if g.raft, err = g.newRaft(cfg); err == nil {
+		g.opened.Store(g.raft)
+	}
 	return err
 }
 
@@ -127,6 +129,7 @@ type stallWatch struct {
 	quit    func(error) // fails, and does not return
 	damaged func(where string, why error) error
 	metrics *metrics
+	cutBack func(from uint64, all bool)
 	size    logSize
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -145,7 +146,7 @@ type Region struct {
 	id         string // raft id: the node's name, and what was drawn for its directory
 	entry      string // drawn for this process: what marks the puts that entered here
 	recovering bool   // Recover works on it: what it left half done before does not stop it
-	proven     bool   // nothing was numbered that this process does not know of, as far as a node alone can tell
+	proven     bool   // the process before ended in order, just now, and was proven in all groups
 	ordered    bool   // this one is ending in order
 	several    bool   // when it was opened, or founded: other nodes were in its groups, or are to be
 	founds     bool   // it may found a region with others: it never was in one, and was not told to join
@@ -351,6 +352,11 @@ func (r *Region) dirty() error {
 	return errors.Join(r.db.Delete(machine.NodeKey(nodeClean), pebble.NoSync), r.flush())
 }
 
+// proves reports whether the node is proven in all groups: the next process is, too, if this one ends in order.
+func (r *Region) proves() bool {
+	return !slices.ContainsFunc(r.held, func(g *group) bool { return !g.proof.holds() })
+}
+
 // halt ends Raft, after which nothing is applied any more.
 func (r *Region) halt() error {
 	r.stop()
@@ -372,7 +378,7 @@ func (r *Region) release() error {
 	}
 	if r.db != nil {
 		failed := r.failure.get() != nil
-		if !failed && r.ordered && errors.Join(errs...) == nil {
+		if !failed && r.ordered && r.proves() && errors.Join(errs...) == nil {
 			now := binary.BigEndian.AppendUint64(nil, uint64(r.cfg.Now().UnixMilli()))
 			errs = append(errs, r.db.Set(machine.NodeKey(nodeClean), now, pebble.NoSync))
 		}
@@ -393,8 +399,9 @@ func (r *Region) work(ctx context.Context) error {
 	for _, grp := range r.all() {
 		g.Go(func() error { return grp.propose(ctx) })
 		g.Go(func() error { return grp.leader.follow(ctx, grp.raft) })
-		g.Go(func() error { return grp.Lead(ctx, grp.lead) })
+		g.Go(func() error { return grp.leadTerm(ctx, grp.lead) })
 		g.Go(func() error { return grp.Lead(ctx, grp.merge) })
+		g.Go(func() error { return grp.prove(ctx) })
 		g.Go(func() error { return grp.cut(ctx) })
 		g.Go(func() error { return grp.leaveEvicted(ctx) })
 	}
@@ -416,7 +423,6 @@ func (r *Region) join(ctx context.Context) error {
 		if !g.catchUp(ctx) {
 			return nil
 		}
-		g.proven.Store(true) // by the leader, which has an incarnation that counts
 	}
 	close(r.ready)
 	<-ctx.Done()

@@ -17,6 +17,7 @@ type metrics struct {
 	fsync   prometheus.Histogram
 	refused *prometheus.CounterVec
 	renewed prometheus.Counter
+	begun   prometheus.Counter
 
 	forwarded, forwardErrors, transfers, trims, purges, floors, closed prometheus.Counter
 	transferred                                                        prometheus.Gauge
@@ -45,6 +46,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "roam_region_renewed_total", Help: "New incarnations because ops were lost.",
 		}),
 	}
+	m.begun = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "roam_region_begun_total", Help: "New incarnations that this node has begun as it began to lead, because too few nodes could tell that no disk has gone back.",
+	})
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
@@ -58,7 +62,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.transferred = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "roam_region_transfer_keys", Help: "Keys that have come of the state that is being taken, or was last.",
 	})
-	reg.MustRegister(m.batch, m.ops, m.commit, m.fsync, m.refused, m.renewed, m.forwarded, m.forwardErrors, m.transfers,
+	reg.MustRegister(m.batch, m.ops, m.commit, m.fsync, m.refused, m.renewed, m.begun, m.forwarded, m.forwardErrors, m.transfers,
 		m.trims, m.purges, m.transferred, m.floors, m.closed)
 	return m
 }

@@ -118,7 +118,7 @@ func (g *group) elect() {
 	n.after(between(g.rng, hopMin, hopMax), func() {
 		if g.leader == n {
 			n.catchUp()
-			n.assume()
+			n.assume(n.backed())
 		}
 	})
 }

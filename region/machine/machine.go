@@ -285,12 +285,11 @@ func (m *Machine) Stamp() crdt.Stamp { return crdt.Stamp(m.stamp.Load()) }
 // Self returns the current incarnation, "" before the first.
 func (m *Machine) Self() crdt.Origin { return *m.self.Load() }
 
-// MustRenew reports whether a new incarnation has to begin before anything is numbered: there is none yet, or a
-// node that is alone, or the first of several, cannot tell (proven) that its disk has not gone back, since the process before did not end in order. What
-// it has forgotten it must not number again, and nobody else knows.
-// A region that was evicted waits for what the others have to say of what it numbered.
-func (m *Machine) MustRenew(alone, proven bool) bool {
-	return !m.Fenced() && (m.Self() == "" || alone && !proven)
+// MustRenew reports whether a new incarnation has to begin before anything is numbered: there is none yet, or too few of the nodes that vote back
+// the one that there is: can tell that their disks have not gone back, and had nothing that the leader lacks. What is forgotten must not be numbered
+// again. A region that was evicted waits for what the others have to say of what it numbered.
+func (m *Machine) MustRenew(backed bool) bool {
+	return !m.Fenced() && (m.Self() == "" || !backed)
 }
 
 // Origins returns all origins known here.

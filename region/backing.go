@@ -1,0 +1,97 @@
+package region
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/roamsync/roam/wire"
+)
+
+const (
+	// backedWithin bounds how long a new leader asks whether it may go on under the present incarnation.
+	backedWithin = 500 * time.Millisecond
+	// backedPause is between two questions to a node that may be about to say yes.
+	backedPause = 10 * time.Millisecond
+)
+
+// isBacked reports whether so many nodes of those that vote are enough: a majority, which shares a node with whichever majority committed
+// something, also if one node has got its vote or lost it in between.
+func isBacked(backing, voters int) bool { return 2*backing > voters }
+
+// backs returns the term of the asker's lead if this node is proven and has nothing that the asker lacks, or was and had when it gave it its vote; 0:
+// it cannot say. The proof is looked at last: following the asker may have cost it.
+func (g *group) backs(asker string) uint64 {
+	term := g.raft.CurrentTerm()
+	_, leader := g.raft.LeaderWithID()
+	with := g.voted.proven(term, asker) || string(leader) == asker && g.follows(term) && g.proof.holds()
+	if !with || g.raft.CurrentTerm() != term {
+		return 0
+	}
+	return term
+}
+
+// answer is what a node says of a leader.
+type answer int
+
+const (
+	saysNo answer = iota
+	saysYes
+	saysNotYet // it may be about to vote, or to follow
+)
+
+// backed reports whether this node, which leads in a term, may go on under the present incarnation: a majority of those that vote, itself
+// included, is proven and had nothing that it lacks.
+func (g *group) backed(ctx context.Context, term uint64) bool {
+	ctx, cancel := context.WithTimeout(ctx, backedWithin)
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer cancel()
+	voters, yes, asked := g.voters(), 0, 0
+	if voters[g.r.id] && g.proof.holds() {
+		yes++ // its log is its own
+	}
+	said := make(chan bool, len(voters))
+	for _, m := range g.r.heard() {
+		if m.ID != g.r.id && voters[m.ID] {
+			voters[m.ID] = false // asked once
+			asked++
+			asking.Go(func() { said <- g.isBackedBy(ctx, m, term) })
+		}
+	}
+	for ; !isBacked(yes, len(voters)) && asked > 0; asked-- {
+		if <-said {
+			yes++
+		}
+	}
+	return isBacked(yes, len(voters))
+}
+
+// isBackedBy asks a node until it has said yes or no.
+func (g *group) isBackedBy(ctx context.Context, m wire.Member, term uint64) bool {
+	for {
+		switch g.askBacking(ctx, m, term) {
+		case saysYes:
+			return true
+		case saysNo:
+			return false
+		}
+		if !pause(ctx, backedPause) {
+			return false
+		}
+	}
+}
+
+func (g *group) askBacking(ctx context.Context, m wire.Member, term uint64) answer {
+	h, err := g.r.hello(ctx, m)
+	if err != nil {
+		return saysNotYet // it may be starting
+	}
+	switch s := stateOf(h, g.n); {
+	case s.Backs == term:
+		return saysYes
+	case s.Proven:
+		return saysNotYet
+	}
+	return saysNo
+}
