@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/roamsync/roam/region/machine"
 	"github.com/roamsync/roam/wire"
 )
 
@@ -15,20 +16,31 @@ const (
 	backedPause = 10 * time.Millisecond
 )
 
-// isBacked reports whether so many nodes of those that vote are enough: a majority, which shares a node with whichever majority committed
-// something, also if one node has got its vote or lost it in between.
-func isBacked(backing, voters int) bool { return 2*backing > voters }
+// stance is what a node has done in a term, as far as it says whom it backs.
+type stance struct {
+	term   uint64
+	voted  vote
+	leader string // whom it follows
+	last   uint64 // term of the last entry of its log
+	proven bool
+}
 
-// backs returns the term of the asker's lead if this node is proven and has nothing that the asker lacks, or was and had when it gave it its vote; 0:
-// it cannot say. The proof is looked at last: following the asker may have cost it.
+// backs reports whether the node has nothing that a leader of its term lacks, and is proven; or had nothing, and was, when it gave that one its vote.
+func (s stance) backs(leader string) bool {
+	return s.voted == vote{s.term, leader, true} || s.leader == leader && s.last == s.term && s.proven
+}
+
+// backs returns the term of the asker's lead if this node backs it; 0: it cannot say. Whether it is proven is looked at after the log: following the
+// asker may have cost it.
 func (g *group) backs(asker string) uint64 {
-	term := g.raft.CurrentTerm()
+	s := stance{term: g.raft.CurrentTerm(), voted: g.voted.now()}
 	_, leader := g.raft.LeaderWithID()
-	with := g.voted.proven(term, asker) || string(leader) == asker && g.follows(term) && g.proof.holds()
-	if !with || g.raft.CurrentTerm() != term {
+	s.leader, s.last = string(leader), g.lastTerm()
+	s.proven = g.proof.holds()
+	if !s.backs(asker) || g.raft.CurrentTerm() != s.term {
 		return 0
 	}
-	return term
+	return s.term
 }
 
 // answer is what a node says of a leader.
@@ -59,12 +71,12 @@ func (g *group) backed(ctx context.Context, term uint64) bool {
 			asking.Go(func() { said <- g.isBackedBy(ctx, m, term) })
 		}
 	}
-	for ; !isBacked(yes, len(voters)) && asked > 0; asked-- {
+	for ; !machine.Backed(yes, len(voters)) && asked > 0; asked-- {
 		if <-said {
 			yes++
 		}
 	}
-	return isBacked(yes, len(voters))
+	return machine.Backed(yes, len(voters))
 }
 
 // isBackedBy asks a node until it has said yes or no.

@@ -151,23 +151,15 @@ func (g *group) caughtUp(ctx context.Context, m wire.Member) bool {
 
 // catchUp waits until this node has applied all that was acknowledged before it came, and reports whether it has.
 func (g *group) catchUp(ctx context.Context) bool {
-	look := time.NewTicker(catchUpLook)
-	defer look.Stop()
-	for frontier := uint64(0); ; {
-		switch {
-		case g.leading.Load() && g.fsm.Self() != "":
-			return true
-		case frontier == 0:
-			frontier = g.frontier(ctx).GetApplied()
-		case g.fsm.Applied() >= frontier && g.fsm.Self() != "":
+	for !(g.leading.Load() && g.fsm.Self() != "") {
+		if g.whole(ctx) {
 			return true
 		}
-		select {
-		case <-ctx.Done():
+		if !pause(ctx, catchUpLook) {
 			return false
-		case <-look.C:
 		}
 	}
+	return true
 }
 
 // frontier asks the leader; nil means that there was no answer.

@@ -27,7 +27,7 @@ func validGroups(n int) bool { return n > 0 && n <= maxGroups && n&(n-1) == 0 }
 type group struct {
 	r         *Region
 	n         int
-	mask      uint64      // the partitions, a bit each
+	mask      uint64 // the partitions, a bit each
 	proof     proof
 	voted     votes
 	log       *stallWatch
@@ -197,8 +197,11 @@ func (g *group) begin(ctx context.Context, term uint64) error {
 		why = "too few of the nodes that vote can tell that no disk has gone back: their processes have begun since, and the last did not end in order, or long ago"
 	}
 	for backed := !g.level.fresh && g.backed(ctx, term); g.fsm.MustRenew(backed); {
-		var err error
-		if backed, err = g.renewFirst(ctx, why); err != nil {
+		err := ctx.Err() // who ceases to lead has asked in vain
+		if err == nil {
+			backed, err = g.renewFirst(ctx, why)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -48,30 +48,32 @@ func (p *proof) give(since uint64) {
 // proveLook is how often a node that is not proven looks whether it is.
 const proveLook = 20 * time.Millisecond
 
-// prove has the node proven whenever it is not: by having applied, from the leader's own log, all that a leader has that goes on rightly.
+// prove has the node proven again when it is not any more: see whole.
 func (g *group) prove(ctx context.Context) error {
 	for pause(ctx, proveLook) {
-		if g.proof.holds() {
-			continue
-		}
-		if since := g.proof.since(); g.whole(ctx) {
-			g.proof.give(since)
+		if !g.proof.holds() {
+			g.whole(ctx)
 		}
 	}
 	return nil
 }
 
-// whole asks the leader, and waits until this node has applied what that one had, by its log, or until somebody else may lead.
+// whole asks the leader, and waits until this node has applied what that one had, or until somebody else may lead. By a leader's own log it is
+// proven; an older version's goes on where it must not, maybe, and does not say what it leads.
 func (g *group) whole(ctx context.Context) bool {
-	said := g.frontier(ctx)
-	if said.GetTerm() == 0 {
-		return false // no answer, or an older version's: it may go on where it must not
+	since, said := g.proof.since(), g.frontier(ctx)
+	if said == nil {
+		return false
 	}
-	for g.raft.CurrentTerm() == said.Term {
-		if g.fsm.Applied() >= said.Applied && g.follows(said.Term) {
+	for said.Term == 0 || g.raft.CurrentTerm() == said.Term {
+		caught := g.fsm.Applied() >= said.Applied && g.fsm.Self() != ""
+		switch {
+		case caught && said.Term == 0:
 			return true
-		}
-		if !pause(ctx, catchUpLook) {
+		case caught && g.follows(said.Term):
+			g.proof.give(since)
+			return true
+		case !pause(ctx, catchUpLook):
 			return false
 		}
 	}
@@ -131,8 +133,9 @@ func (v *votes) kept(key, value []byte) {
 	}
 }
 
-// proven reports whether the node, proven, voted for another in a term.
-func (v *votes) proven(term uint64, id string) bool {
-	last := v.last.Load()
-	return last != nil && *last == vote{term, id, true}
+func (v *votes) now() vote {
+	if last := v.last.Load(); last != nil {
+		return *last
+	}
+	return vote{}
 }

@@ -333,7 +333,7 @@ func (n *node) Open() ([]wire.OpenRun, string, error) { return n.m.Open() }
 func (n *node) backed() bool {
 	all := n.g.voters()
 	all = slices.DeleteFunc(all, func(o *node) bool { return !o.proven })
-	return 2*len(all) > len(n.g.nodes)
+	return machine.Backed(len(all), len(n.g.nodes))
 }
 
 // assume begins to lead: what was committed before is applied. backed: it may go on under the incarnation that there is.
@@ -344,6 +344,7 @@ func (n *node) assume(backed bool) {
 	n.w.checkLeader(n)
 	if n.m.MustRenew(backed) { // before anything that waits is numbered
 		n.w.tell("%s begins a new incarnation", n)
+		n.w.counts.Begun++
 		n.g.append(n, machine.EncodeEntry([][]byte{n.renewal(n.m.Self(), 0).Encode()}), func(_ []machine.Result, err error) {
 			if err == nil {
 				n.assume(true)

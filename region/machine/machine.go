@@ -292,6 +292,10 @@ func (m *Machine) MustRenew(backed bool) bool {
 	return !m.Fenced() && (m.Self() == "" || !backed)
 }
 
+// Backed reports whether so many nodes of those that vote are enough to go on under an incarnation: a majority, since it shares a node with whichever
+// majority committed something, also if one node has got its vote or lost it in between.
+func Backed(backing, voters int) bool { return 2*backing > voters }
+
 // Origins returns all origins known here.
 func (m *Machine) Origins() []crdt.Origin { return *m.origins.Load() }
 
