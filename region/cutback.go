@@ -3,9 +3,38 @@ package region
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
+	"strconv"
 
 	"github.com/roamsync/roam/region/machine"
 )
+
+var errAstray = fmt.Errorf("%w: the region goes on without something that this node has applied, since the disk of another one had gone back", errTorn)
+
+// empty takes state and logs from the directory. What the region has gone on without stays beside them: only this node may have it. What is staged
+// stays: it is compared with what another node has.
+func (r *Region) empty(keep bool) error {
+	fs, beside := r.cfg.files(), filepath.Join(r.cfg.Dir, "astray-"+strconv.FormatInt(r.cfg.Now().Unix(), 10))
+	if keep = keep && r.cfg.Disk == nil; keep {
+		if err := fs.MkdirAll(beside, 0o755); err != nil {
+			return err
+		}
+		r.cfg.Logger.Error("what the region has gone on without is kept: if clients and other regions do not bring it back, take it from there", "dir", beside)
+	}
+	for _, sub := range []string{"raft", "state"} { // a start that finds a state without its log does this again
+		path := filepath.Join(r.cfg.Dir, sub)
+		err := error(nil)
+		if keep {
+			err = fs.Rename(path, filepath.Join(beside, sub))
+		} else {
+			err = fs.RemoveAll(path)
+		}
+		if err := errors.Join(err, syncDir(fs, r.cfg.Dir)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // nodeAstray is there if the region goes on without something that this node has applied.
 const nodeAstray = "astray"
@@ -42,8 +71,8 @@ func (g *group) settled() uint64 {
 // astray leaves a mark, with which the next start takes what the others have, and returns what the node says as it ends.
 func (g *group) astray(from, have uint64) error {
 	err := fmt.Errorf("the region's leader goes on without entry %d of group %d, and this node has applied up to %d: the disk of another node has gone back "+
-		"to an earlier state, and what was acknowledged is lost there. Start this node again: it takes what the others have now. What only it had comes back "+
-		"from other regions, and from clients that put it again", from, g.n, have)
+		"to an earlier state, and what was acknowledged is lost there. Start this node again: it takes what the others have now, and keeps what it had beside "+
+		"that. It comes back from other regions too, and from clients that put it again", from, g.n, have)
 	return errors.Join(err, g.r.note(g.named(nodeAstray), 1))
 }
 
@@ -51,7 +80,7 @@ func (g *group) astray(from, have uint64) error {
 func (g *group) checkAstray() error {
 	v, err := g.r.own().Get(machine.NodeKey(g.named(nodeAstray)))
 	if err == nil && v != nil {
-		err = fmt.Errorf("%w: the region goes on without something that this node has applied, since the disk of another one had gone back", errTorn)
+		err = errAstray
 	}
 	return err
 }

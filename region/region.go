@@ -227,10 +227,9 @@ func (r *Region) discard(why error) error {
 	r.asking.ended = false
 	count := r.count
 	r.held, r.logs, r.lanes, r.db = nil, nil, nil, nil
-	for _, sub := range []string{"state", "raft"} { // what is staged is of use: it is compared with what another node has
-		if err := r.cfg.files().RemoveAll(filepath.Join(r.cfg.Dir, sub)); err != nil {
-			return err
-		}
+	r.metrics.discarded.Inc()
+	if err := r.empty(errors.Is(why, errAstray)); err != nil {
+		return err
 	}
 	if d := r.cfg.Disk; d != nil {
 		if err := d.Forget(); err != nil {

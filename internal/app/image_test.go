@@ -19,19 +19,20 @@ import (
 // trio is beijing of three nodes, n1 to n3, beside shanghai of one: of beijing's nodes disks are put back.
 type trio struct {
 	*world
-	t     *testing.T
-	redis string
-	dirs  map[string]string
-	stops map[string]func()
-	later map[string]time.Duration // by how much the node's clock is ahead: its image was taken so long ago
-	at    map[string]string        // where nodes gossip, once they have: they find each other also while shanghai is cut off
-	seen  numbers
+	t      *testing.T
+	groups int
+	redis  string
+	dirs   map[string]string
+	stops  map[string]func()
+	later  map[string]time.Duration // by how much the node's clock is ahead: its image was taken so long ago
+	at     map[string]string        // where nodes gossip, once they have: they find each other also while shanghai is cut off
+	seen   numbers
 }
 
-func newTrio(t *testing.T) *trio {
+func newTrio(t *testing.T, groups int) *trio {
 	w := newWorld(t, "shanghai")
 	x := &trio{
-		world: w, t: t, redis: "redis://" + miniredis.RunT(t).Addr(), dirs: map[string]string{}, stops: map[string]func(){},
+		world: w, t: t, groups: groups, redis: "redis://" + miniredis.RunT(t).Addr(), dirs: map[string]string{}, stops: map[string]func(){},
 		later: map[string]time.Duration{}, at: map[string]string{}, seen: numbers{},
 	}
 	for _, n := range []string{"n1", "n2", "n3"} {
@@ -45,6 +46,7 @@ func newTrio(t *testing.T) *trio {
 func (x *trio) optionsOf(name string) ServeOptions {
 	o := x.options("beijing", x.dirs[name])
 	o.Node, o.BootstrapExpect, o.Redis, o.Worker, o.ClockOffset = name, 3, x.redis, "", x.later[name]
+	o.Groups = x.groups
 	for who, addr := range x.at {
 		if o.Join = append(o.Join, addr); who == name {
 			o.ClusterAddr = addr
@@ -146,7 +148,15 @@ func (x *trio) puts(at, oid string, n int) {
 // number nothing that the others know as something else; what was forgotten comes back; and the leader of before, which holds what the region
 // went on without, starts empty.
 func TestFenceOfSeveral(t *testing.T) {
-	x := newTrio(t)
+	for _, groups := range []int{1, 4} {
+		t.Run(fmt.Sprintf("groups=%d", groups), func(t *testing.T) {
+			t.Parallel() // they wait, mostly
+			fenceOfSeveral(t, newTrio(t, groups))
+		})
+	}
+}
+
+func fenceOfSeveral(t *testing.T, x *trio) {
 	x.put("n1", "first")
 	x.until("all have it", func() bool { return x.has("n2", "first") && x.has("n3", "first") && x.has("shanghai", "first") })
 	x.down("n2")
@@ -171,6 +181,9 @@ func TestFenceOfSeveral(t *testing.T) {
 		t.Fatalf("n1 came back as it was: %v", err)
 	}
 	x.up("n1")
+	if kept, err := filepath.Glob(filepath.Join(x.dirs["n1"], "astray-*", "state", "*.sst")); err != nil || len(kept) == 0 {
+		t.Errorf("what n1 had is gone: %v, %v", kept, err)
+	}
 	x.until("n1 has all", func() bool { return x.has("n1", "both4") && x.has("n1", "anew7") })
 	x.equal()
 	x.look(x.seen)

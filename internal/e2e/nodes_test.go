@@ -58,6 +58,7 @@ type nodeStatus struct {
 		Nodes   []struct{ ID, Node, Role string }
 		Size    int
 		Pending []string
+		Groups  []struct{ Origin string }
 	}
 	Partitions []struct {
 		Cursors map[string]uint64
