@@ -49,7 +49,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 	}
 	m.begun = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "roam_region_begun_total", Help: "New incarnations that this node has begun as it began to lead, because too few nodes could tell that no disk has gone back.",
+		Name: "roam_region_begun_total", Help: "New incarnations that this node has begun as it began to lead: the first, or too few nodes could tell that no disk has gone back.",
 	})
 	m.discarded = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "roam_region_discarded_total", Help: "Starts that found a directory that was not whole, or that the region had gone on without, and joined anew with an empty one.",
