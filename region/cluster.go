@@ -105,6 +105,7 @@ func (r *Region) Hello(_ context.Context, req *peerpb.HelloRequest) (*peerpb.Hel
 	reply := &peerpb.HelloReply{
 		Id: r.id, Expect: uint32(r.cfg.Expect), Level: r.cfg.level, Committed: r.level(), Groups: uint32(len(all)), Wish: uint32(r.cfg.Groups),
 		Undecided: len(all) == 0, Draining: r.draining.Load(), Left: r.out(req.From) == machine.OutLeft,
+		Process: r.entry,
 	}
 	for _, g := range all {
 		s := &peerpb.GroupState{

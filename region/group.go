@@ -30,6 +30,7 @@ type group struct {
 	mask      uint64 // the partitions, a bit each
 	proof     proof
 	voted     votes
+	leaps     leaps
 	log       *stallWatch
 	stable    raft.StableStore
 	snaps     raft.SnapshotStore

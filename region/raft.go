@@ -26,9 +26,9 @@ const (
 func (g *group) openRaft() error {
 	switch {
 	case g.r.lanes != nil:
-		g.transport = network(g.r, g.r.lanes.of(g.n))
+		g.transport = &leaping{network(g.r, g.r.lanes.of(g.n)), g}
 	case g.r.cfg.Stream != nil:
-		g.transport = network(g.r, g.r.cfg.Stream(g.r.id))
+		g.transport = &leaping{network(g.r, g.r.cfg.Stream(g.r.id)), g}
 	default:
 		_, g.transport = raft.NewInmemTransport(raft.ServerAddress(g.r.id))
 	}
@@ -46,7 +46,7 @@ func (g *group) openRaft() error {
 	return err
 }
 
-func network(r *Region, stream raft.StreamLayer) raft.Transport {
+func network(r *Region, stream raft.StreamLayer) *raft.NetworkTransport {
 	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: stream, MaxPool: maxPool, Timeout: raftTimeout, Logger: raftLog(r.cfg.Logger),
 	})

@@ -146,7 +146,8 @@ type Region struct {
 	id         string // raft id: the node's name, and what was drawn for its directory
 	entry      string // drawn for this process: what marks the puts that entered here
 	recovering bool   // Recover works on it: what it left half done before does not stop it
-	proven     bool   // the process before ended in order, just now, and was proven in all groups
+	proven     bool   // the process before ended in order, just now, and was proven in all groups; or there was none
+	fresh      bool   // its directory is new: it has acknowledged nothing that it could have forgotten
 	ordered    bool   // this one is ending in order
 	several    bool   // when it was opened, or founded: other nodes were in its groups, or are to be
 	founds     bool   // it may found a region with others: it never was in one, and was not told to join
@@ -290,6 +291,7 @@ func (r *Region) checkIdentity() error {
 		if r.id, err = r.formerID(); err != nil {
 			return err
 		}
+		r.fresh = r.id != r.cfg.Node
 		return errors.Join(r.db.Set(machine.NodeKey(nodeIdentity), []byte(want), pebble.NoSync),
 			r.db.Set(machine.NodeKey(nodeGroups), []byte{0}, pebble.NoSync),
 			r.db.Set(machine.NodeKey(nodeID), []byte(r.id), pebble.NoSync), r.flush())
@@ -345,7 +347,7 @@ func provenBy(mark []byte, now time.Time) bool {
 // dirty notes how the process before ended, and that this one has not ended yet.
 func (r *Region) dirty() error {
 	v, err := r.own().Get(machine.NodeKey(nodeClean))
-	if r.proven = provenBy(v, r.cfg.Now()); v == nil || err != nil {
+	if r.proven = r.fresh || provenBy(v, r.cfg.Now()); v == nil || err != nil {
 		return err
 	}
 	return errors.Join(r.db.Delete(machine.NodeKey(nodeClean), pebble.NoSync), r.flush())

@@ -1980,6 +1980,7 @@ type HelloReply struct {
 	Draining      bool                   `protobuf:"varint,11,opt,name=draining,proto3" json:"draining,omitempty"`   // it is about to end, and does not want to lead
 	Committed     uint32                 `protobuf:"varint,20,opt,name=committed,proto3" json:"committed,omitempty"` // feature level of the region: what may be proposed; 0: a version that commits none
 	Left          bool                   `protobuf:"varint,21,opt,name=left,proto3" json:"left,omitempty"`           // who asks has left the region for good
+	Process       string                 `protobuf:"bytes,22,opt,name=process,proto3" json:"process,omitempty"`      // drawn for the node's process
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2103,6 +2104,13 @@ func (x *HelloReply) GetLeft() bool {
 		return x.Left
 	}
 	return false
+}
+
+func (x *HelloReply) GetProcess() string {
+	if x != nil {
+		return x.Process
+	}
+	return ""
 }
 
 // GroupState is what the node is to one Raft group.
@@ -3051,7 +3059,7 @@ const file_peer_proto_rawDesc = "" +
 	"\x02of\x18\x04 \x01(\rR\x02of\":\n" +
 	"\fHelloRequest\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x12\n" +
-	"\x04from\x18\x02 \x01(\tR\x04from\"\xde\x02\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\"\xf8\x02\n" +
 	"\n" +
 	"HelloReply\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
@@ -3067,7 +3075,8 @@ const file_peer_proto_rawDesc = "" +
 	" \x01(\bR\tundecided\x12\x1a\n" +
 	"\bdraining\x18\v \x01(\bR\bdraining\x12\x1c\n" +
 	"\tcommitted\x18\x14 \x01(\rR\tcommitted\x12\x12\n" +
-	"\x04left\x18\x15 \x01(\bR\x04left\"\xcc\x01\n" +
+	"\x04left\x18\x15 \x01(\bR\x04left\x12\x18\n" +
+	"\aprocess\x18\x16 \x01(\tR\aprocess\"\xcc\x01\n" +
 	"\n" +
 	"GroupState\x12\x18\n" +
 	"\afounded\x18\x01 \x01(\bR\afounded\x12\x14\n" +
