@@ -50,7 +50,9 @@ func (r *Region) openCopies() (err error) {
 			r: r, n: n, mask: partitionsOf(n, r.count), leader: newLeader(),
 			queue: make(chan *proposal, queueLength), evicted: make(chan struct{}, 1), store: r.store(r.prefix(n)),
 		})
-		r.held[n].proven.Store(r.proven)
+		if g := r.held[n]; r.proven {
+			g.proof.give(g.proof.since())
+		}
 	}
 	for _, g := range r.held {
 		if err := g.openState(); err != nil {
@@ -104,7 +106,7 @@ func (g *group) beginLog() error {
 		return err
 	}
 	if last > 0 {
-		err = g.log.DeleteRange(first, last)
+		err = g.log.LogStore.DeleteRange(first, last)
 	}
 	return errors.Join(err, g.stable.SetUint64(keyTerm, term))
 }

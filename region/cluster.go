@@ -64,12 +64,17 @@ func (g *group) servers() []raft.Server {
 	return f.Configuration().Servers
 }
 
-// alive are the live nodes of the region, by name.
-func (r *Region) alive() []wire.Member {
+// heard are the nodes of the region that were heard of, alive or not.
+func (r *Region) heard() []wire.Member {
 	if r.cfg.Cluster == nil {
 		return nil
 	}
-	all := slices.DeleteFunc(r.cfg.Cluster.Members(), func(m wire.Member) bool { return !m.Alive || m.ID == "" })
+	return r.cfg.Cluster.Members()
+}
+
+// alive are the live nodes of the region, by name.
+func (r *Region) alive() []wire.Member {
+	all := slices.DeleteFunc(r.heard(), func(m wire.Member) bool { return !m.Alive || m.ID == "" })
 	slices.SortFunc(all, func(a, b wire.Member) int { return cmp.Compare(a.Node, b.Node) })
 	return all
 }
@@ -100,9 +105,12 @@ func (r *Region) Hello(_ context.Context, req *peerpb.HelloRequest) (*peerpb.Hel
 	reply := &peerpb.HelloReply{
 		Id: r.id, Expect: uint32(r.cfg.Expect), Level: r.cfg.level, Committed: r.level(), Groups: uint32(len(all)), Wish: uint32(r.cfg.Groups),
 		Undecided: len(all) == 0, Draining: r.draining.Load(), Left: r.out(req.From) == machine.OutLeft,
+		Process: r.entry,
 	}
 	for _, g := range all {
-		s := &peerpb.GroupState{Founded: len(g.servers()) > 0, Leads: g.leading.Load(), Applied: g.fsm.Applied(), Proven: g.proven.Load()}
+		s := &peerpb.GroupState{
+			Founded: len(g.servers()) > 0, Leads: g.leading.Load(), Applied: g.fsm.Applied(), Proven: g.proof.holds(), Backs: g.backs(req.From),
+		}
 		if s.Leads {
 			s.Members = g.committed()
 		}
@@ -144,37 +152,29 @@ func (g *group) caughtUp(ctx context.Context, m wire.Member) bool {
 
 // catchUp waits until this node has applied all that was acknowledged before it came, and reports whether it has.
 func (g *group) catchUp(ctx context.Context) bool {
-	look := time.NewTicker(catchUpLook)
-	defer look.Stop()
-	for frontier := uint64(0); ; {
-		switch {
-		case g.leading.Load() && g.fsm.Self() != "":
-			return true
-		case frontier == 0:
-			frontier = g.frontier(ctx)
-		case g.fsm.Applied() >= frontier && g.fsm.Self() != "":
+	for !(g.leading.Load() && g.fsm.Self() != "") {
+		if g.whole(ctx) {
 			return true
 		}
-		select {
-		case <-ctx.Done():
+		if !pause(ctx, catchUpLook) {
 			return false
-		case <-look.C:
 		}
 	}
+	return true
 }
 
-// frontier asks the leader; 0 means that there was no answer.
-func (g *group) frontier(ctx context.Context) uint64 {
+// frontier asks the leader; nil means that there was no answer.
+func (g *group) frontier(ctx context.Context) *peerpb.FrontierReply {
 	id, _ := g.leader.now()
 	client, err := g.r.node(id)
 	if err != nil {
-		return 0
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
 	defer cancel()
 	reply, err := client.Frontier(ctx, &peerpb.FrontierRequest{To: id, Group: uint32(g.n)})
 	if err != nil {
-		return 0
+		return nil
 	}
-	return reply.Applied
+	return reply
 }

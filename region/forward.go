@@ -138,8 +138,9 @@ func (r *Region) Frontier(_ context.Context, req *peerpb.FrontierRequest) (*peer
 		return nil, status.Error(codes.Unavailable, "this node is stopping")
 	}
 	defer done()
-	if !g.leading.Load() || g.raft.VerifyLeader().Error() != nil || g.fsm.Self() == "" {
+	term := g.term.Load()
+	if !g.leads() || g.raft.VerifyLeader().Error() != nil || g.fsm.Self() == "" || !g.leads() || g.term.Load() != term {
 		return nil, status.Error(codes.Unavailable, "this node does not lead its region")
 	}
-	return &peerpb.FrontierReply{Applied: g.fsm.Applied()}, nil
+	return &peerpb.FrontierReply{Applied: g.fsm.Applied(), Term: term}, nil
 }

@@ -23,6 +23,8 @@ type fsm struct {
 	fatal func(error)        // the disk failed: stop the process rather than guess
 	// fetch replaces the state by that of another node, which has applied at least that index.
 	fetch func(index uint64) error
+	// strayed ends the node if the region has gone on without something of its state, and returns why.
+	strayed func(index uint64) error
 	// evicted ends the node if its region was given up while it was away, and the node holds what nobody else has.
 	evicted func()
 	// unstage removes what a transfer that was cut short has staged: it is called once the log has brought an entry. nil: there is nothing.
@@ -85,8 +87,11 @@ func (reference) Release() {}
 func (m *fsm) Restore(r io.ReadCloser) error {
 	defer r.Close()
 	index, err := readReference(r)
-	if err != nil || m.Applied() >= index {
+	if err != nil {
 		return err
+	}
+	if m.Applied() >= index {
+		return m.strayed(index)
 	}
 	if err := m.fetch(index); err != nil {
 		return fmt.Errorf("fetch the state of the region: %w", err)

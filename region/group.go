@@ -27,12 +27,15 @@ func validGroups(n int) bool { return n > 0 && n <= maxGroups && n&(n-1) == 0 }
 type group struct {
 	r         *Region
 	n         int
-	mask      uint64      // the partitions, a bit each
-	proven    atomic.Bool // as Region.proven, for what this group has numbered; it stays so in this process
+	mask      uint64 // the partitions, a bit each
+	proof     proof
+	voted     votes
+	leaps     leaps
 	log       *stallWatch
 	stable    raft.StableStore
 	snaps     raft.SnapshotStore
 	raft      *raft.Raft
+	opened    atomic.Pointer[raft.Raft] // the same, for who is called by it, and may be before it is returned
 	store     store
 	fsm       *fsm
 	transport raft.Transport
@@ -40,7 +43,8 @@ type group struct {
 	evicted   chan struct{} // the region was given up, and something was applied since
 	merging   atomic.Bool   // there may be states to merge
 	torn      error         // of a disk that was found: why its log does not follow its state
-	leading   atomic.Bool   // and all that was committed before is applied
+	leading   atomic.Bool   // all that was committed before is applied, and there is an incarnation to number under
+	term      atomic.Uint64 // in which it leads, or has led last
 	leader    *leader
 	taking    atomic.Pointer[Taking] // while the state of another node is taken
 	keep      logKeep
@@ -139,7 +143,7 @@ func (g *group) openState() error {
 		Region: g.r.cfg.Region, Entry: g.r.entry, Store: g.store, Watch: g.tell, Tracer: g.r.cfg.Tracer,
 		Level: g.r.cfg.level, SessionBytes: g.r.cfg.SessionBytes / g.r.count,
 	})
-	g.fsm = &fsm{Machine: m, flush: g.r.flush, tell: g.tell, fatal: g.r.fail, fetch: g.fetch, unstage: g.unstage, evicted: g.noteEvicted}
+	g.fsm = &fsm{Machine: m, flush: g.r.flush, tell: g.tell, fatal: g.r.fail, fetch: g.fetch, strayed: g.leftBehind, unstage: g.unstage, evicted: g.noteEvicted}
 	if err == nil {
 		err = g.checkEvicted()
 	}
@@ -151,14 +155,15 @@ func (g *group) openState() error {
 		return fmt.Errorf("raft log: %w", g.r.opened("the Raft log", err))
 	}
 	g.log = &stallWatch{
-		LogStore: log, limit: g.r.cfg.StallLimit, fail: g.r.fail, quit: g.r.quit, damaged: g.r.damaged, metrics: g.r.metrics,
+		LogStore: log, limit: g.r.cfg.StallLimit, fail: g.r.fail, quit: g.r.quit, damaged: g.r.damaged, metrics: g.r.metrics, cutBack: g.cutBack,
 	}
-	g.stable = watchedVotes{stable, g.log}
+	g.stable = watchedVotes{stable, g.log, &g.voted}
 	if g.snaps, err = g.openSnapshots(); err != nil {
 		return fmt.Errorf("raft snapshots: %w", err)
 	}
 	g.snaps = watchedSnapshots{g.snaps, g.r.fail}
-	err = errors.Join(g.checkSnapshot(), g.checkLog())
+	g.voted.proof = &g.proof
+	err = errors.Join(g.checkSnapshot(), g.checkLog(), g.checkAstray())
 	if g.r.reading && errors.Is(err, errTorn) {
 		g.torn, err = err, nil
 	}
@@ -186,42 +191,38 @@ func (g *group) halt() error {
 	return errors.Join(errs...)
 }
 
-// mustRenew reports whether a new incarnation has to begin. Who begins to lead and cannot tell by itself that no disk has gone back, since its process has
-// just begun, asks the others: one that was part of the group before can. After a loss of power that met all of them, nobody can.
-func (g *group) mustRenew(ctx context.Context) bool {
-	proven := g.proven.Load()
-	alone := proven || g.fsm.Self() == "" || g.alone() // or it does not matter
-	return g.fsm.MustRenew(alone || !g.vouched(ctx), proven)
-}
+// leads reports whether the node leads, in the term that it may number in: after an election that nobody has noticed it may not yet.
+func (g *group) leads() bool { return g.leading.Load() && g.raft.CurrentTerm() == g.term.Load() }
 
-// vouched reports whether another node that votes can tell that nothing was numbered that is forgotten.
-func (g *group) vouched(ctx context.Context) bool {
-	votes := g.votes()
-	for _, m := range g.r.alive() {
-		if m.ID == g.r.id || !votes[m.ID] {
-			continue
-		}
-		if h, err := g.r.hello(ctx, m); err == nil && stateOf(h, g.n).Proven {
-			return true
-		}
+// begin has an incarnation that the group may number under: the one that there is, if enough nodes can tell that nothing of it is forgotten, or a
+// new one.
+func (g *group) begin(ctx context.Context, term uint64) error {
+	since := g.proof.since()
+	why := "first start"
+	if g.level.fresh = g.fsm.Self() == ""; !g.level.fresh {
+		why = "too few of the nodes that vote can tell that no disk has gone back: their processes have begun since, and the last did not end in order, or long ago"
 	}
-	return false
-}
-
-// lead is the leader's part: a group that must gets a new incarnation before it takes anything in, nodes are taken into
-// the group, and sessions are kept from becoming too long.
-func (g *group) lead(ctx context.Context) error {
-	g.level = levelSeat{}
-	for g.mustRenew(ctx) {
-		why := "first start"
-		if g.level.fresh = g.fsm.Self() == ""; !g.level.fresh {
-			why = "the last process did not end in order, or long ago, and there is no other node that could say that the disk has not gone back"
+	for backed := !g.level.fresh && g.backed(ctx, term); g.fsm.MustRenew(backed); {
+		err := ctx.Err() // who ceases to lead has asked in vain
+		if err == nil {
+			backed, err = g.renewFirst(ctx, why)
 		}
-		if err := g.renewFirst(ctx, why); err != nil {
+		if err != nil {
 			return err
 		}
 	}
-	g.proven.Store(true) // others may have proven it, who are gone when it leads again
+	g.proof.give(since)
+	return nil
+}
+
+// lead is the leader's part, for a term: a group that must gets a new incarnation before it takes anything in, nodes are taken into
+// the group, and sessions are kept from becoming too long.
+func (g *group) lead(ctx context.Context, term uint64) error {
+	g.level = levelSeat{}
+	if err := g.begin(ctx, term); err != nil {
+		return err
+	}
+	g.term.Store(term)
 	g.seat = seat{led: time.Now()}
 	g.leading.Store(true)
 	defer g.leading.Store(false)

@@ -61,6 +61,11 @@ func (l *leader) follow(ctx context.Context, r *raft.Raft) error {
 
 // Lead is Region.Lead, for one group.
 func (g *group) Lead(ctx context.Context, fn func(context.Context) error) error {
+	return g.leadTerm(ctx, func(ctx context.Context, _ uint64) error { return fn(ctx) })
+}
+
+// leadTerm runs fn while the node leads in a term, and all that was committed before is applied.
+func (g *group) leadTerm(ctx context.Context, fn func(context.Context, uint64) error) error {
 	ctx, done, ok := g.r.askRaft(ctx)
 	if !ok {
 		return nil
@@ -76,8 +81,9 @@ func (g *group) Lead(ctx context.Context, fn func(context.Context) error) error 
 	poll := time.NewTicker(heartbeat)
 	defer poll.Stop()
 	for {
-		if g.raft.State() == raft.Leader && g.raft.Barrier(g.r.cfg.CommitDeadline).Error() == nil {
-			if err := g.leadOnce(ctx, changes, fn); err != nil && ctx.Err() == nil {
+		term := g.raft.CurrentTerm()
+		if g.raft.State() == raft.Leader && g.raft.Barrier(g.r.cfg.CommitDeadline).Error() == nil && g.raft.CurrentTerm() == term {
+			if err := g.leadOnce(ctx, changes, term, fn); err != nil && ctx.Err() == nil {
 				return err
 			}
 		}
@@ -90,17 +96,18 @@ func (g *group) Lead(ctx context.Context, fn func(context.Context) error) error 
 	}
 }
 
-func (g *group) leadOnce(ctx context.Context, changes <-chan raft.Observation, fn func(context.Context) error) error {
+func (g *group) leadOnce(ctx context.Context, changes <-chan raft.Observation, term uint64, fn func(context.Context, uint64) error) error {
+	over := func() bool { return g.raft.State() != raft.Leader || g.raft.CurrentTerm() != term }
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	done := make(chan error, 1)
-	go func() { done <- fn(ctx) }()
+	go func() { done <- fn(ctx, term) }()
 	poll := time.NewTicker(heartbeat)
 	defer poll.Stop()
 	for {
 		select {
 		case err := <-done:
-			if ctx.Err() != nil || g.raft.State() != raft.Leader {
+			if ctx.Err() != nil || over() {
 				return nil
 			}
 			if err == nil {
@@ -110,7 +117,7 @@ func (g *group) leadOnce(ctx context.Context, changes <-chan raft.Observation, f
 		case <-changes:
 		case <-poll.C:
 		}
-		if g.raft.State() != raft.Leader {
+		if over() {
 			stop()
 		}
 	}

@@ -157,22 +157,22 @@ func (g *group) renewal(lost crdt.Origin, above uint64) (*machine.Command, error
 	return &machine.Command{Kind: machine.KindRenew, Lost: lost, Next: crdt.NewOrigin(g.r.cfg.Region, inc)}, nil
 }
 
-// renewFirst commits a new incarnation past the queue: nothing that waits there may be numbered under the old one.
-func (g *group) renewFirst(ctx context.Context, why string) error {
+// renewFirst commits a new incarnation past the queue, and reports whether that is done: nothing that waits there may be numbered under the old one.
+func (g *group) renewFirst(ctx context.Context, why string) (done bool, err error) {
 	c, err := g.renewal(g.fsm.Self(), 0)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := g.raft.Apply(machine.EncodeEntryOf(g.r.level(), [][]byte{c.Encode()}), g.r.cfg.CommitDeadline).Error(); err == nil {
-		g.proven.Store(true)
+		g.r.metrics.begun.Inc()
 		g.r.cfg.Logger.Info("new incarnation", "group", g.n, "origin", g.fsm.Self(), "why", why)
-		return nil
+		return true, nil
 	}
 	select { // the leadership may be over, which ends ctx
 	case <-ctx.Done():
-		return ctx.Err()
+		return false, ctx.Err()
 	case <-time.After(retryPause):
-		return nil
+		return false, nil
 	}
 }
 
@@ -292,7 +292,7 @@ var errBroken = errors.New("the node has stopped applying")
 
 // try takes a batch through Raft once, here or at the leader.
 func (g *group) try(ctx context.Context, clock *crdt.Clock, batch []*proposal) ([]machine.Result, error) {
-	if !g.leading.Load() {
+	if !g.leads() {
 		return g.forward(ctx, batch)
 	}
 	clock.Observe(g.fsm.Stamp())

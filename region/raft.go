@@ -26,9 +26,9 @@ const (
 func (g *group) openRaft() error {
 	switch {
 	case g.r.lanes != nil:
-		g.transport = network(g.r, g.r.lanes.of(g.n))
+		g.transport = &leaping{network(g.r, g.r.lanes.of(g.n)), g}
 	case g.r.cfg.Stream != nil:
-		g.transport = network(g.r, g.r.cfg.Stream(g.r.id))
+		g.transport = &leaping{network(g.r, g.r.cfg.Stream(g.r.id)), g}
 	default:
 		_, g.transport = raft.NewInmemTransport(raft.ServerAddress(g.r.id))
 	}
@@ -40,11 +40,13 @@ func (g *group) openRaft() error {
 	if g.fsm.held, err = g.log.LastIndex(); err != nil {
 		return fmt.Errorf("raft log: %w", err)
 	}
-	g.raft, err = g.newRaft(cfg)
+	if g.raft, err = g.newRaft(cfg); err == nil {
+		g.opened.Store(g.raft)
+	}
 	return err
 }
 
-func network(r *Region, stream raft.StreamLayer) raft.Transport {
+func network(r *Region, stream raft.StreamLayer) *raft.NetworkTransport {
 	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: stream, MaxPool: maxPool, Timeout: raftTimeout, Logger: raftLog(r.cfg.Logger),
 	})
@@ -127,6 +129,7 @@ type stallWatch struct {
 	quit    func(error) // fails, and does not return
 	damaged func(where string, why error) error
 	metrics *metrics
+	cutBack func(from uint64, all bool)
 	size    logSize
 }
 

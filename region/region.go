@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -146,7 +147,8 @@ type Region struct {
 	entry      string // drawn for this process: what marks the puts that entered here
 	recovering bool   // Recover works on it: what it left half done before does not stop it
 	reading    bool   // it is read, and never run: see OpenFound
-	proven     bool   // nothing was numbered that this process does not know of, as far as a node alone can tell
+	proven     bool   // the process before ended in order, just now, and was proven in all groups; or there was none
+	fresh      bool   // its directory is new: it has acknowledged nothing that it could have forgotten
 	ordered    bool   // this one is ending in order
 	several    bool   // when it was opened, or founded: other nodes were in its groups, or are to be
 	founds     bool   // it may found a region with others: it never was in one, and was not told to join
@@ -227,10 +229,9 @@ func (r *Region) discard(why error) error {
 	r.asking.ended = false
 	count := r.count
 	r.held, r.logs, r.lanes, r.db = nil, nil, nil, nil
-	for _, sub := range []string{"state", "raft"} { // what is staged is of use: it is compared with what another node has
-		if err := r.cfg.files().RemoveAll(filepath.Join(r.cfg.Dir, sub)); err != nil {
-			return err
-		}
+	r.metrics.discarded.Inc()
+	if err := r.empty(errors.Is(why, errAstray)); err != nil {
+		return err
 	}
 	if d := r.cfg.Disk; d != nil {
 		if err := d.Forget(); err != nil {
@@ -294,6 +295,7 @@ func (r *Region) checkIdentity() error {
 		if r.id, err = r.formerID(); err != nil {
 			return err
 		}
+		r.fresh = r.id != r.cfg.Node
 		return errors.Join(r.db.Set(machine.NodeKey(nodeIdentity), []byte(want), pebble.NoSync),
 			r.db.Set(machine.NodeKey(nodeGroups), []byte{0}, pebble.NoSync),
 			r.db.Set(machine.NodeKey(nodeID), []byte(r.id), pebble.NoSync), r.flush())
@@ -349,10 +351,15 @@ func provenBy(mark []byte, now time.Time) bool {
 // dirty notes how the process before ended, and that this one has not ended yet.
 func (r *Region) dirty() error {
 	v, err := r.own().Get(machine.NodeKey(nodeClean))
-	if r.proven = provenBy(v, r.cfg.Now()); v == nil || err != nil {
+	if r.proven = r.fresh || provenBy(v, r.cfg.Now()); v == nil || err != nil {
 		return err
 	}
 	return errors.Join(r.db.Delete(machine.NodeKey(nodeClean), pebble.NoSync), r.flush())
+}
+
+// proves reports whether the node is proven in all groups: the next process is, too, if this one ends in order.
+func (r *Region) proves() bool {
+	return !slices.ContainsFunc(r.held, func(g *group) bool { return !g.proof.holds() })
 }
 
 // halt ends Raft, after which nothing is applied any more.
@@ -376,7 +383,7 @@ func (r *Region) release() error {
 	}
 	if r.db != nil {
 		failed := r.failure.get() != nil
-		if !failed && r.ordered && errors.Join(errs...) == nil {
+		if !failed && r.ordered && r.proves() && errors.Join(errs...) == nil {
 			now := binary.BigEndian.AppendUint64(nil, uint64(r.cfg.Now().UnixMilli()))
 			errs = append(errs, r.db.Set(machine.NodeKey(nodeClean), now, pebble.NoSync))
 		}
@@ -397,8 +404,9 @@ func (r *Region) work(ctx context.Context) error {
 	for _, grp := range r.all() {
 		g.Go(func() error { return grp.propose(ctx) })
 		g.Go(func() error { return grp.leader.follow(ctx, grp.raft) })
-		g.Go(func() error { return grp.Lead(ctx, grp.lead) })
+		g.Go(func() error { return grp.leadTerm(ctx, grp.lead) })
 		g.Go(func() error { return grp.Lead(ctx, grp.merge) })
+		g.Go(func() error { return grp.prove(ctx) })
 		g.Go(func() error { return grp.cut(ctx) })
 		g.Go(func() error { return grp.leaveEvicted(ctx) })
 	}
@@ -420,7 +428,6 @@ func (r *Region) join(ctx context.Context) error {
 		if !g.catchUp(ctx) {
 			return nil
 		}
-		g.proven.Store(true) // by the leader, which has an incarnation that counts
 	}
 	close(r.ready)
 	<-ctx.Done()

@@ -17,6 +17,9 @@ type metrics struct {
 	fsync   prometheus.Histogram
 	refused *prometheus.CounterVec
 	renewed prometheus.Counter
+	begun   prometheus.Counter
+
+	discarded prometheus.Counter
 
 	forwarded, forwardErrors, transfers, trims, purges, floors, closed prometheus.Counter
 	transferred                                                        prometheus.Gauge
@@ -45,6 +48,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "roam_region_renewed_total", Help: "New incarnations because ops were lost.",
 		}),
 	}
+	m.begun = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "roam_region_begun_total", Help: "New incarnations that this node has begun as it began to lead: the first, or too few nodes could tell that no disk has gone back.",
+	})
+	m.discarded = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "roam_region_discarded_total", Help: "Starts that found a directory that was not whole, or that the region had gone on without, and joined anew with an empty one.",
+	})
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
@@ -58,7 +67,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.transferred = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "roam_region_transfer_keys", Help: "Keys that have come of the state that is being taken, or was last.",
 	})
-	reg.MustRegister(m.batch, m.ops, m.commit, m.fsync, m.refused, m.renewed, m.forwarded, m.forwardErrors, m.transfers,
+	reg.MustRegister(m.batch, m.ops, m.commit, m.fsync, m.refused, m.renewed, m.begun, m.discarded, m.forwarded, m.forwardErrors, m.transfers,
 		m.trims, m.purges, m.transferred, m.floors, m.closed)
 	return m
 }

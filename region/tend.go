@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -67,6 +68,13 @@ func (g *group) votes() map[string]bool {
 	for _, s := range g.servers() {
 		all[string(s.ID)] = s.Suffrage == raft.Voter
 	}
+	return all
+}
+
+// voters are those who vote.
+func (g *group) voters() map[string]bool {
+	all := g.votes()
+	maps.DeleteFunc(all, func(_ string, votes bool) bool { return !votes })
 	return all
 }
 

@@ -23,8 +23,12 @@ func (s *stallWatch) check(index uint64, err error) {
 	}
 }
 
-// DeleteRange implements raft.LogStore.
+// DeleteRange implements raft.LogStore. Raft cuts off the beginning when it is not needed any more, and the end when the leader's log goes on
+// otherwise.
 func (s *stallWatch) DeleteRange(lo, hi uint64) error {
+	if err := s.cutting(lo, hi); err != nil {
+		return err
+	}
 	t := newStallTimer(s.limit, s.tooLate)
 	err := s.LogStore.DeleteRange(lo, hi)
 	t.stop()
@@ -37,17 +41,26 @@ func (s *stallWatch) DeleteRange(lo, hi uint64) error {
 // watchedVotes ends the process if a term or a vote cannot be kept: Raft would panic, or vote a second time after a restart.
 type watchedVotes struct {
 	raft.StableStore
-	log *stallWatch
+	log   *stallWatch
+	votes *votes
 }
 
 // Set implements raft.StableStore.
 func (v watchedVotes) Set(key, value []byte) error {
-	return v.watch(func() error { return v.StableStore.Set(key, value) })
+	if err := v.watch(func() error { return v.StableStore.Set(key, value) }); err != nil {
+		return err
+	}
+	v.votes.kept(key, value)
+	return nil
 }
 
 // SetUint64 implements raft.StableStore.
 func (v watchedVotes) SetUint64(key []byte, value uint64) error {
-	return v.watch(func() error { return v.StableStore.SetUint64(key, value) })
+	if err := v.watch(func() error { return v.StableStore.SetUint64(key, value) }); err != nil {
+		return err
+	}
+	v.votes.keptTerm(key, value)
+	return nil
 }
 
 func (v watchedVotes) watch(write func() error) error {

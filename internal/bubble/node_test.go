@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -24,6 +25,8 @@ type node struct {
 	disk  *disk
 	cut   bool  // from the others of its region
 	life  *life // nil: it is down
+	// astray is set while the region may have gone on without what the node has: then it may end by itself, and say so.
+	astray atomic.Bool
 }
 
 // life is one process on it.
@@ -31,6 +34,7 @@ type life struct {
 	node    *app.Node
 	dead    atomic.Bool // it has crashed, and does not know
 	serving atomic.Bool
+	over    atomic.Bool // it has ended by itself, and may
 	cancel  context.CancelFunc
 	done    chan error
 }
@@ -115,7 +119,11 @@ func (n *node) start() {
 	l.cancel, n.life = cancel, l
 	go func() {
 		err := l.node.Run(ctx, func() { l.serving.Store(true) })
-		if ctx.Err() == nil && !l.dead.Load() {
+		switch {
+		case ctx.Err() != nil || l.dead.Load():
+		case n.astray.Load() && err != nil && strings.Contains(err.Error(), "goes on without entry"):
+			l.over.Store(true)
+		default:
 			n.w.violate("%s has ended by itself: %v", n.place, err)
 		}
 		l.done <- errors.Join(err, l.node.Close())
@@ -137,6 +145,9 @@ func (n *node) crash() {
 	n.w.ending.Go(func() { <-l.done })
 	n.s.ill(healing)
 }
+
+// serves reports whether the process takes clients.
+func (n *node) serves() bool { return n.life != nil && n.life.serving.Load() && !n.life.over.Load() }
 
 // stop ends the process in order.
 func (n *node) stop() {

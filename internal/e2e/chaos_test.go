@@ -77,7 +77,7 @@ func TestChaos(t *testing.T) {
 		}
 	}
 	end(failed)
-	t.Logf("%v", done)
+	t.Logf("%v, %d incarnations", done, incarnations(t, list[0]))
 }
 
 // wholeAgain waits until three nodes vote, one of them leads, and all have what the others have, or nearly: then the region stands

@@ -75,6 +75,20 @@ func (s *site) status() (st nodeStatus, err error) {
 	return st, json.NewDecoder(resp.Body).Decode(&st)
 }
 
+// incarnations is under how many a region has numbered something, as one of its nodes knows.
+func incarnations(t *testing.T, s *site) int {
+	t.Helper()
+	st, err := s.status()
+	must(t, err)
+	all := map[string]bool{}
+	for _, p := range st.Partitions {
+		for origin := range p.Cursors {
+			all[origin] = true
+		}
+	}
+	return len(all)
+}
+
 // leaderOf waits until one of the nodes leads, and returns it.
 func leaderOf(list []*site) (*site, error) {
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -227,7 +241,7 @@ func TestLeaderKilled(t *testing.T) {
 		must(t, asker.finished("dora/answer", "q"))
 	}
 	wants(t, asker.view("dora/answer"), "q", text)
-	t.Logf("%d leaders were killed", kills(t))
+	t.Logf("%d leaders were killed, %d incarnations", kills(t), incarnations(t, list[0]))
 }
 
 // talks says how a crowd talks.

@@ -262,6 +262,7 @@ func (w *world) forget(g *group, keep int) {
 	w.tell("%s loses %d of %d entries (lost for good: %t)", g.name, len(g.log)-keep, len(g.log), w.lost)
 	g.log, g.checked, g.issued = g.log[:keep:keep], keep, 0
 	g.first = min(g.first, keep)
+	g.forgets++
 	for oid, at := range g.oids {
 		if at > keep {
 			delete(g.oids, oid)
@@ -276,7 +277,9 @@ func (w *world) forget(g *group, keep int) {
 		}
 	}
 	for _, n := range g.nodes {
-		n.m = nil // what it had in memory is gone with the rest
+		if !n.up {
+			n.m = nil // what it had in memory is gone with the rest
+		}
 	}
 	w.excuse()
 }

@@ -44,6 +44,8 @@ func (w *world) hit(f *Fault, g *group, n *node) (undo func()) {
 		return func() {}
 	case faultEvict:
 		return w.hitRegion(f, g)
+	case faultImage:
+		return w.hitImage(f, g)
 	case faultIsolate:
 		if len(g.nodes) == 1 || n.isolated {
 			return nil

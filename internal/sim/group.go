@@ -42,6 +42,7 @@ type group struct {
 	emptying bool          // it cannot go on with its disks
 	numbers  crdt.Origin   // what it numbered under when a node of it applied something last
 	issued   crdt.Stamp    // the last stamp that was given here
+	forgets  int           // how often it lost the end of its log
 	checked  int           // entries that the checkers have seen
 	oids     map[string]int
 	troubled time.Duration // when the region was last broken from inside
@@ -118,7 +119,7 @@ func (g *group) elect() {
 	n.after(between(g.rng, hopMin, hopMax), func() {
 		if g.leader == n {
 			n.catchUp()
-			n.assume()
+			n.assume(n.backed())
 		}
 	})
 }

@@ -329,22 +329,28 @@ func (n *node) Feed(o crdt.Origin, p uint8, from uint64, maxBytes int) (wire.Rec
 // Open implements dispatch.Commits.
 func (n *node) Open() ([]wire.OpenRun, string, error) { return n.m.Open() }
 
-// vouched reports whether another node can tell that nothing was numbered that is forgotten.
-func (n *node) vouched() bool {
-	return slices.ContainsFunc(n.g.nodes, func(o *node) bool { return o != n && o.up && !o.paused && !o.isolated && o.proven })
+// backed reports whether a majority can tell that nothing was numbered that is forgotten.
+func (n *node) backed() bool {
+	all := n.g.voters()
+	all = slices.DeleteFunc(all, func(o *node) bool { return !o.proven })
+	return machine.Backed(len(all), len(n.g.nodes))
 }
 
-// assume begins to lead: what was committed before is applied.
-func (n *node) assume() {
+// assume begins to lead: what was committed before is applied. backed: it may go on under the incarnation that there is.
+func (n *node) assume(backed bool) {
 	if n.g.leader != n || n.leading {
 		return
 	}
 	n.w.checkLeader(n)
-	if n.m.MustRenew(!n.vouched(), n.proven) { // before anything that waits is numbered
+	if n.m.MustRenew(backed) { // before anything that waits is numbered
 		n.w.tell("%s begins a new incarnation", n)
+		n.w.counts.Begun++
 		n.g.append(n, machine.EncodeEntry([][]byte{n.renewal(n.m.Self(), 0).Encode()}), func(_ []machine.Result, err error) {
-			n.proven = n.proven || err == nil
-			n.after(retryPause, n.assume)
+			if err == nil {
+				n.assume(true)
+				return
+			}
+			n.after(retryPause, func() { n.assume(n.backed()) })
 		})
 		return
 	}

@@ -99,6 +99,7 @@ const (
 	faultAccess   faultKind = "access" // clients cannot reach a region
 	faultGone     faultKind = "gone"   // a region, until all else is well and its answers were made elsewhere
 	faultEvict    faultKind = "evict"  // a region is away, is given up, and comes back
+	faultImage    faultKind = "image"  // the disk of a node of three goes back, while another one is down
 )
 
 var allFaults = []faultKind{
@@ -127,6 +128,7 @@ func NewPlan(seed uint64) *Plan {
 	p.drawTakeover(dice(seed, "takeover"))
 	p.TTL = pick(dice(seed, "ttl"), []time.Duration{0, 0, time.Second, 3 * time.Second, 10 * time.Second})
 	p.drawEvictions(dice(seed, "evictions"))
+	p.drawImages()
 	return p
 }
 
@@ -232,7 +234,7 @@ func (p *Plan) drawFaults(r *rand.Rand) {
 			Region: r.IntN(len(p.Nodes)), N: r.IntN(1 << 16),
 		})
 	}
-	slices.SortStableFunc(p.Faults, func(a, b Fault) int { return int(a.At - b.At) })
+	p.sortFaults()
 }
 
 // drawUnread has Redis lose, in some runs, the beginnings of answers that a region has not read yet, because it is paused, and keep
@@ -250,7 +252,7 @@ func (p *Plan) drawUnread(r *rand.Rand) {
 		pause := Fault{At: at, For: between(r, 500*time.Millisecond, 2*time.Second), Kind: faultPause, Region: region, N: r.IntN(1 << 16)}
 		p.Faults = append(p.Faults, pause, Fault{At: at + between(r, 0, pause.For), Kind: faultWipe, Region: region})
 	}
-	slices.SortStableFunc(p.Faults, func(a, b Fault) int { return int(a.At - b.At) })
+	p.sortFaults()
 }
 
 // drawTakeover has regions make the answers of others that are not heard, and in some runs one region go in mid-answer and not come back
@@ -268,7 +270,7 @@ func (p *Plan) drawTakeover(r *rand.Rand) {
 	p.Faults = append(p.Faults, Fault{
 		At: a.At + between(r, 0, 3*time.Second), For: p.Length, Kind: faultGone, Region: p.Devices[a.Device].Home, N: r.IntN(1 << 16),
 	})
-	slices.SortStableFunc(p.Faults, func(a, b Fault) int { return int(a.At - b.At) })
+	p.sortFaults()
 }
 
 // drawEvictions has an operator give up a region in some runs.
@@ -279,6 +281,10 @@ func (p *Plan) drawEvictions(r *rand.Rand) {
 			Region: r.IntN(len(p.Nodes)), N: r.IntN(1 << 16),
 		})
 	}
+	p.sortFaults()
+}
+
+func (p *Plan) sortFaults() {
 	slices.SortStableFunc(p.Faults, func(a, b Fault) int { return int(a.At - b.At) })
 }
 

@@ -40,7 +40,9 @@ var planted = []struct {
 	{"a worker that has lost its attempt goes on with it", "11|5|6|12", []edit{
 		{"crdt/issue.go", "case s.Nonce != nonce || s.Attempt.Region != region:", "case s.Attempt.Region != region:"}}},
 	{"numbers are given again after a disk went back", "3|4", []edit{
-		{"region/machine/machine.go", " || alone && !proven", ""}}},
+		{"region/machine/machine.go", " || !backed", ""}}},
+	{"one node that remembers is enough to go on, of several", "3|4|10", []edit{
+		{"region/machine/machine.go", "return 2*backing > voters", "return backing > 0"}}},
 	{"a put of several ops stores the first", "1|12", []edit{
 		{"region/machine/step.go", "if ev.Refused != nil {\n\t\t\tbreak", "if ev.Refused != nil || len(ev.Changes) > 0 {\n\t\t\tbreak"}}},
 	{"records do not wait for their causes", "6|11|5|7|9", []edit{

@@ -29,7 +29,7 @@ type Result struct {
 
 // Counts say what a run had in it.
 type Counts struct {
-	Puts, Acks, Commits, Records, Answers, Moves, Faults, Links, Forgets, Trims, Transfers, Eager, Taken, Purges, Evictions int
+	Puts, Acks, Commits, Records, Answers, Moves, Faults, Links, Forgets, Trims, Transfers, Eager, Taken, Purges, Evictions, Images, Begun int
 }
 
 // world is one run.
@@ -256,4 +256,6 @@ func (c *Counts) Add(o Counts) {
 	c.Taken += o.Taken
 	c.Purges += o.Purges
 	c.Evictions += o.Evictions
+	c.Images += o.Images
+	c.Begun += o.Begun
 }

@@ -99,7 +99,7 @@ func TestEvicted(t *testing.T) {
 		if err := a.refusal(); a.Self() != "" || !a.Fenced() || !errors.Is(err, wire.ErrEvicted) {
 			t.Fatalf("it issues as %q, and answers %v", a.Self(), err)
 		}
-		if a.MustRenew(true, false) {
+		if a.MustRenew(false) {
 			t.Error("it begins anew without having asked the others")
 		}
 		a.close(o, 2)

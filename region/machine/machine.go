@@ -285,13 +285,16 @@ func (m *Machine) Stamp() crdt.Stamp { return crdt.Stamp(m.stamp.Load()) }
 // Self returns the current incarnation, "" before the first.
 func (m *Machine) Self() crdt.Origin { return *m.self.Load() }
 
-// MustRenew reports whether a new incarnation has to begin before anything is numbered: there is none yet, or a
-// node that is alone, or the first of several, cannot tell (proven) that its disk has not gone back, since the process before did not end in order. What
-// it has forgotten it must not number again, and nobody else knows.
-// A region that was evicted waits for what the others have to say of what it numbered.
-func (m *Machine) MustRenew(alone, proven bool) bool {
-	return !m.Fenced() && (m.Self() == "" || alone && !proven)
+// MustRenew reports whether a new incarnation has to begin before anything is numbered: there is none yet, or too few of the nodes that vote back
+// the one that there is: can tell that their disks have not gone back, and had nothing that the leader lacks. What is forgotten must not be numbered
+// again. A region that was evicted waits for what the others have to say of what it numbered.
+func (m *Machine) MustRenew(backed bool) bool {
+	return !m.Fenced() && (m.Self() == "" || !backed)
 }
+
+// Backed reports whether so many nodes of those that vote are enough to go on under an incarnation: a majority, since it shares a node with whichever
+// majority committed something, also if one node has got its vote or lost it in between.
+func Backed(backing, voters int) bool { return 2*backing > voters }
 
 // Origins returns all origins known here.
 func (m *Machine) Origins() []crdt.Origin { return *m.origins.Load() }

@@ -1980,6 +1980,7 @@ type HelloReply struct {
 	Draining      bool                   `protobuf:"varint,11,opt,name=draining,proto3" json:"draining,omitempty"`   // it is about to end, and does not want to lead
 	Committed     uint32                 `protobuf:"varint,20,opt,name=committed,proto3" json:"committed,omitempty"` // feature level of the region: what may be proposed; 0: a version that commits none
 	Left          bool                   `protobuf:"varint,21,opt,name=left,proto3" json:"left,omitempty"`           // who asks has left the region for good
+	Process       string                 `protobuf:"bytes,22,opt,name=process,proto3" json:"process,omitempty"`      // drawn for the node's process
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2105,15 +2106,25 @@ func (x *HelloReply) GetLeft() bool {
 	return false
 }
 
+func (x *HelloReply) GetProcess() string {
+	if x != nil {
+		return x.Process
+	}
+	return ""
+}
+
 // GroupState is what the node is to one Raft group.
 type GroupState struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Founded       bool                   `protobuf:"varint,1,opt,name=founded,proto3" json:"founded,omitempty"`
-	Leads         bool                   `protobuf:"varint,2,opt,name=leads,proto3" json:"leads,omitempty"`
-	Applied       uint64                 `protobuf:"varint,3,opt,name=applied,proto3" json:"applied,omitempty"` // Raft index
-	Members       []string               `protobuf:"bytes,20,rep,name=members,proto3" json:"members,omitempty"` // raft ids of the committed configuration; of a leader only, and not while it changes
-	Taking        *Taking                `protobuf:"bytes,21,opt,name=taking,proto3" json:"taking,omitempty"`   // while the node takes the state of another one
-	Proven        bool                   `protobuf:"varint,22,opt,name=proven,proto3" json:"proven,omitempty"`  // what was numbered in the group before the node's process began is known to it
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Founded bool                   `protobuf:"varint,1,opt,name=founded,proto3" json:"founded,omitempty"`
+	Leads   bool                   `protobuf:"varint,2,opt,name=leads,proto3" json:"leads,omitempty"`
+	Applied uint64                 `protobuf:"varint,3,opt,name=applied,proto3" json:"applied,omitempty"` // Raft index
+	Members []string               `protobuf:"bytes,20,rep,name=members,proto3" json:"members,omitempty"` // raft ids of the committed configuration; of a leader only, and not while it changes
+	Taking  *Taking                `protobuf:"bytes,21,opt,name=taking,proto3" json:"taking,omitempty"`   // while the node takes the state of another one
+	Proven  bool                   `protobuf:"varint,22,opt,name=proven,proto3" json:"proven,omitempty"`  // the node holds all that it has acknowledged, as far as the present incarnation goes
+	// Term in which who asks leads: the node is proven, and had nothing then that who asks lacks, since it voted for it or follows it. 0: it cannot
+	// say. A version that does not know this is never counted.
+	Backs         uint64 `protobuf:"varint,23,opt,name=backs,proto3" json:"backs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2188,6 +2199,13 @@ func (x *GroupState) GetProven() bool {
 		return x.Proven
 	}
 	return false
+}
+
+func (x *GroupState) GetBacks() uint64 {
+	if x != nil {
+		return x.Backs
+	}
+	return 0
 }
 
 // Taking is how far a node has come that takes a group's state from another one.
@@ -2539,6 +2557,7 @@ func (x *FrontierRequest) GetGroup() uint32 {
 type FrontierReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Applied       uint64                 `protobuf:"varint,1,opt,name=applied,proto3" json:"applied,omitempty"` // Raft index
+	Term          uint64                 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`       // in which the leader leads
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2576,6 +2595,13 @@ func (*FrontierReply) Descriptor() ([]byte, []int) {
 func (x *FrontierReply) GetApplied() uint64 {
 	if x != nil {
 		return x.Applied
+	}
+	return 0
+}
+
+func (x *FrontierReply) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
 	}
 	return 0
 }
@@ -3033,7 +3059,7 @@ const file_peer_proto_rawDesc = "" +
 	"\x02of\x18\x04 \x01(\rR\x02of\":\n" +
 	"\fHelloRequest\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x12\n" +
-	"\x04from\x18\x02 \x01(\tR\x04from\"\xde\x02\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\"\xf8\x02\n" +
 	"\n" +
 	"HelloReply\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
@@ -3049,7 +3075,8 @@ const file_peer_proto_rawDesc = "" +
 	" \x01(\bR\tundecided\x12\x1a\n" +
 	"\bdraining\x18\v \x01(\bR\bdraining\x12\x1c\n" +
 	"\tcommitted\x18\x14 \x01(\rR\tcommitted\x12\x12\n" +
-	"\x04left\x18\x15 \x01(\bR\x04left\"\xb6\x01\n" +
+	"\x04left\x18\x15 \x01(\bR\x04left\x12\x18\n" +
+	"\aprocess\x18\x16 \x01(\tR\aprocess\"\xcc\x01\n" +
 	"\n" +
 	"GroupState\x12\x18\n" +
 	"\afounded\x18\x01 \x01(\bR\afounded\x12\x14\n" +
@@ -3057,7 +3084,8 @@ const file_peer_proto_rawDesc = "" +
 	"\aapplied\x18\x03 \x01(\x04R\aapplied\x12\x18\n" +
 	"\amembers\x18\x14 \x03(\tR\amembers\x12,\n" +
 	"\x06taking\x18\x15 \x01(\v2\x14.roam.peer.v1.TakingR\x06taking\x12\x16\n" +
-	"\x06proven\x18\x16 \x01(\bR\x06proven\"\x88\x01\n" +
+	"\x06proven\x18\x16 \x01(\bR\x06proven\x12\x14\n" +
+	"\x05backs\x18\x17 \x01(\x04R\x05backs\"\x88\x01\n" +
 	"\x06Taking\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12\x12\n" +
 	"\x04keys\x18\x02 \x01(\x04R\x04keys\x12\x14\n" +
@@ -3079,9 +3107,10 @@ const file_peer_proto_rawDesc = "" +
 	"\fProposeReply\"7\n" +
 	"\x0fFrontierRequest\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\tR\x02to\x12\x14\n" +
-	"\x05group\x18\x02 \x01(\rR\x05group\")\n" +
+	"\x05group\x18\x02 \x01(\rR\x05group\"=\n" +
 	"\rFrontierReply\x12\x18\n" +
-	"\aapplied\x18\x01 \x01(\x04R\aapplied\"v\n" +
+	"\aapplied\x18\x01 \x01(\x04R\aapplied\x12\x12\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\"v\n" +
 	"\fStateRequest\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\tR\x02to\x12\x19\n" +
 	"\bat_least\x18\x02 \x01(\x04R\aatLeast\x12\x14\n" +
