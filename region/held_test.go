@@ -2,6 +2,7 @@ package region
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,8 +12,10 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/roamsync/roam/region/machine"
+	"github.com/roamsync/roam/wire/peerpb"
 )
 
 type pair struct{ k, v string }
@@ -26,10 +29,36 @@ type staged struct {
 	prefix []byte
 }
 
+func newStaged(t *testing.T, seed uint64) *staged {
+	t.Helper()
+	s := &staged{t: t, rng: rand.New(rand.NewPCG(seed, 0)), fs: vfs.NewMem()}
+	if seed%2 == 1 {
+		s.prefix = []byte{groupSpace + 3}
+	}
+	var err error
+	if s.db, err = pebble.Open("state", &pebble.Options{FS: s.fs, FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLog{log: slog.New(slog.DiscardHandler)}}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := s.fs.MkdirAll("staging", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// staging is for what a try stages.
+func (s *staged) staging(try int) *staging {
+	return &staging{fs: s.fs, dir: "staging", try: try, prefix: s.prefix, db: s.db, intake: intake{sum: newChecksum()}}
+}
+
 // try stages the keys from 0 to before n, some of which are missing, in tables of some keys, and returns what it staged.
 func (s *staged) try(try, n int) (all []pair) {
 	s.t.Helper()
-	st := &staging{fs: s.fs, dir: "staging", try: try, prefix: s.prefix, db: s.db, intake: intake{sum: newChecksum()}}
+	st := s.staging(try)
 	if n > 0 {
 		all = append(all, s.pair(0, try))
 	}
@@ -100,17 +129,7 @@ func (s *staged) read() (all []pair) {
 // crash cut short, at whichever byte, is as if it had never been begun.
 func TestHeld(t *testing.T) {
 	for seed := range uint64(40) {
-		s := &staged{t: t, rng: rand.New(rand.NewPCG(seed, 0)), fs: vfs.NewMem()}
-		if seed%2 == 1 {
-			s.prefix = []byte{groupSpace + 3}
-		}
-		var err error
-		if s.db, err = pebble.Open("state", &pebble.Options{FS: s.fs, FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLog{log: slog.New(slog.DiscardHandler)}}); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.fs.MkdirAll("staging", 0o755); err != nil {
-			t.Fatal(err)
-		}
+		s := newStaged(t, seed)
 		own := []pair{}
 		for i := range 60 {
 			if s.rng.IntN(2) > 0 {
@@ -128,9 +147,6 @@ func TestHeld(t *testing.T) {
 		s.short()
 		if got := s.read(); !slices.Equal(got, want) {
 			t.Fatalf("seed %d: held\n%q\nwant\n%q", seed, got, want)
-		}
-		if err := s.db.Close(); err != nil {
-			t.Fatal(err)
 		}
 	}
 }
@@ -176,5 +192,27 @@ func (s *staged) write(path string, b []byte) {
 	}
 	if err := f.Close(); err != nil {
 		s.t.Fatal(err)
+	}
+}
+
+// TestRunOfWhatWasPassed: a run that is named when its place has been passed, and its table is gone, is refused.
+func TestRunOfWhatWasPassed(t *testing.T) {
+	s := newStaged(t, 1)
+	s.try(1, 80)
+	h, err := openHeld(s.fs, "staging", s.prefix, reader{s.db, s.prefix, func(err error) { t.Error(err) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.close()
+	tk := &taker{g: &group{r: &Region{metrics: newMetrics(prometheus.NewRegistry())}}, held: h, st: s.staging(2)}
+	beyond := &peerpb.StatePart{Keys: [][]byte{[]byte("\x11")}, Values: [][]byte{nil}}
+	if err := errors.Join(tk.take(beyond), tk.st.finish(), h.pass(tk.st.whole)); err != nil {
+		t.Fatal(err)
+	}
+	if len(h.tables) > 0 || len(h.runs) == 0 {
+		t.Fatalf("%d tables are left, of %d runs", len(h.tables), len(h.runs))
+	}
+	if err := tk.take(&peerpb.StatePart{Same: h.runs[0].Last}); !errors.Is(err, errState) {
+		t.Errorf("got %v", err)
 	}
 }
