@@ -168,18 +168,25 @@ func (s *staged) short() {
 	for _, name := range names {
 		if name[:6] == "000009" {
 			path := s.fs.PathJoin("staging", name)
-			f, err := s.fs.Open(path)
-			if err != nil {
-				s.t.Fatal(err)
-			}
-			b, err := io.ReadAll(f)
-			if err != nil {
-				s.t.Fatal(err)
-			}
+			b := s.content(path)
 			s.write(path, b[:s.rng.IntN(len(b))])
 		}
 	}
 	s.write("staging/000000.sst", []byte("of an older version"))
+}
+
+func (s *staged) content(path string) []byte {
+	s.t.Helper()
+	f, err := s.fs.Open(path)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(f)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return b
 }
 
 func (s *staged) write(path string, b []byte) {
