@@ -103,11 +103,16 @@ func beyond(these, others []pair) []pair {
 func (s *staged) read() (all []pair) {
 	s.t.Helper()
 	own := reader{s.db, s.prefix, func(err error) { s.t.Error(err) }}
-	h, err := openHeld(s.fs, "staging", s.prefix, own)
+	files := openFiles{s.fs, new(int)}
+	h, err := openHeld(files, "staging", s.prefix, own)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	defer h.close()
+	defer func() {
+		if err := h.close(); err != nil || *files.open > 0 {
+			s.t.Errorf("%d files are left open, %v", *files.open, err)
+		}
+	}()
 	for _, run := range h.runs {
 		lo, hi, err := h.find(run.Last)
 		if err != nil {
@@ -123,6 +128,33 @@ func (s *staged) read() (all []pair) {
 		}
 	}
 	return all
+}
+
+// openFiles counts the files that are open.
+type openFiles struct {
+	vfs.FS
+	open *int
+}
+
+type openFile struct {
+	vfs.File
+	open *int
+}
+
+// Open implements vfs.FS.
+func (o openFiles) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+	f, err := o.FS.Open(name, opts...)
+	if err != nil {
+		return nil, err
+	}
+	*o.open++
+	return openFile{f, o.open}, nil
+}
+
+// Close implements vfs.File.
+func (o openFile) Close() error {
+	*o.open--
+	return o.File.Close()
 }
 
 // TestHeld: what is held is what the last try has staged, beyond that what those before it have, and then the state itself. A table that a
