@@ -43,6 +43,10 @@ func (o Origin) Incarnation() uint64 {
 	return n
 }
 
+// MaxIncarnation is what incarnations are below that come from elsewhere: beyond, there would soon be no later one, and no clock shows such a
+// time (it is of the year 2105).
+const MaxIncarnation = 0xff000000 << 32
+
 // NextIncarnation returns the number of a new incarnation: seconds and randomness, so that neither a bad clock nor a bad source
 // alone repeats a name, but later than those before in any case.
 func NextIncarnation(now time.Time, random uint32, before uint64) uint64 {

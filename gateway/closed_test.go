@@ -78,3 +78,57 @@ func TestNowhere(t *testing.T) {
 		t.Errorf("%v were counted", n)
 	}
 }
+
+var chengdu = crdt.NewOrigin("chengdu", 1)
+
+// TestNowhereIsNotForgotten: a client that has seen what is nowhere, and something else that its region goes on lacking, holds the one until it
+// is told: its tokens go on saying so, since the next region has to tell it if this one did not come to that.
+func TestNowhereIsNotForgotten(t *testing.T) {
+	r := newRig(t, Config{})
+	r.f.elsewhere = crdt.Vector{shanghai.ID(): 0, chengdu.ID(): 1}
+	pos := position{seen: crdt.Vector{shanghai.ID(): 1, chengdu.ID(): 1}}
+	d := r.opened(r.g.tokens.Load().mint(&pos, "alice", "alice/a"))
+	r.advance(time.Second)
+	if delta := d.want("delta"); delta["behind"] != true {
+		t.Errorf("%v", delta)
+	}
+	r.advance(2 * nowhereAfter)
+	r.hello().say(`{"t":"put","id":3,"s":"alice/a","ops":[{"k":"msg","oid":"m","text":"x"}]}`)
+	cur := d.want("delta").str("cur")
+	if pos, err := r.g.tokens.Load().parse(cur, "alice", "alice/a"); err != nil || pos.all()[shanghai.ID()] != 1 {
+		t.Errorf("its token says %+v, %v", pos, err)
+	}
+	r.f.arrive(far(), chengdu)
+	r.settle()
+	if snap := d.want("snap"); snap.str("why") != "resync" || snap["behind"] != false {
+		t.Errorf("%v", snap)
+	}
+	next := r.opened(cur)
+	r.advance(time.Second)
+	next.want("delta")
+	r.advance(nowhereAfter)
+	if snap := next.want("snap"); snap.str("why") != "resync" || snap["behind"] != false {
+		t.Errorf("%v", snap)
+	}
+}
+
+// TestWaitsGoOn: as long as a client waits, its partition goes on coming first: the way to what it waits for may not have been there when it
+// came.
+func TestWaitsGoOn(t *testing.T) {
+	r := newRig(t, Config{})
+	d := r.opened(r.ahead())
+	r.advance(time.Second)
+	d.want("delta")
+	r.f.hastened = 0
+	r.advance(time.Minute)
+	if want := uint64(1) << crdt.PartitionOf("alice/a"); r.f.hastened != want {
+		t.Errorf("hastened are %x, not %x", r.f.hastened, want)
+	}
+	d.say(`{"t":"close","id":3,"s":"alice/a"}`)
+	r.advance(time.Minute)
+	r.f.hastened = 0
+	r.advance(time.Minute)
+	if r.f.hastened != 0 {
+		t.Errorf("nobody waits, and hastened are %x", r.f.hastened)
+	}
+}

@@ -15,7 +15,7 @@ func (c *Conn) cut(s *sub, it *item, before string) error {
 	if it.ticket.conn != nil {
 		c.outcome(s, it.event, it.ticket, before)
 	}
-	return c.showAnew(s)
+	return c.show(s, removed)
 }
 
 // gone reports whether some of what a put placed was removed since: its ok would bring that back to a client that was shown the session
@@ -30,24 +30,15 @@ func (c *Conn) gone(s *sub, placed []wire.Placed) (some bool, err error) {
 	return some, err
 }
 
-func (c *Conn) showAnew(s *sub) error {
-	snap, err := s.anew()
-	if err != nil {
-		return err
-	}
-	c.writeFor(s, snap)
-	return nil
-}
-
 // writeHeld writes an ok that has waited. If the session was cut meanwhile it may place what is gone.
 func (c *Conn) writeHeld(h *heldOk, r wire.Reach) error {
 	shown := h.sub != nil && h.sub.open && !h.sub.closed
 	if shown {
-		h.ok.Cur = h.sub.token()
+		h.ok.Cur = h.sub.cursor()
 	}
 	c.writeOk(h.ok, h.sub, h.placed, r)
 	if shown && h.sub.cuts != h.cuts {
-		return c.showAnew(h.sub)
+		return c.show(h.sub, removed)
 	}
 	return nil
 }
@@ -72,30 +63,4 @@ func (s *sub) lost(st crdt.Store) bool {
 		id, _ := crdt.Lookup(st, oid)
 		return id.Removed
 	})
-}
-
-// anew reads the session as it is, for a client that may hold what is gone.
-func (s *sub) anew() (snap *wire.Snap, err error) {
-	err = s.conn.g.cfg.Backend.View(s.session, func(st crdt.Store) { snap = s.atFloor(st) })
-	return snap, err
-}
-
-// atFloor replaces what the client holds. While the region is behind, that takes from it what it had seen elsewhere, until that
-// arrives here: its token says so.
-func (s *sub) atFloor(st crdt.Store) *wire.Snap {
-	h := crdt.ReadHeader(st)
-	s.pos.seen, s.replaced = h.Seen, s.behind
-	s.cuts++
-	s.pos.reach(h.MaxSeq, h.MaxStamp)
-	s.pos.reach(s.came.floor.Seq, s.came.floor.Stamp)
-	why := "floor"
-	if s.resync {
-		s.resync, why = false, "resync"
-		if !s.behind { // it holds what this snap has, and nothing that others have shown it
-			s.came.shown, s.lent = nil, nil
-		}
-	}
-	snap := s.snap(st, why)
-	snap.Behind = s.sayBehind()
-	return snap
 }

@@ -94,6 +94,10 @@ func (d *door) receive(stream peerpb.Door_ClientsServer) error {
 			return err
 		}
 		if f.Begin {
+			if f.Conn == 0 || d.guest(f.Conn) != nil {
+				d.g.metrics.refused.WithLabelValues("edge").Inc()
+				return status.Errorf(codes.InvalidArgument, "connection %d cannot begin", f.Conn)
+			}
 			d.begin(f.Conn)
 			continue
 		}
@@ -104,7 +108,7 @@ func (d *door) receive(stream peerpb.Door_ClientsServer) error {
 		case f.Ending != nil:
 			x.ending(f.Ending)
 		case len(f.Line) > 0 || f.TooLong:
-			x.line(f.Line, f.TooLong)
+			x.line(f.Line, f.TooLong || len(f.Line) > wire.MaxFrame)
 		}
 	}
 }

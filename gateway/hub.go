@@ -103,7 +103,7 @@ func (sh *shard) find(s *sub) (int, bool) {
 
 // await has the sub told once the region's cursors cover what its client came with.
 func (h *hub) await(s *sub) {
-	sh, all := &h.shards[s.partition], s.came.all().Clone()
+	sh, all := &h.shards[s.partition], s.left.Clone()
 	sh.mu.Lock()
 	if _, there := sh.find(s); there { // else its client has closed it meanwhile, and nobody would take it out again
 		sh.waiting = append(sh.waiting, waiter{s, all})

@@ -282,3 +282,50 @@ func TestOkOfARegionThatWasBehind(t *testing.T) {
 		t.Errorf("got %v", last)
 	}
 }
+
+// TestOkBeforeARegionThatIsBehindAnswers: as above, but the client puts before its open is answered, or opens the session again after it.
+func TestOkBeforeARegionThatIsBehindAnswers(t *testing.T) {
+	other := crdt.NewOrigin("shanghai", 1)
+	const put = `{"t":"put","id":4,"s":"alice/a","ops":[{"k":"set","key":"title","oid":"s","v":"mine"}]}`
+	for name, come := range map[string]func(r *rig, a *driven, cur string){
+		"before the answer": func(r *rig, a *driven, _ string) {
+			a.say(put)
+			a.want("ok")
+			r.advance(time.Second)
+		},
+		"before the answer, which another open replaces": func(r *rig, a *driven, cur string) {
+			a.say(put)
+			a.want("ok")
+			a.say(`{"t":"open","id":5,"s":"alice/a","cur":%q}`, cur)
+			r.advance(time.Second)
+		},
+		"after the answer, before another open": func(r *rig, a *driven, cur string) {
+			r.advance(time.Second)
+			a.say(put)
+			a.wants("delta", "ok")
+			a.say(`{"t":"open","id":5,"s":"alice/a","cur":%q}`, cur)
+			r.advance(time.Second)
+		},
+	} {
+		r := newRig(t, Config{})
+		b := r.opened("")
+		b.say(`{"t":"put","id":3,"s":"alice/a","ops":[{"k":"set","key":"title","oid":"s","v":"mine"}]}`)
+		pos, err := r.g.tokens.Load().parse(b.wants("snap", "ok")[1].str("cur"), "alice", "alice/a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		pos.seen[other.ID()] = 1
+		cur := r.g.tokens.Load().mint(&pos, "alice", "alice/a")
+		a := r.opened(cur)
+		come(r, a, cur)
+		if f := a.want("delta"); f["behind"] != true {
+			t.Errorf("%s: got %v", name, f)
+		}
+		r.f.arrive(&crdt.Op{Kind: crdt.KindSet, Session: "alice/a", OID: "s", Key: "title", Value: []byte(`"mine"`), User: "alice", Stamp: 4 << 16}, other)
+		r.settle()
+		last := a.want("delta")
+		if ops := last["ops"].([]any); last["behind"] != false || len(ops) != 1 || frame(ops[0].(map[string]any)).str("oid") != "s" {
+			t.Errorf("%s: got %v", name, last)
+		}
+	}
+}

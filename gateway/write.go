@@ -116,28 +116,34 @@ func (c *Conn) writeFor(s *sub, frame any) {
 // answerOpen answers at once if the region holds all that the client has seen, and else waits for that.
 func (c *Conn) answerOpen(s *sub) error {
 	s.inherit()
+	s.await()
 	s.clamp()
 	have := c.g.cfg.Backend.Cursors(s.partition)
-	if s.cur == curGood && !have.Covers(s.came.all()) && !s.holds() {
+	if s.cur == curGood && !have.Covers(s.left) && !s.holds() {
 		c.g.cfg.Clock.AfterFunc(c.g.cfg.BehindAfter, func() { c.send(item{kind: itemLate, sub: s}) })
 		c.g.cfg.Peers.Hasten(s.partition)
 		c.g.hub.await(s)
 		return nil
 	}
-	return c.show(s)
+	return c.first(s)
 }
 
-func (c *Conn) show(s *sub) error {
+// first answers an open.
+func (c *Conn) first(s *sub) error {
 	if s.closed {
 		return nil
 	}
-	frame, err := s.load()
-	if err != nil {
-		return err
-	}
 	s.open = true
-	c.writeFor(s, frame)
-	return nil
+	return c.show(s, opened)
+}
+
+// show shows the client what it is to be shown of a session at a moment.
+func (c *Conn) show(s *sub, at moment) error {
+	frame, err := s.show(at)
+	if frame != nil && err == nil {
+		c.writeFor(s, frame)
+	}
+	return err
 }
 
 // covered ends a wait: the region has caught up with the client, or it is too late to go on waiting.
@@ -150,15 +156,11 @@ func (c *Conn) covered(s *sub, all bool) error {
 		if s.behind = !all; s.behind {
 			c.lookLater(s)
 		}
-		return c.show(s)
+		return c.first(s)
 	case all:
 		s.clamp()
 		s.behind = false
-		frame, err := s.caughtUp()
-		if err != nil {
-			return err
-		}
-		c.writeFor(s, frame)
+		return c.show(s, caughtUp)
 	}
 	return nil
 }
@@ -168,13 +170,14 @@ func (c *Conn) lookLater(s *sub) {
 }
 
 // nowhere looks whether what the region lacks of what its client has seen is in any other one, and stops waiting for what is not: an origin
-// may have been lost with its name.
+// may have been lost with its name. What is there goes on coming first: the way to it may not have been there before.
 func (c *Conn) nowhere(s *sub) {
 	if s.closed || !s.behind {
 		return
 	}
 	c.g.hub.leave(s)
 	s.limit()
+	c.g.cfg.Peers.Hasten(s.partition)
 	c.g.hub.await(s)
 	c.lookLater(s)
 }
@@ -184,11 +187,7 @@ func (c *Conn) merged(s *sub) error {
 	if s.closed || !s.open {
 		return nil // it is shown when it is open
 	}
-	frame, err := s.merged()
-	if frame != nil && err == nil {
-		c.writeFor(s, frame)
-	}
-	return err
+	return c.show(s, merged)
 }
 
 // event shows what changed in a session that is open here. If it was this connection's put, the ok stands at its
@@ -198,19 +197,17 @@ func (c *Conn) event(it *item) error {
 	own := it.ticket.conn != nil
 	if s.closed || !s.open {
 		if own {
-			for _, p := range e.Placed {
-				s.told = append(s.told, p.OID)
-			}
+			s.tell(e.Placed)
 			c.outcome(s, e, it.ticket, "")
 		}
 		return nil
 	}
 	before := ""
 	if own {
-		before = s.token() // the runs of a put come before its ok, and must not cover it
-	}
-	if own {
-		s.state(e)
+		before = s.cursor()                             // the runs of a put come before its ok, and must not cover it
+		if s.behind && len(e.Changes) < len(e.Placed) { // some had been put before
+			s.tell(e.Placed)
+		}
 	}
 	show, cut, ahead := c.news(s, e, own)
 	if own && ahead && !cut {
@@ -227,7 +224,7 @@ func (c *Conn) event(it *item) error {
 	}
 	c.showItems(s, show, before)
 	if own {
-		c.outcome(s, e, it.ticket, s.token())
+		c.outcome(s, e, it.ticket, s.cursor())
 	}
 	return nil
 }
@@ -272,7 +269,7 @@ func (c *Conn) showItems(s *sub, items []crdt.Item, cur string) {
 		return
 	}
 	if cur == "" {
-		cur = s.token()
+		cur = s.cursor()
 	}
 	c.writeFor(s, &wire.Delta{T: "delta", S: s.session, Cur: cur, Ops: ops})
 }
@@ -394,7 +391,7 @@ func (c *Conn) flush() error {
 func (c *Conn) flushFrames() error {
 	for _, s := range c.out.toks {
 		if s.tok != nil {
-			s.tok.Cur = s.token()
+			s.tok.Cur = s.cursor()
 			s.tok = nil
 		}
 	}

@@ -2,6 +2,7 @@ package region
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -68,6 +69,43 @@ func TestEvictedRegionComesBack(t *testing.T) {
 	}
 	if e := s.put(t, "alice/trip", msg("late", "x")); e.Refused != nil {
 		t.Error(e.Refused)
+	}
+}
+
+// TestEvictedGroupsComeBackByThemselves: a group whose numbers the others have closed comes back, and no other one with it: of that it is not known yet
+// what it holds beyond.
+func TestEvictedGroupsComeBackByThemselves(t *testing.T) {
+	s := startWith(t, Config{Region: "beijing", Node: "n1", Dir: t.TempDir(), Groups: 4})
+	selfs := s.evict(t)
+	closed := s.all()[2]
+	ends := slices.DeleteFunc(s.ends(selfs, 0), func(f wire.Final) bool { return s.of(f.Partition) != closed })
+	if err := s.CloseOrigins(t.Context(), ends); err != nil || len(ends) == 0 {
+		t.Fatal(len(ends), err)
+	}
+	for range 4 {
+		if err := s.Renew(t.Context(), "", s.Evictions(0)["beijing"].Bound, "test"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, g := range s.all() {
+		if g.fsm.Fenced() != (g != closed) {
+			t.Errorf("group %d: %q", g.n, g.fsm.Self())
+		}
+	}
+}
+
+// TestBackAboveWhatWasGivenUp: a group comes back above all that it knows to be given up, whatever whoever has it do so knew, and whatever the clock
+// shows.
+func TestBackAboveWhatWasGivenUp(t *testing.T) {
+	s := startWith(t, Config{Region: "beijing", Node: "n1", Dir: t.TempDir()})
+	selfs := s.evict(t)
+	bound := s.Evictions(0)["beijing"].Bound + 1<<40 // some minutes from now
+	if err := errors.Join(s.Evict(t.Context(), "beijing", crdt.Eviction{Bound: bound}), s.CloseOrigins(t.Context(), s.ends(selfs, 0)),
+		s.Renew(t.Context(), "", 0, "test")); err != nil {
+		t.Fatal(err)
+	}
+	if now := s.Region.Self(0); now.Incarnation() <= bound || s.Evictions(0).Out("beijing") {
+		t.Errorf("it goes on as %q, and up to %016x was given up: %v", now, bound, s.Evictions(0))
 	}
 }
 

@@ -108,7 +108,7 @@ func (t *heldTable) open(fs vfs.FS, prefix []byte) error {
 		return errors.Join(err, f.Close())
 	}
 	if t.reader, err = sstable.NewReader(context.Background(), readable, sstable.ReaderOptions{}); err != nil {
-		return err
+		return errors.Join(err, readable.Close())
 	}
 	err = t.scanner(prefix)(nil, nil, func(k, _ []byte) bool {
 		t.last = append(t.last[:0], k...)

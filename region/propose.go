@@ -121,8 +121,8 @@ func (r *Region) AddPeer(ctx context.Context, name string) error {
 // already. The new one is later than the lost one, and than above, whatever the clock shows.
 func (r *Region) Renew(ctx context.Context, lost crdt.Origin, above uint64, why string) error {
 	for _, g := range r.all() {
-		if lost == "" && g.fsm.Fenced() && g.fsm.Beyond() == 0 && g.leading.Load() {
-			return g.renew(ctx, lost, above, why)
+		if lost == "" && g.fsm.Fenced() && g.fsm.Settled() && g.fsm.Beyond() == 0 && g.leading.Load() {
+			return g.renew(ctx, lost, max(above, g.fsm.Evictions()[r.cfg.Region].Bound), why)
 		}
 		if lost == "" || g.fsm.Self() != lost {
 			continue

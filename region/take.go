@@ -1,6 +1,7 @@
 package region
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -107,20 +108,32 @@ func (t *taker) pull(ctx context.Context, from wire.Member, index uint64) (err e
 	if err != nil {
 		return err
 	}
+	if err := t.receive(stream.Recv, idle); err != nil {
+		if ctx.Err() != nil && t.g.r.stopping.Err() == nil {
+			err = fmt.Errorf("it has sent nothing for %s", takeIdle)
+		}
+		return fmt.Errorf("cut short after %d keys: %w", t.now.Keys, err)
+	}
+	if t.st.applied < index {
+		return fmt.Errorf("%w: it is of entry %d, and %d is needed", errState, t.st.applied, index)
+	}
+	return t.install(ctx)
+}
+
+// receive takes what comes until all has. It is given up when nothing comes; a disk that is slow here does not count.
+func (t *taker) receive(recv func() (*peerpb.StatePart, error), idle *time.Timer) error {
 	for !t.st.complete {
 		idle.Reset(takeIdle)
-		part, err := stream.Recv()
-		if err != nil {
-			if ctx.Err() != nil && t.g.r.stopping.Err() == nil {
-				err = fmt.Errorf("it has sent nothing for %s", takeIdle)
-			}
-			return fmt.Errorf("cut short after %d keys: %w", t.now.Keys, err)
+		part, err := recv()
+		idle.Stop()
+		if err == nil {
+			err = t.take(part)
 		}
-		if err := t.take(part); err != nil {
+		if err != nil {
 			return err
 		}
 	}
-	return t.install(ctx)
+	return nil
 }
 
 // open finds out what is here already.
@@ -142,6 +155,9 @@ func (t *taker) open() (err error) {
 func (t *taker) take(part *peerpb.StatePart) error {
 	if len(part.Same) > 0 {
 		lo, hi, err := t.held.find(part.Same)
+		if err == nil && bytes.Compare(t.st.last, lo) >= 0 {
+			err = fmt.Errorf("%w: a run whose place has been passed", errState)
+		}
 		if err != nil {
 			return err
 		}

@@ -2,13 +2,17 @@ package region
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
 	"github.com/roamsync/roam/crdt"
@@ -248,3 +252,38 @@ func (c *cluster) keepNoMore() {
 }
 
 func (g *group) keepsAll() bool { return g.raft.ReloadableConfig().TrailingLogs == keepAll }
+
+// TestSlowDiskIsNotSilence: a transfer is given up when nothing comes, not when it takes long here to write what has come.
+func TestSlowDiskIsNotSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStaged(t, 0)
+		tk := &taker{g: &group{r: &Region{metrics: newMetrics(prometheus.NewRegistry())}}, held: &holding{fs: s.fs}, st: s.staging(1)}
+		ctx, cancel := context.WithCancel(t.Context())
+		idle := time.AfterFunc(takeIdle, cancel)
+		left := 3
+		if err := tk.receive(func() (*peerpb.StatePart, error) {
+			if ctx.Err() != nil || left == 0 {
+				return nil, errCut
+			}
+			left--
+			tk.st.fs = slowFiles{s.fs}
+			return &peerpb.StatePart{Keys: [][]byte{fmt.Append(nil, "\x10", 3-left)}, Values: [][]byte{make([]byte, tableBytes)}}, nil
+		}, idle); !errors.Is(err, errCut) || ctx.Err() != nil || left > 0 {
+			t.Errorf("it ended with %v, %v, and %d parts had not come", err, ctx.Err(), left)
+		}
+		time.Sleep(2 * takeIdle)
+		if ctx.Err() != nil {
+			t.Error("it is given up while what has come is installed")
+		}
+		tk.receive(func() (*peerpb.StatePart, error) { <-ctx.Done(); return nil, errCut }, idle)
+	})
+}
+
+// slowFiles are on a disk that is slow.
+type slowFiles struct{ vfs.FS }
+
+// Create implements vfs.FS.
+func (s slowFiles) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	time.Sleep(2 * takeIdle)
+	return s.FS.Create(name, category)
+}

@@ -131,11 +131,11 @@ func (p *Pool) MergeRemoteState(b []byte, _ bool) { p.hear(b) }
 
 func (p *Pool) hear(b []byte) {
 	s := p.spread.Load()
-	if s == nil || len(b) == 0 || len(b) > maxWhole {
+	if s == nil || len(b) == 0 {
 		return
 	}
 	d := &peerpb.Gossip{}
-	if proto.Unmarshal(b, d) != nil {
+	if len(b) > maxWhole || proto.Unmarshal(b, d) != nil {
 		s.datagrams.WithLabelValues("refused").Inc()
 		return
 	}

@@ -23,7 +23,7 @@ type lane struct {
 
 // split returns the lanes that this one must be if the other region has so many groups.
 func (n lane) split(groups int) (all []lane) {
-	if groups < 1 || groups > crdt.Partitions {
+	if groups < 1 || crdt.Partitions%groups != 0 { // no region has so many: some partitions would be in no lane
 		return []lane{n}
 	}
 	for g, width := 0, crdt.Partitions/groups; g < groups; g++ {

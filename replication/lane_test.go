@@ -33,8 +33,10 @@ func TestLanesSplit(t *testing.T) {
 		}
 	}
 	whole := lane{"shanghai", feeds.All}
-	if got := whole.split(0); !slices.Equal(got, []lane{whole}) {
-		t.Errorf("a number that nobody has said: %v", got)
+	for _, groups := range []int{0, -1, 3, 5, 63, 65, 1 << 40} {
+		if got := whole.split(groups); !slices.Equal(got, []lane{whole}) {
+			t.Errorf("%d groups, as no region has: %v", groups, got)
+		}
 	}
 	if whole.name() != "0-63" || (lane{"shanghai", 0xf0}).name() != "4-7" {
 		t.Error(whole.name())

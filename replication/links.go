@@ -253,8 +253,11 @@ func (l *Links) keep(ctx context.Context, n lane) {
 			l.cfg.Logger.Warn("link down; it is dialed again for ever", "peer", n.region, "partitions", n.name(), "addr", addr, "err", err)
 			said = true
 		}
-		if status.Code(err) == codes.Unauthenticated {
+		switch {
+		case status.Code(err) == codes.Unauthenticated:
 			l.metrics.refused.WithLabelValues("secret").Inc()
+		case errors.Is(err, feeds.ErrMessage):
+			l.metrics.refused.WithLabelValues("message").Inc()
 		}
 		select {
 		case <-time.After(rand.N(pause)):

@@ -93,6 +93,10 @@ func (s *server) receive(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if err := feeds.CheckEpochs(want.Epoch); err != nil {
+			s.l.metrics.refused.WithLabelValues("message").Inc()
+			return status.Error(codes.InvalidArgument, err.Error())
+		}
 		if want.Epoch != 0 {
 			s.epoch = want.Epoch
 		}

@@ -116,6 +116,14 @@ func openOf(a replication.Absent) string {
 	return fmt.Sprintf("%d partitions (%s)", a.Open.Partitions, cmp.Or(strings.Join(why, "; "), "under way"))
 }
 
+// ofRegion says what is not closed yet of the region at an index of a report; below 0: it is not in that.
+func ofRegion(r *regionsReport, i int) string {
+	if i < 0 {
+		return "the node does not name it"
+	}
+	return openOf(r.Regions[i])
+}
+
 func askRegions(ctx context.Context, admin string) (*regionsReport, error) {
 	body, err := ask(ctx, admin, http.MethodGet, regionsPath)
 	if err != nil {
@@ -157,11 +165,11 @@ func awaitClosed(ctx context.Context, o RegionEvictOptions, w io.Writer) error {
 		report, err := askRegions(ctx, o.Admin)
 		if err == nil {
 			i := slices.IndexFunc(report.Regions, func(a replication.Absent) bool { return a.Region == o.Region })
-			if i < 0 || report.Regions[i].Open.Partitions == 0 {
+			if i >= 0 && report.Regions[i].Open.Partitions == 0 {
 				_, err := fmt.Fprintln(w, "all that it numbered is closed")
 				return err
 			}
-			if now := openOf(report.Regions[i]); now != said {
+			if now := ofRegion(report, i); now != said {
 				said = now
 				fmt.Fprintln(w, "to be closed:", said)
 			}

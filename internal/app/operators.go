@@ -3,10 +3,8 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 )
 
@@ -71,34 +69,4 @@ func (c *counted) Write(b []byte) (int, error) {
 	n, err := c.w.Write(b)
 	c.n += int64(n)
 	return n, err
-}
-
-// notData is what somebody hears who asks a node for what only one that holds data has.
-const notData = "it is not the --admin-addr of a node that holds data (an edge does not), or of another version"
-
-// maxRefusal bounds what is read of a refusal.
-const maxRefusal = 4 << 10
-
-// ask asks a node that holds data, whose answer may take long. Errors name --admin.
-func ask(ctx context.Context, admin, method, path string) (io.ReadCloser, error) {
-	if err := checkAddr("--admin", admin); err != nil {
-		return nil, err
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+admin+path, nil)
-	if err != nil {
-		return nil, fmt.Errorf("--admin %s: %w", admin, err)
-	}
-	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req) // no proxy: the node is asked, nobody else
-	if err != nil {
-		return nil, fmt.Errorf("--admin %s does not answer (is it the --admin-addr of a node that runs?): %w", admin, err)
-	}
-	if resp.StatusCode == http.StatusOK {
-		return resp.Body, nil
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMethodNotAllowed {
-		return nil, fmt.Errorf("--admin %s: "+notData, admin)
-	}
-	words, _ := io.ReadAll(io.LimitReader(resp.Body, maxRefusal))
-	return nil, fmt.Errorf("--admin %s: %s: %s", admin, resp.Status, strings.TrimSpace(string(words)))
 }

@@ -42,37 +42,24 @@ func Leave(ctx context.Context, o LeaveOptions, w io.Writer) error {
 
 // order tells a node to do something, and prints what it says.
 func order(ctx context.Context, admin string, timeout time.Duration, path string, form url.Values, w io.Writer) error {
-	if err := checkAddr("--admin", admin); err != nil {
-		return err
-	}
 	if timeout <= 0 {
 		return fmt.Errorf("--timeout %s: above 0", timeout)
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+admin+path, strings.NewReader(form.Encode()))
+	resp, err := sendData(ctx, admin, http.MethodPost, path, form)
 	if err != nil {
-		return fmt.Errorf("--admin %s: %w", admin, err)
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return fmt.Errorf("--admin %s does not answer (is it the --admin-addr of a node that runs?): %w", admin, err)
-	}
-	defer resp.Body.Close()
-	words, err := io.ReadAll(io.LimitReader(resp.Body, maxHealthAnswer))
-	if err != nil {
-		return fmt.Errorf("--admin %s: %w", admin, err)
-	}
-	switch resp.StatusCode {
-	case http.StatusOK:
-		_, err = w.Write(words)
 		return err
-	case http.StatusNotFound, http.StatusMethodNotAllowed:
-		return fmt.Errorf("--admin %s: "+notData, admin)
-	default:
-		return errors.New(cmp.Or(strings.TrimSpace(string(words)), resp.Status))
 	}
+	said, err := words(admin, resp)
+	switch {
+	case err != nil:
+		return err
+	case resp.StatusCode != http.StatusOK:
+		return errors.New(cmp.Or(strings.TrimSpace(said), resp.Status))
+	}
+	_, err = io.WriteString(w, said)
+	return err
 }
 
 // reshaping answers who tells the region to change its nodes.

@@ -253,7 +253,7 @@ func (c *salvager) one(ctx context.Context, admin, path string, body []byte, sai
 	case http.StatusNotFound, http.StatusMethodNotAllowed:
 		return fmt.Errorf("--admin %s: "+notData, admin)
 	}
-	words, _ := io.ReadAll(io.LimitReader(resp.Body, maxRefusal))
+	words, _ := io.ReadAll(io.LimitReader(resp.Body, maxWords))
 	err = fmt.Errorf("--admin %s: %s", admin, strings.TrimSpace(string(words)))
 	if resp.StatusCode == http.StatusMisdirectedRequest || resp.StatusCode == http.StatusServiceUnavailable {
 		err = fmt.Errorf("%w: %w", errElsewhere, err)

@@ -30,21 +30,14 @@ const maxStatus = 64 << 20
 
 // Status asks a node how things are and prints that.
 func Status(ctx context.Context, o StatusOptions, stdout io.Writer) error {
-	if err := checkAddr("--admin", o.Admin); err != nil {
-		return err
-	}
 	if o.Timeout <= 0 {
 		return fmt.Errorf("--timeout %s: above 0", o.Timeout)
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+o.Admin+"/v1/status", nil)
+	resp, err := send(ctx, o.Admin, http.MethodGet, "/v1/status", nil)
 	if err != nil {
-		return fmt.Errorf("--admin %s: %w", o.Admin, err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return fmt.Errorf("--admin %s does not answer (is it the --admin-addr of a node that runs?): %w", o.Admin, err)
+		return err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxStatus))

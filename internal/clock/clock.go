@@ -6,6 +6,7 @@ package clock
 
 import (
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -43,7 +44,7 @@ type Clock struct {
 	dropped    prometheus.Counter
 
 	mu    sync.Mutex // guards what follows
-	begun time.Time  // when the first node was heard
+	begun time.Time  // when the first node was heard, or the first after all had been silent
 	peers map[string]reading
 	off   time.Duration // by which the machine is behind the median, below 0: ahead
 }
@@ -90,11 +91,12 @@ func (c *Clock) Heard(node string, showed time.Time, trip time.Duration) {
 func (c *Clock) heard(node string, showed time.Time, trip time.Duration, now time.Time) (say func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	maps.DeleteFunc(c.peers, func(_ string, r reading) bool { return now.Sub(r.at) > fresh })
 	if _, known := c.peers[node]; trip < 0 || trip > maxTrip || !known && len(c.peers) >= maxPeers {
 		c.dropped.Inc()
 		return nil
 	}
-	if c.begun.IsZero() {
+	if len(c.peers) == 0 {
 		c.begun = now
 	}
 	// Without monotonic readings, which know nothing of a clock that was set.
@@ -102,17 +104,13 @@ func (c *Clock) heard(node string, showed time.Time, trip time.Duration, now tim
 	if now.Sub(c.begun) < settling {
 		return nil
 	}
-	return c.judge(now)
+	return c.judge()
 }
 
 // judge sets the clock right, or lets it be, and returns what is to be said of that. Holding mu.
-func (c *Clock) judge(now time.Time) (say func()) {
+func (c *Clock) judge() (say func()) {
 	var all []time.Duration
-	for node, r := range c.peers {
-		if now.Sub(r.at) > fresh {
-			delete(c.peers, node)
-			continue
-		}
+	for _, r := range c.peers {
 		all = append(all, r.ahead)
 	}
 	c.off = median(all)

@@ -133,3 +133,23 @@ func TestSlowWaysAndCrowdsAreRefused(t *testing.T) {
 		t.Errorf("%d nodes are remembered", c.Status().Nodes)
 	}
 }
+
+// TestAfterSilence: of a node that has heard nobody for long, the first that it hears again is not most.
+func TestAfterSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNodes(0, 0, -time.Hour)
+		n.pass(20)
+		time.Sleep(fresh + time.Second)
+		for range 5 {
+			n[0].Heard("2", n[2].Machine(), 0)
+			time.Sleep(time.Second)
+		}
+		if s := n[0].Status(); s.Correction != 0 {
+			t.Errorf("it is corrected by %s", s.Correction)
+		}
+		n.pass(20)
+		if s := n[0].Status(); s.Correction != 0 || n[2].Status().Correction == 0 {
+			t.Errorf("it is corrected by %s", s.Correction)
+		}
+	})
+}

@@ -29,7 +29,7 @@ var planted = []struct {
 	{"what is replaced stays in the digest", "5", []edit{
 		{"region/machine/store.go", "\t\t*s.digest -= s.hash(k, old)\n\t}\n\ts.put(k, v)", "\t\t_ = old\n\t}\n\ts.put(k, v)"}}},
 	{"a token covers an op that was not delivered", "6|11|12", []edit{
-		{"gateway/sub.go", "s.pos.seen[ch.Dot.ID] = ch.Dot.F\n", "s.pos.seen[ch.Dot.ID] = ch.Dot.F + 1\n"}}},
+		{"gateway/holding.go", "h.pos.seen[ch.Dot.ID] = ch.Dot.F\n", "h.pos.seen[ch.Dot.ID] = ch.Dot.F + 1\n"}}},
 	{"a state is taken without its cursors", "4|3|5|apply|12|8|2|9", []edit{
 		{"region/machine/keys.go", "return []byte{spaceMeta}, []byte{spaceEnd}", "return []byte{spaceMeta}, []byte{spaceCursor}"}}},
 	{"of two places for one op the last that came stands", "5|7|6", []edit{

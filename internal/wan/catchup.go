@@ -98,6 +98,11 @@ func (r *rig) catching(ctx context.Context, sc *Scenario, c *crowd, away *region
 	if err != nil {
 		return err
 	}
+	there, err := r.world.regions[0].nodes[0].status(ctx)
+	if err != nil {
+		return err
+	}
+	missed := there.beyond(&first)
 	healed := time.Since(c.start)
 	r.world.heal()
 	var travelled time.Duration
@@ -107,22 +112,22 @@ func (r *rig) catching(ctx context.Context, sc *Scenario, c *crowd, away *region
 	go func() { defer close(travelling); travelled, lost = r.arrives(onTheWay, m, away) }()
 	defer func() { giveUp(); <-travelling }()
 	var moved time.Duration // when the first of it came
-	goal, got := first.applied()+uint64(r.Behind), first.applied()
 	last := time.Now()
 	err = r.world.await(ctx, sc.Length+patience, behind.region+" has caught up", func() error {
 		s, err := behind.status(ctx)
 		if err != nil {
 			return err
 		}
-		if got = s.applied(); moved == 0 && got > first.applied()+uint64(r.Behind/100) {
+		left := there.beyond(&s)
+		if moved == 0 && left < missed-missed/100 {
 			moved = time.Since(c.start)
 		}
 		if time.Since(last) > progressEvery {
 			last = time.Now()
-			r.say("%s: %d of %d ops", sc.Name, got-first.applied(), r.Behind)
+			r.say("%s: %d of %d ops", sc.Name, missed-left, missed)
 		}
-		if got < goal {
-			return fmt.Errorf("it has %d of %d ops", got-first.applied(), r.Behind)
+		if left > 0 {
+			return fmt.Errorf("it has %d of %d ops", missed-left, missed)
 		}
 		return nil
 	})
@@ -139,23 +144,26 @@ func (r *rig) catching(ctx context.Context, sc *Scenario, c *crowd, away *region
 	if err := r.world.await(ctx, patience, "all nodes have the same", func() error { return r.world.level(ctx) }); err != nil {
 		return err
 	}
-	r.report.caughtUp(sc, c, r.Behind, [4]time.Duration{begun, healed, moved, ended})
+	r.report.caughtUp(sc, c.deliveries(0), missed, [4]time.Duration{begun, healed, moved, ended})
 	r.report.add(sc, "a user who comes at the end of the cut", "has all that he had seen after %.1f s", travelled.Seconds())
 	return nil
 }
 
 // caughtUp adds how fast a region was, from the end of the cut on and from when the first hundredth had come, and what it has cost those who
-// talked meanwhile.
-func (r *Report) caughtUp(sc *Scenario, c *crowd, ops int, at [4]time.Duration) {
+// talked meanwhile. What was not measured meets no goal.
+func (r *Report) caughtUp(sc *Scenario, live []sample, ops uint64, at [4]time.Duration) {
 	begun, healed, moved, ended := at[0], at[1], at[2], at[3]
-	rate := 0.99 * float64(ops) / (ended - moved).Seconds()
-	r.goal(sc, fmt.Sprintf("%d ops behind", ops), fmt.Sprintf("%.0f ops/s", rate), fmt.Sprintf("≥ %d ops/s", catchUpRate), rate >= catchUpRate)
-	r.add(sc, "from the end of the cut", "%.1f s until ops came, %.1f s until level", (moved - healed).Seconds(), (ended - healed).Seconds())
-	all := c.deliveries(0)
-	before, during := spreadOf(within(all, begun, healed)), spreadOf(within(all, healed, ended))
+	rate, words := 0.0, "too few to measure"
+	if ended-moved >= look {
+		rate = 0.99 * float64(ops) / (ended - moved).Seconds()
+		words = fmt.Sprintf("%.0f ops/s", rate)
+	}
+	r.goal(sc, fmt.Sprintf("%d ops behind", ops), words, fmt.Sprintf("≥ %d ops/s", catchUpRate), rate >= catchUpRate)
+	r.add(sc, "from the end of the cut", "%.1f s until ops came, %.1f s until all were there", (moved - healed).Seconds(), (ended - healed).Seconds())
+	before, during := spreadOf(within(live, begun, healed)), spreadOf(within(live, healed, ended))
 	r.add(sc, "live p99 of others before", "%s", ms(before.p99))
-	r.goal(sc, "live p99 of others meanwhile", ms(during.p99), "less than twice that", during.p99 < 2*before.p99)
-	r.Lags = append(r.Lags, Lag{Scenario: sc, Samples: all})
+	r.goal(sc, "live p99 of others meanwhile", ms(during.p99), "less than twice that", during.n > 0 && during.p99 < 2*before.p99)
+	r.Lags = append(r.Lags, Lag{Scenario: sc, Samples: live})
 }
 
 // fill puts what the region misses, in the first one.

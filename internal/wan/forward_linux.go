@@ -21,7 +21,6 @@ type forwarder struct {
 	start   time.Time
 	devices []int     // file descriptors, by region
 	lanes   [][]*lane // [from][to]
-	refused uint64    // packets that a device did not take
 	strange uint64    // packets that are for no region
 
 	wake  int         // eventfd: there is something in steer, or it is to end
@@ -173,7 +172,7 @@ func (f *forwarder) deliver() (wait time.Duration, some bool) {
 		for to, l := range row {
 			for b, ok := l.take(now); ok; b, ok = l.take(now) {
 				if _, err := unix.Write(f.devices[to], b); err != nil {
-					f.refused++
+					l.count.Full++ // the device does not take it
 				}
 				if len(f.spare) < spareMost && cap(b) == mtu {
 					f.spare = append(f.spare, b[:mtu])

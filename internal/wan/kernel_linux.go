@@ -103,9 +103,19 @@ func (k *kernel) Counts() map[Pair]Count {
 func (k *kernel) cpu() usage {
 	u := usage{at: time.Now(), self: cpuOf(os.Getpid())}
 	for _, p := range k.all {
-		u.nodes += cpuOf(p.cmd.Process.Pid)
+		u.nodes += p.used()
 	}
 	return u
+}
+
+// used is what the process has used, or had when it ended.
+func (p *process) used() time.Duration {
+	select {
+	case <-p.ended:
+		return p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
+	default:
+		return cpuOf(p.cmd.Process.Pid)
+	}
 }
 
 // cpuOf is what a process has used: fields 14 and 15 of its stat, in hundredths of a second. Of one that has ended: nothing.

@@ -111,6 +111,20 @@ func (s *nodeStatus) applied() (all uint64) {
 	return all
 }
 
+// beyond is how many ops the node has that another lacks.
+func (s *nodeStatus) beyond(other *nodeStatus) (n uint64) {
+	for i, p := range s.Partitions {
+		var have map[string]uint64
+		if i < len(other.Partitions) {
+			have = other.Partitions[i].Cursors
+		}
+		for origin, f := range p.Cursors {
+			n += f - min(f, have[origin])
+		}
+	}
+	return n
+}
+
 // webBy is an HTTP client.
 func webBy(dial dialFunc) *http.Client {
 	return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,

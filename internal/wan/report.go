@@ -178,7 +178,7 @@ func (r *Report) idle(sc *Scenario, wire map[Pair]Count, took time.Duration) {
 		}
 	}
 	r.goal(sc, "WAN of a pair, both ways", fmt.Sprintf("%.0f bytes/s in %.0f packets/s, %.0f of them gossip (%s ↔ %s)", worst, packets, gossip, pair.From, pair.To),
-		fmt.Sprintf("≤ %d bytes/s", idlePerPair), worst <= idlePerPair)
+		fmt.Sprintf("≤ %d bytes/s", idlePerPair), worst > 0 && worst <= idlePerPair) // they are never silent
 }
 
 // Print writes the table.

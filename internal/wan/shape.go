@@ -62,7 +62,7 @@ type Count struct {
 	Packets, Bytes uint64 // that were sent, whatever became of them; copies are not
 	Lost           uint64 // by Loss
 	Cut            uint64 // by Cut
-	Full           uint64 // there was no room
+	Full           uint64 // there was no room, on the way or in the device
 	Doubled        uint64
 	Late           uint64 // handed over more than lateBy after they were due: the rig had too little of the machine
 	Gossip         uint64 // bytes from and to the ports of membership; 0 where that is not known

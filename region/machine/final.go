@@ -209,6 +209,24 @@ func (m *Machine) Born() bool {
 // Fenced reports whether the region was evicted, and may not number anything before it has begun a later incarnation.
 func (m *Machine) Fenced() bool { return m.Self() == "" && m.Evictions().Out(m.cfg.Region) }
 
+// Settled reports whether all that the region numbered before it was evicted, as far as it is held here, is closed: until then it is not
+// known what of it is beyond.
+func (m *Machine) Settled() bool {
+	region := m.cfg.Region
+	for _, o := range m.Origins() {
+		if o.Region() != region || !m.Evictions().Void(region, o.Incarnation()) {
+			continue
+		}
+		id := o.ID()
+		for p := range uint8(crdt.Partitions) {
+			if _, closed := m.Finals(p)[id]; !closed && m.Cursors(p)[id] > 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // Beyond counts the ops held here that are above the end of their origin: the others have closed it without them. Only a region that
 // was evicted can hold such.
 func (m *Machine) Beyond() (n uint64) {

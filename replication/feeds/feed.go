@@ -120,7 +120,20 @@ func feedOf(origin string, partition uint32) (Feed, error) {
 	if partition >= crdt.Partitions {
 		return Feed{}, fmt.Errorf("%w: no partition %d", ErrMessage, partition)
 	}
+	if err := CheckEpochs(o.Incarnation()); err != nil {
+		return Feed{}, err
+	}
 	return Feed{o, uint8(partition)}, nil
+}
+
+// CheckEpochs refuses incarnations after which there is none that is later: a region that has to go on above such a one could not.
+func CheckEpochs(all ...uint64) error {
+	for _, epoch := range all {
+		if epoch >= crdt.MaxIncarnation {
+			return fmt.Errorf("%w: incarnation %016x", ErrMessage, epoch)
+		}
+	}
+	return nil
 }
 
 // All is all partitions, a bit each.

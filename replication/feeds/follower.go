@@ -89,15 +89,8 @@ func (f *Follower) event(r Reason, feed Feed, why error) {
 // Heads learns how far the other region is, and decides anew which origins to follow over this stream. nil: it is as far as it
 // was. up are the regions whose streams live.
 func (f *Follower) Heads(h *peerpb.Heads, up map[string]bool, now time.Time) error {
-	for _, head := range h.GetHeads() {
-		if _, err := feedOf(head.Origin, 0); err != nil || len(head.F) > crdt.Partitions || len(head.Final) > crdt.Partitions {
-			return fmt.Errorf("%w: heads of %q", ErrMessage, head.Origin)
-		}
-	}
-	for _, e := range h.GetEvicted() {
-		if !crdt.ValidRegion(e.Region) {
-			return fmt.Errorf("%w: eviction of %q", ErrMessage, e.Region)
-		}
+	if err := checkHeads(h); err != nil {
+		return err
 	}
 	if h != nil {
 		f.heads, f.theirs = merge(f.heads, h), h.Epoch
@@ -116,6 +109,24 @@ func (f *Follower) Heads(h *peerpb.Heads, up map[string]bool, now time.Time) err
 		}
 	}
 	return f.dumb()
+}
+
+// checkHeads refuses heads that no region sends; nil is well.
+func checkHeads(h *peerpb.Heads) error {
+	for _, head := range h.GetHeads() {
+		if _, err := feedOf(head.Origin, 0); err != nil || len(head.F) > crdt.Partitions || len(head.Final) > crdt.Partitions {
+			return fmt.Errorf("%w: heads of %q", ErrMessage, head.Origin)
+		}
+	}
+	for _, e := range h.GetEvicted() {
+		if !crdt.ValidRegion(e.Region) {
+			return fmt.Errorf("%w: eviction of %q", ErrMessage, e.Region)
+		}
+		if err := CheckEpochs(e.Bound, e.Back); err != nil {
+			return err
+		}
+	}
+	return CheckEpochs(h.GetEpoch())
 }
 
 // Prefer has some partitions, a bit each, come before others: clients wait for what is in them.
@@ -402,6 +413,8 @@ func (f *Follower) Refused(r *peerpb.Refused, now time.Time) error {
 	feed, err := feedOf(r.Origin, r.Partition)
 	switch {
 	case err != nil:
+	case !f.origins[feed.Origin] || !f.has(feed.Partition): // it is not asked for, or not any more
+		f.event(NotNext, feed, nil)
 	case r.Floor:
 		f.below(feed, now)
 	default:

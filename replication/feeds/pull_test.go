@@ -138,6 +138,7 @@ func TestNothingToGive(t *testing.T) {
 	shanghai := &merging{cut{empty: empty{crdt.NewOrigin("shanghai", 1)}}}
 	beijing := &cut{empty: empty{crdt.NewOrigin("beijing", 1)}, come: []*peerpb.Pull{{Partition: 3}}}
 	s, f, now := NewSender("beijing", shanghai, All), NewFollower("shanghai", beijing, Forks{}, All), time.Unix(1, 0)
+	f.origins[shanghai.self] = true
 	if err := f.Refused(&peerpb.Refused{Origin: string(shanghai.self), Partition: 3, Floor: true}, now); err != nil {
 		t.Fatal(err)
 	}
@@ -193,6 +194,7 @@ func TestPieces(t *testing.T) {
 	beijing := &cut{empty: empty{crdt.NewOrigin("beijing", 1)}, come: []*peerpb.Pull{{Partition: 3}}}
 	s, f, now := NewSender("beijing", shanghai, All), NewFollower("shanghai", beijing, Forks{}, All), time.Unix(1, 0)
 	s.Whole = 40
+	f.origins[shanghai.self] = true
 	if err := f.Refused(&peerpb.Refused{Origin: string(shanghai.self), Partition: 3, Floor: true}, now); err != nil {
 		t.Fatal(err)
 	}

@@ -44,6 +44,9 @@ func Cells(m *peerpb.Row, visit func(p uint8, f uint64)) error {
 	if !crdt.ValidRegion(m.Region) || len(m.F) > bits.OnesCount64(parts) || m.Parts != 0 && len(m.F) < bits.OnesCount64(parts) {
 		return fmt.Errorf("%w: row of %q", ErrMessage, m.Region)
 	}
+	if err := CheckEpochs(m.Epoch); err != nil {
+		return err
+	}
 	for _, f := range m.F {
 		visit(uint8(bits.TrailingZeros64(parts)), f)
 		parts &= parts - 1
