@@ -239,7 +239,7 @@ func (c *salvager) one(ctx context.Context, admin, path string, body []byte, sai
 		return fmt.Errorf("--admin %s: %w", admin, err)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := operatorsClient.Do(req)
+	resp, err := operatorsWay.RoundTrip(req)
 	if err != nil { // it may be down, and another one lead
 		return fmt.Errorf("--admin %s does not answer (is it the --admin-addr of a node that runs?): %w: %w", admin, errElsewhere, err)
 	}
@@ -261,5 +261,5 @@ func (c *salvager) one(ctx context.Context, admin, path string, body []byte, sai
 	return err
 }
 
-// operatorsClient goes through no proxy: the node is asked, nobody else.
-var operatorsClient = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Second}}
+// operatorsWay goes through no proxy and follows no redirect: the node is asked, nobody else.
+var operatorsWay = &http.Transport{MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Second}
