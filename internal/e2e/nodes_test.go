@@ -145,6 +145,7 @@ type talker struct {
 	said    int
 	rest    time.Duration // between an ok and the next message
 	pause   time.Duration // the longest time between a message and its ok
+	waits   []wait        // of over longWait
 	broke   []string      // nodes whose connection broke, or was refused
 	refused []error       // puts
 }
@@ -165,12 +166,14 @@ func (k *talker) talk(stop <-chan struct{}) error {
 }
 
 func (k *talker) say(oid string) error {
-	begun := time.Now()
-	deadline := begun.Add(patience)
+	w := wait{who: k.name, begin: time.Now()}
+	deadline := w.begin.Add(patience)
 	for {
-		err := k.try(oid)
+		steps, err := k.try(oid)
+		w.tries = append(w.tries, try{k.nodes[k.at%len(k.nodes)].node, steps, err})
 		if err == nil {
-			k.pause = max(k.pause, time.Since(begun))
+			w.end = time.Now()
+			k.waited(w)
 			return nil
 		}
 		if c := code(err); c != "" && c != "unavailable" || time.Now().After(deadline) {
@@ -186,13 +189,24 @@ func (k *talker) say(oid string) error {
 	}
 }
 
-func (k *talker) try(oid string) error {
+func (k *talker) waited(w wait) {
+	k.pause = max(k.pause, w.took())
+	if w.took() > longWait {
+		k.waits = append(k.waits, w)
+	}
+}
+
+// try says something once, and returns what it did and how long that took.
+func (k *talker) try(oid string) (steps string, err error) {
+	begun := time.Now()
 	if k.conn == nil {
 		if err := k.connect(k.nodes[k.at%len(k.nodes)], k.session); err != nil {
-			return err
+			return fmt.Sprintf("connect %.3fs", time.Since(begun).Seconds()), err
 		}
+		steps, begun = fmt.Sprintf("connect %.3fs, ", time.Since(begun).Seconds()), time.Now()
 	}
-	return k.put(k.session, msg(oid, "said by "+k.name))
+	err = k.put(k.session, msg(oid, "said by "+k.name))
+	return fmt.Sprintf("%sput %.3fs", steps, time.Since(begun).Seconds()), err
 }
 
 // calm says what a client was not spared.
@@ -250,6 +264,7 @@ type talks struct {
 	rest    time.Duration // of each client between two messages
 	within  time.Duration // how long a client waits for an answer before it goes to another node; 0: patience
 	calm    bool          // no put is refused, and no node breaks a client's connection, or refuses it, more than once
+	diary   *diary        // if set, the longest waits are told with what happened then
 }
 
 // crowd has clients talk, three in a session, at all nodes. end stops them, and checks that all that was acknowledged
@@ -298,6 +313,13 @@ func crowdAt(t *testing.T, name string, list, doors []*site, how talks) (end fun
 					t.Errorf("%s: %d entries at %s, %d were acknowledged", session, got, s.node, n)
 				}
 			}
+		}
+		if how.diary != nil {
+			var waits []wait
+			for _, k := range talkers {
+				waits = append(waits, k.waits...)
+			}
+			how.diary.tell(t, waits, 40)
 		}
 		all := 0
 		for _, n := range said {
