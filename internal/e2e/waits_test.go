@@ -68,7 +68,7 @@ func (d *diary) story(w wait) string {
 	return b.String()
 }
 
-// tell logs how waits are spread, and what the longest of them waited for.
+// tell logs how waits are spread, and what the longest of them waited for: of those that began at about the same time, one.
 func (d *diary) tell(t *testing.T, waits []wait, most int) {
 	t.Helper()
 	slices.SortFunc(waits, func(a, b wait) int { return int(b.took() - a.took()) })
@@ -79,7 +79,12 @@ func (d *diary) tell(t *testing.T, waits []wait, most int) {
 		}
 		t.Logf("%d waits of over %v", n, limit)
 	}
-	for _, w := range waits[:min(most, len(waits))] {
-		t.Log(d.story(w))
+	var told []wait
+	for _, w := range waits {
+		alike := slices.ContainsFunc(told, func(o wait) bool { return w.begin.Sub(o.begin).Abs() < time.Second })
+		if len(told) < most && !alike {
+			told = append(told, w)
+			t.Log(d.story(w))
+		}
 	}
 }
