@@ -20,15 +20,17 @@ const (
 	// maxPool bounds Raft's connections to a peer, raftTimeout one exchange with it.
 	maxPool     = 3
 	raftTimeout = 2 * time.Second
+	// maxAppend is how many entries go to another node at once.
+	maxAppend = 64
 )
 
 // openRaft begins to take part in the group.
 func (g *group) openRaft() error {
 	switch {
 	case g.r.lanes != nil:
-		g.transport = &leaping{network(g.r, g.r.lanes.of(g.n)), g}
+		g.transport = &leaping{g.network(g.r.lanes.of(g.n)), g}
 	case g.r.cfg.Stream != nil:
-		g.transport = &leaping{network(g.r, g.r.cfg.Stream(g.r.id)), g}
+		g.transport = &leaping{g.network(g.r.cfg.Stream(g.r.id)), g}
 	default:
 		_, g.transport = raft.NewInmemTransport(raft.ServerAddress(g.r.id))
 	}
@@ -46,10 +48,14 @@ func (g *group) openRaft() error {
 	return err
 }
 
-func network(r *Region, stream raft.StreamLayer) *raft.NetworkTransport {
-	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: stream, MaxPool: maxPool, Timeout: raftTimeout, Logger: raftLog(r.cfg.Logger),
-	})
+func (g *group) network(stream raft.StreamLayer) *transport {
+	leads := func() bool {
+		id, _ := g.leader.now()
+		return id == g.r.id
+	}
+	return &transport{leads: leads, stopping: g.r.stopping.Done(), NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: stream, MaxPool: maxPool, Timeout: raftTimeout, Logger: raftLog(g.r.cfg.Logger),
+	})}
 }
 
 // newRaft reads the log, at which Raft panics if it cannot be read.
@@ -68,6 +74,7 @@ func (g *group) raftConfig() *raft.Config {
 	c.LocalID = raft.ServerID(g.r.id)
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = heartbeat, heartbeat, heartbeat
 	c.CommitTimeout = commitTimeout * time.Duration(min(g.r.count, 4))
+	c.MaxAppendEntries = maxAppend
 	c.NoSnapshotRestoreOnStart = true
 	c.ShutdownOnRemove = false // the node says itself when it ends
 	c.SnapshotThreshold, c.TrailingLogs, c.SnapshotInterval = g.r.cfg.SnapshotEntries, g.r.cfg.TrailingEntries, snapshotLook

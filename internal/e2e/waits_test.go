@@ -51,7 +51,7 @@ func (d *diary) around(w wait) (lines []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, e := range d.events {
-		if from := e.at.Sub(w.begin); from > -2*time.Second && e.at.Before(w.end) {
+		if from := e.at.Sub(w.begin); from > -6*time.Second && e.at.Before(w.end) {
 			lines = append(lines, fmt.Sprintf("%+.3fs %s", from.Seconds(), e.what))
 		}
 	}
