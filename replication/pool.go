@@ -207,7 +207,10 @@ func (p *Pool) Run(ctx context.Context) error {
 	}()
 	again := time.NewTicker(rejoinEvery)
 	defer again.Stop()
+	var telling sync.WaitGroup
+	defer telling.Wait()
 	p.join(true)
+	p.announce(&telling)
 	close(p.joined)
 	for {
 		p.record(ctx)

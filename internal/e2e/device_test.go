@@ -26,7 +26,7 @@ type device struct {
 	safe              map[string]bool  // oids that are in enough regions
 	errs              []*frame         // err frames without an id
 	faults            []string
-	welcome           *frame
+	welcome, move     *frame
 	trace             []string      // what was sent and received
 	within            time.Duration // bounds every wait
 }
@@ -277,6 +277,8 @@ func (d *device) apply(f *frame) error {
 	switch f.T {
 	case "welcome":
 		d.welcome = f
+	case "move":
+		d.move = f
 	case "ping":
 		return d.conn.write(`{"t":"pong"}`)
 	case "ok":

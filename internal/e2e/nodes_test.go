@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -146,6 +147,10 @@ type talker struct {
 	rest    time.Duration // between an ok and the next message
 	pause   time.Duration // the longest time between a message and its ok
 	waits   []wait        // of over longWait
+	first   *site         // where it began
+	started func()        // called when its first message was taken, or it has ended
+	heed    bool          // moves
+	moved   []string      // nodes that it was sent to
 	broke   []string      // nodes whose connection broke, or was refused
 	refused []error       // puts
 }
@@ -162,6 +167,12 @@ func (k *talker) talk(stop <-chan struct{}) error {
 			return err
 		}
 		k.said++
+		k.started()
+		if k.heed && k.move != nil {
+			if err := k.follow(); err != nil {
+				return err
+			}
+		}
 	}
 }
 
@@ -265,6 +276,9 @@ type talks struct {
 	within  time.Duration // how long a client waits for an answer before it goes to another node; 0: patience
 	calm    bool          // no put is refused, and no node breaks a client's connection, or refuses it, more than once
 	diary   *diary        // if set, the longest waits are told with what happened then
+	heed    bool          // they go where a node that ends sends them
+	settled bool          // crowd returns when each of them has had a message taken
+	check   func(*testing.T, *talker)
 }
 
 // crowd has clients talk, three in a session, at all nodes. end stops them, and checks that all that was acknowledged
@@ -279,14 +293,24 @@ func crowdAt(t *testing.T, name string, list, doors []*site, how talks) (end fun
 	t.Helper()
 	var talkers []*talker
 	stop, done := make(chan struct{}), make(chan error)
+	var first sync.WaitGroup
 	for i := range how.clients {
 		k := &talker{
 			device: user(t, name, fmt.Sprintf("t%d", i)), session: fmt.Sprintf("%s/talk-%d", name, i/3), nodes: doors, at: i,
-			rnd: rand.New(rand.NewPCG(1, uint64(i))), rest: how.rest,
+			rnd: rand.New(rand.NewPCG(1, uint64(i))), rest: how.rest, first: doors[i%len(doors)], heed: how.heed,
 		}
 		k.within = cmp.Or(how.within, patience)
 		talkers = append(talkers, k)
-		go func() { done <- k.talk(stop) }()
+		first.Add(1)
+		k.started = sync.OnceFunc(first.Done)
+		go func() {
+			err := k.talk(stop)
+			k.started()
+			done <- err
+		}()
+	}
+	if how.settled {
+		first.Wait()
 	}
 	return func(err error) {
 		t.Helper()
@@ -298,6 +322,9 @@ func crowdAt(t *testing.T, name string, list, doors []*site, how talks) (end fun
 		for _, k := range talkers {
 			if err := k.calm(); how.calm && err != nil {
 				t.Error(err)
+			}
+			if how.check != nil {
+				how.check(t, k)
 			}
 		}
 		must(t, sameState(list)) // what is acknowledged is shown by any node soon, not at once
@@ -342,16 +369,20 @@ func TestRollingRestart(t *testing.T) {
 func roll(t *testing.T, name string, list []*site) {
 	t.Helper()
 	end := crowd(t, name, list, talks{clients: 9, calm: true})
-	var rolling error
+	end(rollOver(list))
+}
+
+// rollOver restarts one node after the other, each when the one before takes clients again.
+func rollOver(list []*site) (failed error) {
 	for _, s := range list {
 		s.serve.signal(syscall.SIGTERM)
 		code, err := s.serve.exit(patience)
 		if code != 0 {
 			err = errors.Join(err, fmt.Errorf("%s: exit status %d", s.node, code))
 		}
-		rolling = errors.Join(rolling, err, s.restart())
+		failed = errors.Join(failed, err, s.restart())
 	}
-	end(rolling)
+	return failed
 }
 
 func killLeader(list []*site) error {
