@@ -9,7 +9,10 @@ import (
 )
 
 const (
-	heartbeat = 250 * time.Millisecond
+	// heartbeat is after how long without a word of the leader Raft would elect by itself, sooner or later; lease after how long without a majority's
+	// word a leader gives up, and the least silence after which a follower does: see notice.
+	heartbeat = 300 * time.Millisecond
+	lease     = 250 * time.Millisecond
 	// commitTimeout is when the others learn of a commit that neither an entry nor a nudge has told them of. It also is
 	// how often an idle leader sends to each of them: with more groups it is more seldom, up to four times.
 	commitTimeout = 25 * time.Millisecond
@@ -72,7 +75,7 @@ func (g *group) newRaft(cfg *raft.Config) (_ *raft.Raft, err error) {
 func (g *group) raftConfig() *raft.Config {
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(g.r.id)
-	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = heartbeat, heartbeat, heartbeat
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = heartbeat, heartbeat, lease
 	c.CommitTimeout = commitTimeout * time.Duration(min(g.r.count, 4))
 	c.MaxAppendEntries = maxAppend
 	c.NoSnapshotRestoreOnStart = true
