@@ -58,7 +58,7 @@ func TestChaos(t *testing.T) {
 	t.Parallel()
 	list := nodesOf(t, "beijing", 3)
 	must(t, startNodes(list))
-	how := talks{clients: 30, rest: 300 * time.Millisecond, within: time.Second, diary: &diary{}}
+	how := talks{clients: 30, rest: 300 * time.Millisecond, within: time.Second, handshake: 500 * time.Millisecond, diary: &diary{}}
 	if os.Getenv("E2E_CHAOS") != "" {
 		how.clients = 200
 	}

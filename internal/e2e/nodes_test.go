@@ -274,11 +274,13 @@ type talks struct {
 	clients int
 	rest    time.Duration // of each client between two messages
 	within  time.Duration // how long a client waits for an answer before it goes to another node; 0: patience
-	calm    bool          // no put is refused, and no node breaks a client's connection, or refuses it, more than once
-	diary   *diary        // if set, the longest waits are told with what happened then
-	heed    bool          // they go where a node that ends sends them
-	settled bool          // crowd returns when each of them has had a message taken
-	check   func(*testing.T, *talker)
+	// handshake is how long it waits for a connection before it does; 0: within.
+	handshake time.Duration
+	calm      bool   // no put is refused, and no node breaks a client's connection, or refuses it, more than once
+	diary     *diary // if set, the longest waits are told with what happened then
+	heed      bool   // they go where a node that ends sends them
+	settled   bool   // crowd returns when each of them has had a message taken
+	check     func(*testing.T, *talker)
 }
 
 // crowd has clients talk, three in a session, at all nodes. end stops them, and checks that all that was acknowledged
@@ -299,7 +301,7 @@ func crowdAt(t *testing.T, name string, list, doors []*site, how talks) (end fun
 			device: user(t, name, fmt.Sprintf("t%d", i)), session: fmt.Sprintf("%s/talk-%d", name, i/3), nodes: doors, at: i,
 			rnd: rand.New(rand.NewPCG(1, uint64(i))), rest: how.rest, first: doors[i%len(doors)], heed: how.heed,
 		}
-		k.within = cmp.Or(how.within, patience)
+		k.within, k.handshake = cmp.Or(how.within, patience), how.handshake
 		talkers = append(talkers, k)
 		first.Add(1)
 		k.started = sync.OnceFunc(first.Done)
