@@ -20,7 +20,7 @@ func TestHeirs(t *testing.T) {
 		{"the first of a rolling restart: all are about as old", 10 * day, 1000, []peer{node("b", 2000), node("c", 3000)}, []string{"cb", "bc", "cb"}},
 		{"the second: the first has just come back", 10 * day, 2000, []peer{node("a", 10*day-9000), node("c", 3000)}, []string{"ac", "ac"}},
 		{"the third: two have", 10 * day, 3000, []peer{node("a", 10*day-19000), node("b", 10*day-9000)}, []string{"ba", "ba"}},
-		{"the first again, an hour later", 10*day + 3600_000, 10*day - 19000, []peer{node("b", 10*day-9000), node("c", 10 * day)}, []string{"cb", "bc"}},
+		{"the first again, an hour later", 10*day + 3600_000, 10*day - 19000, []peer{node("b", 10*day-9000), node("c", 10*day)}, []string{"cb", "bc"}},
 		{"older versions do not say", 10 * day, 1000, []peer{node("b", 0), node("c", 0)}, []string{"bc", "cb"}},
 		{"an older version, and one that was restarted", 10 * day, 1000, []peer{node("b", 0), node("c", 10*day-1000)}, []string{"cb", "cb"}},
 		{"a clock that is ahead", 10 * day, 1000, []peer{node("b", 10*day+5000), node("c", 2000)}, []string{"bc"}},
