@@ -24,12 +24,14 @@ type Client struct {
 	kick, wake, moves chan struct{}
 
 	mu      sync.Mutex
-	core    *core               // guarded by mu
-	route   route               // guarded by mu; it always has a region
-	goal    Region              // of a move under way, guarded by mu
-	running bool                // guarded by mu
-	cut     func(error)         // ends the connection; guarded by mu, nil without one
-	handles map[string]*Session // guarded by mu
+	core    *core       // guarded by mu
+	route   route       // guarded by mu; it always has a region
+	goal    Region      // of a move under way, guarded by mu
+	running bool        // guarded by mu
+	cut     func(error) // ends the connection; guarded by mu, nil without one
+	// welcomed is when the connection was, zero if it was not; guarded by mu.
+	welcomed time.Time
+	handles  map[string]*Session // guarded by mu
 }
 
 // New checks the configuration, loads the outbox and connects to nothing.
@@ -200,7 +202,7 @@ func (c *Client) Run(ctx context.Context) error {
 
 // turn lives through one connection, and the wait for the next. Its error is fatal.
 func (c *Client) turn(ctx context.Context, ready *dialled) (*dialled, error) {
-	start, from := time.Now(), c.Status().Region
+	from := c.Status().Region
 	if ready != nil {
 		from = ready.region.Name
 	}
@@ -212,14 +214,18 @@ func (c *Client) turn(ctx context.Context, ready *dialled) (*dialled, error) {
 		}
 		return nil, err
 	case next == nil && ctx.Err() == nil:
-		c.rest(ctx, c.ended(from, err, time.Since(start)))
+		c.rest(ctx, c.ended(from, err))
 	}
 	return next, nil
 }
 
 // ended notes how a connection ended and returns how long to wait before the next.
-func (c *Client) ended(from string, err error, lived time.Duration) time.Duration {
+func (c *Client) ended(from string, err error) time.Duration {
 	c.mu.Lock()
+	lived := time.Duration(0)
+	if !c.welcomed.IsZero() {
+		lived = max(time.Since(c.welcomed), 1)
+	}
 	c.route.ended(from, lived)
 	wait := c.route.backoff(c.cfg.Dice())
 	c.mu.Unlock()

@@ -246,7 +246,7 @@ func TestBackoffGrowsWithJitter(t *testing.T) {
 	var at []string
 	var limits []time.Duration
 	for range 9 {
-		r.ended(r.current().Name, time.Second)
+		r.ended(r.current().Name, 0)
 		at = append(at, r.current().Name)
 		limits = append(limits, r.backoff(0.5)*2)
 	}
@@ -259,5 +259,26 @@ func TestBackoffGrowsWithJitter(t *testing.T) {
 	}
 	if r.ended("a", stableAfter); r.backoff(0.5)*2 != s/2 {
 		t.Error("a stable connection did not reset the backoff")
+	}
+}
+
+// TestServedClientsComeBackSoon: who was welcomed stays away for a second at most, and for half of one if the connection lived for a while; who never is waits
+// longer each time.
+func TestServedClientsComeBackSoon(t *testing.T) {
+	r := newRoute([]Region{{Name: "a", URLs: []string{"a1", "a2"}}})
+	for i, c := range []struct {
+		lived, want time.Duration
+	}{
+		{0, 500 * time.Millisecond}, {0, time.Second}, {0, 2 * time.Second}, {time.Millisecond, time.Second}, {time.Millisecond, time.Second},
+		{servedAfter, 500 * time.Millisecond}, {servedAfter, 500 * time.Millisecond}, {time.Millisecond, 500 * time.Millisecond}, {0, time.Second},
+	} {
+		before := r.current().URL
+		r.ended("a", c.lived)
+		if got := r.backoff(0.5) * 2; got != c.want {
+			t.Errorf("%d: it waits for up to %v, want %v", i, got, c.want)
+		}
+		if r.current().URL == before {
+			t.Errorf("%d: it goes to the same node again", i)
+		}
 	}
 }

@@ -45,6 +45,7 @@ type link struct {
 	max     limits
 	lastID  int64
 	started time.Time
+	since   time.Time // the welcome
 	heard   time.Time
 	out     []any
 	pong    bool
@@ -152,6 +153,7 @@ func (c *core) receive(f *frame, now time.Time) error {
 
 func (c *core) welcome(f *frame, now time.Time) error {
 	c.link.up, c.link.user, c.link.region, c.link.conn = true, f.User, f.Region, f.Conn
+	c.link.since = now
 	c.link.news, c.link.exp, c.link.max, c.link.rate = true, f.Exp, f.Max, newBucket(f.Max.Rate, now)
 	var regions []struct {
 		Name, URL, State string
@@ -304,7 +306,7 @@ func (c *core) tick(now time.Time) error {
 }
 
 const (
-	// stuckAfter is how long a put may go unanswered, and the connection silent, before another node of the region is tried.
+	// stuckAfter is how long a hello, an open or a put may go unanswered, and the connection silent, before another node of the region is tried.
 	stuckAfter = time.Second
 	// stuckMax bounds that after tries that did not help: then the region is slow, and not a node.
 	stuckMax = 16 * time.Second
@@ -312,7 +314,7 @@ const (
 
 // stuck reports, once, that the node seems to hang. The next time takes longer, until a put is answered.
 func (c *core) stuck(now time.Time) bool {
-	if !c.link.up || c.link.stuck || now.Before(c.stuckAt()) {
+	if !c.link.on || c.link.stuck || now.Before(c.stuckAt()) {
 		return false
 	}
 	c.link.stuck = true
@@ -323,9 +325,20 @@ func (c *core) stuck(now time.Time) bool {
 // stuckAt is when the node will seem to hang if nothing comes.
 func (c *core) stuckAt() time.Time {
 	first := c.link.heard.Add(silence)
+	owed := func(since time.Time) {
+		if t := since.Add(c.patience); t.Before(first) {
+			first = t
+		}
+	}
+	if !c.link.up {
+		owed(c.link.started)
+	}
 	for _, s := range c.order {
-		if q := &s.queue; q.flight != 0 && q.since.Add(c.patience).Before(first) {
-			first = q.since.Add(c.patience)
+		if s.queue.flight != 0 {
+			owed(s.queue.since)
+		}
+		if s.asking != 0 {
+			owed(s.askedAt)
 		}
 	}
 	if quiet := c.link.heard.Add(c.patience); quiet.After(first) {
@@ -342,6 +355,9 @@ func (c *core) due(now time.Time) time.Time {
 			due = t
 		}
 	}
+	if !c.link.stuck {
+		sooner(c.stuckAt())
+	}
 	if !c.link.up {
 		sooner(c.link.started.Add(welcomeTimeout))
 		return due
@@ -354,9 +370,6 @@ func (c *core) due(now time.Time) time.Time {
 	}
 	for _, s := range c.order {
 		s.due(sooner)
-	}
-	if !c.link.stuck {
-		sooner(c.stuckAt())
 	}
 	return due
 }

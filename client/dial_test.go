@@ -15,12 +15,15 @@ import (
 
 // puppet is a node: it welcomes, and says ok to every put, until it hangs.
 type puppet struct {
-	mu     sync.Mutex
-	hangs  bool
-	dialed []time.Duration // since the start of the test
-	puts   int
-	start  time.Time
-	safe   bool
+	mu    sync.Mutex
+	hangs bool
+	mute  bool // it takes connections and answers nothing
+	// slowGoodbye is how long a close takes that waits for an answer.
+	slowGoodbye time.Duration
+	dialed      []time.Duration // since the start of the test
+	puts        int
+	start       time.Time
+	safe        bool
 }
 
 // puppetConn is a connection to a puppet.
@@ -64,7 +67,7 @@ func (c *puppetConn) Write(_ context.Context, message []byte) error {
 			return err
 		}
 		switch {
-		case c.p.hangs:
+		case c.p.hangs || c.p.mute:
 		case f.T == "hello":
 			c.out <- []byte(`{"t":"welcome","id":1,"conn":"c","user":"u","region":"b","node":"n","ping":25,"exp":0,"max":{"frame":9000,"ops":10,"rate":50},` +
 				`"regions":[{"name":"b","url":"ws://b1/","urls":["ws://b1/","ws://b2/"],"state":"up"}]}`)
@@ -76,7 +79,10 @@ func (c *puppetConn) Write(_ context.Context, message []byte) error {
 	return nil
 }
 
-func (c *puppetConn) Close(int, string) error {
+func (c *puppetConn) Close(code int, _ string) error {
+	if code != 0 {
+		time.Sleep(c.p.slowGoodbye)
+	}
 	c.once.Do(func() { close(c.closed) })
 	return nil
 }
@@ -135,6 +141,30 @@ func TestNodeThatHangsIsLeft(t *testing.T) {
 		}
 		if two.puts != 1 {
 			t.Errorf("%d puts at the other node", two.puts)
+		}
+	})
+}
+
+// TestNodeThatNeverWelcomesIsLeft: a node may hang right after it has taken the connection. Nor is its goodbye waited for.
+func TestNodeThatNeverWelcomesIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, one, two, end := puppets(t, false)
+		defer end()
+		one.mute, one.slowGoodbye = true, 5*time.Second
+		s, err := c.Session("u/x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := s.Send("hello", SendOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		if err := r.Wait(t.Context(), Stored); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begun); took > stuckAfter+100*time.Millisecond || two.puts != 1 {
+			t.Errorf("the other node said ok after %s, to %d puts", took, two.puts)
 		}
 	})
 }

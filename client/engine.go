@@ -17,7 +17,6 @@ type Engine struct {
 	core  *core
 	route route
 	dice  func() float64
-	begun time.Time
 	to    string // the region that the connection leads to
 }
 
@@ -56,16 +55,17 @@ func (e *Engine) Prefer(region string) bool { return e.route.prefer(region) }
 
 // Begin starts a connection to where Region said, with a token.
 func (e *Engine) Begin(token string, now time.Time) {
-	e.begun, e.to = now, e.route.current().Name
+	e.to = e.route.current().Name
 	e.core.begin(token, now)
 }
 
 // Lost takes the end of the connection, or of the try to make one, and returns how long to wait before the next.
 func (e *Engine) Lost(now time.Time) (wait time.Duration) {
 	lived := time.Duration(0)
-	if e.core.link.on {
-		lived = now.Sub(e.begun)
-	} else {
+	if e.core.link.up {
+		lived = max(now.Sub(e.core.link.since), 1)
+	}
+	if !e.core.link.on {
 		e.to = e.route.current().Name
 	}
 	e.core.lost()
@@ -92,7 +92,10 @@ func (e *Engine) Receive(message []byte, now time.Time) error {
 }
 
 // Tick does what is due. After an error the connection is of no more use.
-func (e *Engine) Tick(now time.Time) error { return e.core.tick(now) }
+func (e *Engine) Tick(now time.Time) error {
+	e.core.stuck(now) // its owner has one connection, and leaves that when it is lost
+	return e.core.tick(now)
+}
 
 // Due is when Tick has something to do at the latest, if nothing happens before.
 func (e *Engine) Due(now time.Time) time.Time { return e.core.due(now) }

@@ -71,7 +71,7 @@ func (c *Client) once(ctx context.Context, ready *dialled) (*dialled, error) {
 	life, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	c.mu.Lock()
-	c.cut = end
+	c.cut, c.welcomed = end, time.Time{}
 	ways := c.route.nodes()
 	c.mu.Unlock()
 	if ready == nil {
@@ -111,10 +111,11 @@ func (a *attempt) live(ctx, life context.Context, end func(error)) error {
 	<-life.Done()
 	why := context.Cause(life)
 	a.mu.Lock()
+	hangs := a.core.link.stuck
 	a.hangUp()
 	a.mu.Unlock()
 	code := 0
-	if ctx.Err() != nil || errors.Is(why, errMoved) {
+	if !hangs && (ctx.Err() != nil || errors.Is(why, errMoved)) { // a node that hangs does not answer a goodbye, which would be waited for
 		code = int(websocket.StatusNormalClosure)
 	}
 	_ = a.conn.Close(code, "")
@@ -171,6 +172,7 @@ func (a *attempt) receive(life context.Context, frames []*frame) error {
 func (a *attempt) learn() {
 	l := &a.core.link
 	if l.news {
+		a.welcomed = time.Now()
 		a.route.learn(l.region, l.regions)
 		l.news = false
 		select {

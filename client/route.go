@@ -21,8 +21,12 @@ const (
 	backoffMax = 30 * time.Second
 	// failuresPerRegion in one region, and the next one is tried.
 	failuresPerRegion = 2
-	// stableAfter is how long a connection must have lived for its end not to count as a failure.
+	// stableAfter is how long a connection must have lived, from its welcome, for its end not to count as a failure of the region.
 	stableAfter = 10 * time.Second
+	// servedAfter is after how long the next wait is the shortest again, and servedTries the most failures in a row that count for it after any welcome: who
+	// is served is not to stay away for long, whatever happens to one node after the other.
+	servedAfter = time.Second
+	servedTries = 2
 	// maxRegions bounds the list a region may give; what is beyond is ignored.
 	maxRegions = 64
 )
@@ -122,22 +126,30 @@ func (r *route) target(to moveTarget) Region {
 	return g
 }
 
-// ended takes the end of a connection to a region, or of the try to make one, that had lived so long. It counts
+// ended takes the end of a connection to a region, or of the try to make one, that had lived so long since its welcome: 0 if there was none. It counts
 // against the region only if that still is the current one. The region's next node is tried before another region.
 func (r *route) ended(from string, lived time.Duration) {
 	if r.current().Name == from {
 		r.node++
 	}
+	switch r.tries++; {
+	case lived >= servedAfter:
+		r.tries = 0
+	case lived > 0:
+		r.tries = min(r.tries, servedTries)
+	}
 	if lived >= stableAfter {
-		r.fails, r.tries = 0, 0
+		r.fails = 0
 		return
 	}
-	r.tries++
 	if r.current().Name != from {
 		return
 	}
 	if r.fails++; r.fails >= failuresPerRegion {
-		r.at, r.node, r.fails = r.next(), 0, 0
+		r.fails = 0
+		if next := r.next(); next != r.at {
+			r.at, r.node = next, 0
+		}
 	}
 }
 

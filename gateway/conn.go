@@ -31,6 +31,7 @@ const (
 	itemPage                    // answer a page, frame
 	itemTraced                  // frame is the span of delivering the event before it
 	itemRecheck                 // peers have acknowledged more, or a wait for them is over
+	itemMove                    // frame, to a client that was welcomed
 	itemEnd                     // close the connection
 )
 
@@ -61,6 +62,7 @@ type Conn struct {
 	wake func() // Work has something to do; called under locks
 	name string
 	seq  uint64 // in the order they came
+	far  bool   // its socket is at a node without data
 
 	// guarded by mu
 	mu      sync.Mutex
@@ -80,10 +82,11 @@ type Conn struct {
 	expiry   func() (stop bool)
 
 	// owned by Work
-	failed error // why nothing is written any more
-	out    outbox
-	unsafe []unsafePut
-	held   []*heldOk
+	failed   error // why nothing is written any more
+	welcomed bool
+	out      outbox
+	unsafe   []unsafePut
+	held     []*heldOk
 }
 
 // send queues an item; it never waits.

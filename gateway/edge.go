@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"net/http"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -46,7 +48,15 @@ type Edge struct {
 	closing   bool
 	conns     int
 	upstreams map[string]*upstream // by address: those that serve, or are about to
+	lost      map[string]time.Time // when the stream to a node ended, until there is one again, or lostFor
 }
+
+const (
+	// openSoon is how long a node is waited for that does not take a stream, before the next one is tried.
+	openSoon = 300 * time.Millisecond
+	// lostFor is how long a node that was lost is tried after all others.
+	lostFor = 10 * time.Second
+)
 
 // NewEdge prepares an edge and starts nothing.
 func NewEdge(cfg EdgeConfig) (*Edge, error) {
@@ -62,7 +72,7 @@ func NewEdge(cfg EdgeConfig) (*Edge, error) {
 	if cfg.MaxConns == 0 {
 		cfg.MaxConns = 15_000
 	}
-	e := &Edge{cfg: cfg, metrics: newMetrics(cfg.Metrics), upstreams: map[string]*upstream{}}
+	e := &Edge{cfg: cfg, metrics: newMetrics(cfg.Metrics), upstreams: map[string]*upstream{}, lost: map[string]time.Time{}}
 	e.ctx, e.stop = context.WithCancel(context.Background())
 	return e, nil
 }
@@ -145,28 +155,58 @@ func (e *Edge) release() {
 
 var errNoDataNode = errors.New("no node of this region that holds data can be reached: try another region, or come back")
 
-// upstream is a stream to the node with data that serves the fewest of this edge's clients, of those that answer.
+// upstream is a stream to the node with data that serves the fewest of this edge's clients, of those that answer. One that does not answer soon is waited for only
+// if no other does.
 func (e *Edge) upstream(ctx context.Context) (*upstream, error) {
-	nodes := e.cfg.Doors.DataNodes()
-	e.mu.Lock()
-	slices.SortStableFunc(nodes, func(a, b string) int { return cmp.Compare(e.upstreams[a].load(), e.upstreams[b].load()) })
-	e.mu.Unlock()
-	why := errNoDataNode
-	for _, addr := range nodes {
-		u := e.to(addr)
-		if u == nil {
-			return nil, ErrFull
-		}
-		select {
-		case <-u.opened:
-			return u, nil
-		case <-u.gone:
-			why = fmt.Errorf("%w: %w", errNoDataNode, u.why)
-		case <-ctx.Done():
-			return nil, ctx.Err()
+	nodes, why := e.inOrder(), errNoDataNode
+	for _, patience := range []time.Duration{openSoon, upstreamSilent} {
+		for _, addr := range nodes {
+			u := e.to(addr)
+			if u == nil {
+				return nil, ErrFull
+			}
+			switch err := u.await(ctx, patience); {
+			case err == nil:
+				e.found(addr)
+				return u, nil
+			case ctx.Err() != nil:
+				return nil, ctx.Err()
+			default:
+				why = fmt.Errorf("%w: %w", errNoDataNode, err)
+			}
 		}
 	}
 	return nil, why
+}
+
+// inOrder are the nodes with data, in the order in which they are tried. Those that were lost lately come last: membership takes seconds to notice that a node hangs.
+func (e *Edge) inOrder() []string {
+	nodes := e.cfg.Doors.DataNodes()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := time.Now()
+	for addr, when := range e.lost {
+		if now.Sub(when) > lostFor {
+			delete(e.lost, addr)
+		}
+	}
+	slices.SortStableFunc(nodes, func(a, b string) int { return cmp.Compare(e.rank(a), e.rank(b)) })
+	return nodes
+}
+
+// rank is how many clients a node has, or more than any has. The caller holds mu.
+func (e *Edge) rank(addr string) int {
+	if _, lost := e.lost[addr]; lost {
+		return math.MaxInt
+	}
+	return e.upstreams[addr].load()
+}
+
+// found takes it that a node serves.
+func (e *Edge) found(addr string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.lost, addr)
 }
 
 // to returns the stream to a node, begun if there is none; nil if the edge is closing.
@@ -184,6 +224,7 @@ func (e *Edge) to(addr string) *upstream {
 			u.run()
 			e.mu.Lock()
 			delete(e.upstreams, addr)
+			e.lost[addr] = time.Now()
 			e.mu.Unlock()
 			u.end()
 		})

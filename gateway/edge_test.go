@@ -150,6 +150,44 @@ func TestEdgeLosesANode(t *testing.T) {
 	}
 }
 
+// hangs opens a door that never says anything, as the machine of a frozen process does.
+func (d *doors) hangs(t testing.TB, addr string) {
+	t.Helper()
+	ln := bufconn.Listen(1 << 20)
+	t.Cleanup(func() { ln.Close() })
+	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return ln.DialContext(ctx) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.order, d.conns[addr] = append(d.order, addr), conn
+}
+
+// TestEdgePassesOverANodeThatHangs: a node that membership takes for alive, and that says nothing, costs the first client a moment, and those after it nothing.
+func TestEdgePassesOverANodeThatHangs(t *testing.T) {
+	two, _ := serve(t, newFake())
+	d := &doors{conns: map[string]*grpc.ClientConn{}}
+	d.hangs(t, "frozen")
+	d.add(t, "two", two)
+	e := startEdge(t, d)
+	u, err := e.upstream(t.Context())
+	if err != nil || u.addr != "two" {
+		t.Fatalf("%+v, %v", u, err)
+	}
+	frozen := e.to("frozen")
+	<-frozen.gone // it has been silent for long enough
+	if order := e.inOrder(); order[0] != "two" {
+		t.Errorf("the next client is brought to %v", order)
+	}
+	e.found("frozen")
+	if order := e.inOrder(); len(order) != 2 || order[0] != "frozen" {
+		t.Errorf("one that serves again is tried at %v", order)
+	}
+}
+
 // TestEdgeWithoutNodes: nobody is left waiting.
 func TestEdgeWithoutNodes(t *testing.T) {
 	srv := httptest.NewServer(startEdge(t, &doors{order: []string{"gone"}, conns: map[string]*grpc.ClientConn{}}).Handler())

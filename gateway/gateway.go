@@ -50,8 +50,10 @@ type Config struct {
 	Finals func(partition uint8) crdt.Finals
 	// Held is how far any other region is known to hold each origin's feed of a partition; all: every region that counts was heard just now, so
 	// that there is no more. Nil: nobody is heard.
-	Held    func(partition uint8) (most crdt.Vector, all bool)
-	Peers   Peers
+	Held  func(partition uint8) (most crdt.Vector, all bool)
+	Peers Peers
+	// Heirs is where the n-th client of a node that ends goes, best first; nil, or none: it is only told that the node ends.
+	Heirs   func(n int) []wire.MoveTo
 	Auth    Auth
 	Keys    [][]byte // sign resume tokens: the first is used, all are accepted
 	Logger  *slog.Logger
@@ -106,6 +108,9 @@ func (c *Config) check() error {
 	if c.Held == nil {
 		c.Held = func(uint8) (crdt.Vector, bool) { return nil, false }
 	}
+	if c.Heirs == nil {
+		c.Heirs = func(int) []wire.MoveTo { return nil }
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -135,6 +140,7 @@ type Gateway struct {
 	started time.Time
 	reached chan struct{} // some peer has acknowledged more
 	leaving chan struct{} // closed when no more connections are taken
+	left    chan struct{} // a connection has ended
 
 	mu      sync.Mutex
 	closing bool
@@ -153,6 +159,7 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		cfg: cfg, hub: newHub(cfg.Backend.Cursors, cfg.Finals, traces, m.open), metrics: m,
 		traces: traces, started: cfg.Clock.Now(), reached: make(chan struct{}, 1), leaving: make(chan struct{}),
+		left: make(chan struct{}, 1),
 	}
 	g.SetKeys(cfg.Keys)
 	return g, nil
@@ -161,7 +168,7 @@ func New(cfg Config) (*Gateway, error) {
 // SetKeys goes on with other keys of resume tokens: the first signs, all are accepted.
 func (g *Gateway) SetKeys(keys [][]byte) { g.tokens.Store(&tokens{keys}) }
 
-// Run brings events to the connections until ctx ends; then it closes them and waits for them.
+// Run brings events to the connections until ctx ends; then it sends them to other nodes, closes those that stay, and waits for them.
 func (g *Gateway) Run(ctx context.Context) error {
 	defer g.Watch()()
 	defer g.cfg.Peers.WatchReach(func() {
@@ -173,6 +180,8 @@ func (g *Gateway) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
+			g.refuse()
+			g.sendOn()
 			g.shut()
 			return nil
 		case <-g.reached:
@@ -211,13 +220,18 @@ func (g *Gateway) all() []*Conn {
 	return slices.Clone(g.conns)
 }
 
-func (g *Gateway) shut() {
+// refuse takes no more connections.
+func (g *Gateway) refuse() {
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	if !g.closing {
 		g.closing = true
 		close(g.leaving)
 	}
-	g.mu.Unlock()
+}
+
+func (g *Gateway) shut() {
+	g.refuse()
 	for _, c := range g.all() {
 		c.end(wire.Errorf(wire.Unavailable, "this node is going away: come back, here or elsewhere"), wire.StatusGoingAway)
 	}
@@ -288,8 +302,10 @@ func (g *Gateway) Connect(t Transport, wake func()) (*Conn, error) {
 		return nil, ErrFull
 	}
 	g.lastSeq++
+	_, far := t.(*guest)
 	c := &Conn{
-		g: g, t: t, wake: wake, seq: g.lastSeq, name: fmt.Sprintf("%s-%s-%d", g.cfg.Region, g.cfg.Node, g.lastSeq),
+		far: far,
+		g:   g, t: t, wake: wake, seq: g.lastSeq, name: fmt.Sprintf("%s-%s-%d", g.cfg.Region, g.cfg.Node, g.lastSeq),
 		subs: map[string]*sub{}, rate: newBucket(g.now()),
 	}
 	g.conns = append(g.conns, c)
@@ -309,6 +325,10 @@ func (g *Gateway) drop(c *Conn) {
 	g.conns = slices.Delete(g.conns, i, i+1)
 	g.metrics.conns.Set(float64(len(g.conns)))
 	g.running.Done()
+	select {
+	case g.left <- struct{}{}:
+	default:
+	}
 }
 
 func (g *Gateway) now() time.Time { return g.cfg.Clock.Now() }

@@ -23,8 +23,8 @@ const (
 	waitingBytes = 4 << 20
 	// upstreamBeat is how often a node with data is asked for a sign of life, and upstreamSilent how long it may give none: then its
 	// clients are sent to others.
-	upstreamBeat   = 400 * time.Millisecond
-	upstreamSilent = 1200 * time.Millisecond
+	upstreamBeat   = 300 * time.Millisecond
+	upstreamSilent = time.Second
 )
 
 // upstream is the stream to one node that holds data, and the clients whose connections live there.
@@ -61,6 +61,24 @@ func (u *upstream) load() int {
 		return math.MaxInt
 	}
 	return len(u.clients)
+}
+
+var errSaysNothing = errors.New("it says nothing")
+
+// await waits until the node has said that it takes clients, or the stream has ended, but not for long.
+func (u *upstream) await(ctx context.Context, patience time.Duration) error {
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case <-u.opened:
+		return nil
+	case <-u.gone:
+		return u.why
+	case <-late.C:
+		return fmt.Errorf("node at %s: %w", u.addr, errSaysNothing)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // run carries frames until the stream ends, and says why it did.

@@ -73,7 +73,13 @@ func (c *Conn) work(items []item) error {
 func (c *Conn) do(it *item) error {
 	switch it.kind {
 	case itemFrame:
+		_, welcome := it.frame.(*wire.Welcome)
+		c.welcomed = c.welcomed || welcome
 		c.write(it.frame)
+	case itemMove:
+		if c.welcomed {
+			c.write(it.frame)
+		}
 	case itemEvent:
 		return c.event(it)
 	case itemOutcome:

@@ -150,7 +150,8 @@ func plainNetwork(b *testing.B) raft.Transport {
 	}
 	ln.id = ln.Listener.Addr().String()
 	b.Cleanup(ln.cut) // after Raft has ended, which does not close what it accepted
-	return network(&Region{cfg: Config{Logger: discard}}, plain{ln})
+	g := &group{r: &Region{cfg: Config{Logger: discard}, stopping: b.Context()}, leader: newLeader()}
+	return g.network(plain{ln})
 }
 
 func bareRaft(b *testing.B, l logs, of, node int, tr raft.Transport, members raft.Configuration) *raft.Raft {

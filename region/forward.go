@@ -41,7 +41,7 @@ func (g *group) forward(ctx context.Context, batch []*proposal) ([]machine.Resul
 		return nil, err
 	}
 	req.To = id
-	ctx, cancel := context.WithTimeout(ctx, g.r.cfg.CommitDeadline)
+	ctx, cancel := context.WithDeadline(ctx, lastUntil(batch, g.r.cfg.CommitDeadline))
 	defer cancel()
 	go func() { // a leader that hangs is not waited for once there is another; ends with this call
 		select {
@@ -59,6 +59,16 @@ func (g *group) forward(ctx context.Context, batch []*proposal) ([]machine.Resul
 	}
 	g.r.metrics.forwarded.Add(float64(len(req.Commands)))
 	return results, nil
+}
+
+// lastUntil is when the time of all proposals of a batch is over.
+func lastUntil(batch []*proposal, deadline time.Duration) (last time.Time) {
+	for _, p := range batch {
+		if t := p.until(deadline); t.After(last) {
+			last = t
+		}
+	}
+	return last
 }
 
 // node reaches another node of the region by its raft id.

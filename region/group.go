@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -48,7 +49,9 @@ type group struct {
 	leader    *leader
 	taking    atomic.Pointer[Taking] // while the state of another node is taken
 	keep      logKeep
-	seat      seat // owned by tend, as all that follows
+	tuning    sync.Mutex // of what Raft lets be changed
+	hush      hush       // owned by notice
+	seat      seat       // owned by tend, as all that follows
 	level     levelSeat
 	deadSince map[string]time.Time // nodes of the group, by raft id
 	troubled  string               // what went wrong when the group was last to be changed

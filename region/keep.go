@@ -3,6 +3,8 @@ package region
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 const (
@@ -38,15 +40,14 @@ func (k *logKeep) due(now time.Time, written uint64, low bool) bool {
 // keeps reports whether the group's log is not to be cut, and has Raft know that.
 func (g *group) keeps() bool {
 	keep := g.keep.due(time.Now(), g.log.size.all.Load(), g.r.space.low.Load())
-	c := g.raft.ReloadableConfig()
-	if kept := c.TrailingLogs == keepAll; kept == keep {
+	if kept := g.raft.ReloadableConfig().TrailingLogs == keepAll; kept == keep {
 		return keep
 	}
-	c.TrailingLogs = keepAll
+	trailing := uint64(keepAll)
 	if !keep {
-		c.TrailingLogs = g.log.size.keep(g.r.cfg.TrailingEntries, g.r.cfg.TrailingBytes)
+		trailing = g.log.size.keep(g.r.cfg.TrailingEntries, g.r.cfg.TrailingBytes)
 	}
-	if err := g.raft.ReloadConfig(c); err != nil {
+	if err := g.tune(func(c *raft.ReloadableConfig) { c.TrailingLogs = trailing }); err != nil {
 		g.r.cfg.Logger.Warn("the Raft log is not kept for a node that takes the state", "group", g.n, "err", err)
 	}
 	return keep

@@ -19,13 +19,13 @@ const leapRange = 1 << 32
 
 // leaping is a transport that has its node leap.
 type leaping struct {
-	*raft.NetworkTransport
+	*transport
 	g *group
 }
 
 // RequestVote implements raft.Transport.
 func (t *leaping) RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
-	err := t.NetworkTransport.RequestVote(id, target, args, resp)
+	err := t.transport.RequestVote(id, target, args, resp)
 	if err != nil || !resp.Granted {
 		return err
 	}

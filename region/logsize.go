@@ -46,11 +46,10 @@ func (g *group) cut(ctx context.Context) error {
 		if g.keeps() || g.log.size.bytes.Load() < g.r.cfg.SnapshotBytes {
 			continue
 		}
-		c := g.raft.ReloadableConfig()
-		c.TrailingLogs = g.log.size.keep(g.r.cfg.TrailingEntries, g.r.cfg.TrailingBytes)
+		trailing := g.log.size.keep(g.r.cfg.TrailingEntries, g.r.cfg.TrailingBytes)
 		g.log.size.entries.Store(0)
 		g.log.size.bytes.Store(0)
-		err := g.raft.ReloadConfig(c)
+		err := g.tune(func(c *raft.ReloadableConfig) { c.TrailingLogs = trailing })
 		if err == nil {
 			err = g.raft.Snapshot().Error()
 		}

@@ -37,6 +37,9 @@ type proposal struct {
 	spans spans
 }
 
+// until is when its time is over.
+func (p *proposal) until(deadline time.Duration) time.Time { return p.since.Add(deadline) }
+
 func (p *proposal) end(res machine.Result) {
 	p.spans.end(res.Err)
 	switch {
@@ -243,7 +246,7 @@ func (g *group) fill(ctx context.Context, last int) []*proposal {
 	return batch
 }
 
-// commit tries a batch until it is applied or its time is over. Trying again is safe: puts are known by their oids,
+// commit tries a batch until it is applied, or the time of all that is in it is over. Trying again is safe: puts are known by their oids,
 // records by their numbers, reports by their offsets.
 func (g *group) commit(ctx context.Context, clock *crdt.Clock, batch []*proposal) {
 	g.observe(batch)
@@ -258,11 +261,7 @@ func (g *group) commit(ctx context.Context, clock *crdt.Clock, batch []*proposal
 			g.nudge()
 			return
 		}
-		if ctx.Err() != nil || time.Since(batch[0].since) > g.r.cfg.CommitDeadline || errors.Is(err, errBroken) || errors.Is(err, errFull) {
-			for _, p := range batch {
-				p.end(machine.Result{Err: fmt.Errorf("%w: %w", wire.ErrUnavailable, err)})
-			}
-			g.r.metrics.refused.WithLabelValues(refusal(err)).Add(float64(len(batch)))
+		if batch = g.rest(ctx, batch, err); len(batch) == 0 {
 			return
 		}
 		select {
@@ -272,10 +271,32 @@ func (g *group) commit(ctx context.Context, clock *crdt.Clock, batch []*proposal
 	}
 }
 
+// rest refuses what is not to be tried again after an error, and returns what is. Proposals that share a batch do not share their time:
+// one that has waited long must not take those with it that have only come.
+func (g *group) rest(ctx context.Context, batch []*proposal, err error) (again []*proposal) {
+	if ctx.Err() != nil {
+		err = errStopping
+	}
+	hopeless := errors.Is(err, errStopping) || errors.Is(err, errBroken) || errors.Is(err, errFull)
+	now := time.Now()
+	for _, p := range batch {
+		if !hopeless && now.Before(p.until(g.r.cfg.CommitDeadline)) {
+			again = append(again, p)
+			continue
+		}
+		p.end(machine.Result{Err: fmt.Errorf("%w: %w", wire.ErrUnavailable, err)})
+		g.r.metrics.refused.WithLabelValues(refusal(err)).Inc()
+	}
+	return again
+}
+
 // refusal is the reason that is counted for puts that were not committed.
 func refusal(err error) string {
-	if errors.Is(err, errFull) {
+	switch {
+	case errors.Is(err, errFull):
 		return "no_space"
+	case errors.Is(err, errStopping):
+		return "stopping"
 	}
 	return "deadline"
 }
@@ -288,7 +309,10 @@ func (g *group) nudge() {
 	}
 }
 
-var errBroken = errors.New("the node has stopped applying")
+var (
+	errBroken   = errors.New("the node has stopped applying")
+	errStopping = errors.New("the node is stopping")
+)
 
 // try takes a batch through Raft once, here or at the leader.
 func (g *group) try(ctx context.Context, clock *crdt.Clock, batch []*proposal) ([]machine.Result, error) {
@@ -320,7 +344,7 @@ func (g *group) refuseRest() {
 	for {
 		select {
 		case p := <-g.queue:
-			p.end(machine.Result{Err: fmt.Errorf("the node is stopping: %w", wire.ErrUnavailable)})
+			p.end(machine.Result{Err: fmt.Errorf("%w: %w", wire.ErrUnavailable, errStopping)})
 		default:
 			return
 		}

@@ -9,7 +9,10 @@ import (
 )
 
 const (
-	heartbeat = 250 * time.Millisecond
+	// heartbeat is after how long without a word of the leader Raft would elect by itself, sooner or later; lease after how long without a majority's
+	// word a leader gives up, and the least silence after which a follower does: see notice.
+	heartbeat = 300 * time.Millisecond
+	lease     = 250 * time.Millisecond
 	// commitTimeout is when the others learn of a commit that neither an entry nor a nudge has told them of. It also is
 	// how often an idle leader sends to each of them: with more groups it is more seldom, up to four times.
 	commitTimeout = 25 * time.Millisecond
@@ -20,15 +23,17 @@ const (
 	// maxPool bounds Raft's connections to a peer, raftTimeout one exchange with it.
 	maxPool     = 3
 	raftTimeout = 2 * time.Second
+	// maxAppend is how many entries go to another node at once.
+	maxAppend = 64
 )
 
 // openRaft begins to take part in the group.
 func (g *group) openRaft() error {
 	switch {
 	case g.r.lanes != nil:
-		g.transport = &leaping{network(g.r, g.r.lanes.of(g.n)), g}
+		g.transport = &leaping{g.network(g.r.lanes.of(g.n)), g}
 	case g.r.cfg.Stream != nil:
-		g.transport = &leaping{network(g.r, g.r.cfg.Stream(g.r.id)), g}
+		g.transport = &leaping{g.network(g.r.cfg.Stream(g.r.id)), g}
 	default:
 		_, g.transport = raft.NewInmemTransport(raft.ServerAddress(g.r.id))
 	}
@@ -46,10 +51,14 @@ func (g *group) openRaft() error {
 	return err
 }
 
-func network(r *Region, stream raft.StreamLayer) *raft.NetworkTransport {
-	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: stream, MaxPool: maxPool, Timeout: raftTimeout, Logger: raftLog(r.cfg.Logger),
-	})
+func (g *group) network(stream raft.StreamLayer) *transport {
+	leads := func() bool {
+		id, _ := g.leader.now()
+		return id == g.r.id
+	}
+	return &transport{leads: leads, stopping: g.r.stopping.Done(), NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: stream, MaxPool: maxPool, Timeout: raftTimeout, Logger: raftLog(g.r.cfg.Logger),
+	})}
 }
 
 // newRaft reads the log, at which Raft panics if it cannot be read.
@@ -66,8 +75,9 @@ func (g *group) newRaft(cfg *raft.Config) (_ *raft.Raft, err error) {
 func (g *group) raftConfig() *raft.Config {
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(g.r.id)
-	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = heartbeat, heartbeat, heartbeat
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = heartbeat, heartbeat, lease
 	c.CommitTimeout = commitTimeout * time.Duration(min(g.r.count, 4))
+	c.MaxAppendEntries = maxAppend
 	c.NoSnapshotRestoreOnStart = true
 	c.ShutdownOnRemove = false // the node says itself when it ends
 	c.SnapshotThreshold, c.TrailingLogs, c.SnapshotInterval = g.r.cfg.SnapshotEntries, g.r.cfg.TrailingEntries, snapshotLook

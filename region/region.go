@@ -410,6 +410,7 @@ func (r *Region) work(ctx context.Context) error {
 		g.Go(func() error { return grp.cut(ctx) })
 		g.Go(func() error { return grp.leaveEvicted(ctx) })
 	}
+	g.Go(func() error { return r.notice(ctx) })
 	g.Go(func() error { return r.space.run(ctx) })
 	g.Go(func() error { return r.join(ctx) })
 	g.Go(func() error { return r.heed(ctx) })

@@ -1,10 +1,12 @@
 package region
 
 import (
+	"bytes"
+	"context"
 	"fmt"
-	"io"
-	"log"
 	"log/slog"
+	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
@@ -72,15 +74,26 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
-// raftLog passes the log of hashicorp's libraries on: their warnings and errors as they are, the rest as debug.
+// raftLog passes the warnings and errors of hashicorp's libraries on.
 func raftLog(l *slog.Logger) hclog.Logger {
-	return hclog.FromStandardLogger(log.New(io.Discard, "", 0), &hclog.LoggerOptions{Level: hclog.Warn, Output: lineLog{l}})
+	return hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, DisableTime: true, Output: &lineLog{log: l}})
 }
 
-type lineLog struct{ log *slog.Logger }
+// lineEvery is how often at most a line of theirs is a warning: while a node is down they say so ten times a second.
+const lineEvery = time.Second
 
-func (l lineLog) Write(b []byte) (int, error) {
-	l.log.Warn("raft", "line", string(b))
+type lineLog struct {
+	log  *slog.Logger
+	said atomic.Int64 // when the last warning was, in ns since 1970
+}
+
+// Write implements io.Writer.
+func (l *lineLog) Write(b []byte) (int, error) {
+	level, now, last := slog.LevelWarn, time.Now().UnixNano(), l.said.Load()
+	if now-last < int64(lineEvery) || !l.said.CompareAndSwap(last, now) {
+		level = slog.LevelDebug
+	}
+	l.log.Log(context.Background(), level, "raft", "line", string(bytes.TrimSpace(b)))
 	return len(b), nil
 }
 

@@ -72,6 +72,7 @@ const (
 // Pool is the membership of all regions. See NewPool.
 type Pool struct {
 	cfg      PoolConfig
+	began    int64 // when the process began, or nearly, ms since 1970
 	list     *memberlist.Memberlist
 	addr     string
 	matrix   *matrix
@@ -102,6 +103,7 @@ type peer struct {
 	Addr   string // for gRPC
 	URL    string // for clients
 	Gossip string
+	Start  int64 // of its process, ms since 1970 by its clock; 0: it does not say
 	Alive  bool
 	// Gateway is set for a node that holds no data.
 	Gateway bool
@@ -114,6 +116,8 @@ type meta struct {
 	URL  string `json:"u"`
 	// Gateway is set for a node that holds no data.
 	Gateway bool `json:"g,omitempty"`
+	// Start is when the process began, ms since 1970. 0: an older version, which does not say.
+	Start int64 `json:"b,omitempty"`
 }
 
 // NewPool takes the gossip address. Run makes it work.
@@ -125,7 +129,7 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 		cfg.Metrics = prometheus.NewRegistry()
 	}
 	p := &Pool{
-		cfg: cfg, matrix: newMatrix(), fatal: make(chan error, 1), changed: make(chan struct{}, 1),
+		cfg: cfg, began: time.Now().UnixMilli(), matrix: newMatrix(), fatal: make(chan error, 1), changed: make(chan struct{}, 1),
 		joined: make(chan struct{}), greeted: make(chan greeted, maxGreeted), peers: map[string]peer{}, met: map[string]struct{}{}, owed: map[string]struct{}{}, claims: map[string]claim{},
 		conflict: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "roam_replication_gossip_refused_total", Help: "Members that were not taken, by reason.",
@@ -203,7 +207,10 @@ func (p *Pool) Run(ctx context.Context) error {
 	}()
 	again := time.NewTicker(rejoinEvery)
 	defer again.Stop()
+	var telling sync.WaitGroup
+	defer telling.Wait()
 	p.join(true)
+	p.announce(&telling)
 	close(p.joined)
 	for {
 		p.record(ctx)
@@ -311,11 +318,13 @@ func (p *Pool) Reach(dot crdt.Dot) wire.Reach {
 // WatchReach implements gateway.Peers.
 func (p *Pool) WatchReach(fn func()) (stop func()) { return p.matrix.watch(fn) }
 
-// Regions implements gateway.Peers: this one, and every other that was heard of.
+// Regions implements gateway.Peers: this one, and every other that was heard of. Of this one's nodes, this comes first, and then who started last: who
+// was restarted will not be so soon.
 func (p *Pool) Regions() []wire.RegionInfo {
 	own := peer{Region: p.cfg.Region, URL: p.cfg.ClientURL, Alive: true}
 	var all []wire.RegionInfo
-	for _, m := range append([]peer{own}, p.known(func(peer) bool { return true })...) {
+	others := p.known(func(m peer) bool { return m.Region != p.cfg.Region || !m.Alive })
+	for _, m := range slices.Concat([]peer{own}, lastStarted(p.mates()), others) {
 		i := slices.IndexFunc(all, func(r wire.RegionInfo) bool { return r.Name == m.Region })
 		if i < 0 {
 			all = append(all, wire.RegionInfo{Name: m.Region, URL: m.URL, State: "down"})
@@ -390,7 +399,7 @@ func (p *Pool) known(fits func(peer) bool) []peer {
 
 // NodeMeta implements memberlist.Delegate.
 func (p *Pool) NodeMeta(limit int) []byte {
-	b, err := json.Marshal(meta{ID: p.cfg.ID, Peer: p.cfg.PeerAddr, URL: p.cfg.ClientURL, Gateway: p.cfg.Gateway})
+	b, err := json.Marshal(meta{ID: p.cfg.ID, Peer: p.cfg.PeerAddr, URL: p.cfg.ClientURL, Gateway: p.cfg.Gateway, Start: p.began})
 	if err != nil || len(b) > limit {
 		p.fail(fmt.Errorf("--advertise-url is too long for gossip: at most some 400 bytes"))
 		return nil
@@ -418,7 +427,7 @@ func (p *Pool) heard(n *memberlist.Node, alive bool) {
 		return
 	}
 	p.mu.Lock()
-	p.peers[n.Name] = peer{Region: region, Node: node, ID: m.ID, Addr: m.Peer, URL: m.URL, Gossip: n.Address(), Alive: alive, Gateway: m.Gateway}
+	p.peers[n.Name] = peer{Region: region, Node: node, ID: m.ID, Addr: m.Peer, URL: m.URL, Gossip: n.Address(), Alive: alive, Gateway: m.Gateway, Start: m.Start}
 	p.mu.Unlock()
 	p.cfg.Logger.Info("member", "name", n.Name, "alive", alive, "peer", m.Peer)
 	select {

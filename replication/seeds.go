@@ -3,6 +3,8 @@ package replication
 import (
 	"fmt"
 	"net"
+	"sync"
+	"time"
 )
 
 // join asks each seed that is no live member, one by one, so that one that is down does not hide another.
@@ -26,6 +28,31 @@ func (p *Pool) join(first bool) {
 			continue
 		}
 		p.answered(seed)
+	}
+}
+
+// announceFor is how long a node that starts waits for a node of its region that does not take what it says.
+const announceFor = 500 * time.Millisecond
+
+// announce has the other nodes of the region know of this process before it takes clients. Those that knew the one before it have heard that it is gone:
+// this one has contradicted them when it joined, and gossip would take a while to tell.
+func (p *Pool) announce(telling *sync.WaitGroup) {
+	told := make(chan struct{})
+	telling.Go(func() {
+		defer close(told)
+		var each sync.WaitGroup
+		for _, m := range p.mates() {
+			each.Go(func() {
+				if _, err := p.list.Join([]string{m.Gossip}); err != nil {
+					p.cfg.Logger.Debug("announce", "to", m.Node, "err", err)
+				}
+			})
+		}
+		each.Wait()
+	})
+	select {
+	case <-told:
+	case <-time.After(announceFor):
 	}
 }
 

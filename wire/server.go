@@ -22,6 +22,20 @@ type Welcome struct {
 	Regions []RegionInfo `json:"regions"`
 }
 
+// Move asks a client to connect to one of some addresses, the first that takes it, after a time, and then to close this connection.
+type Move struct {
+	T     string   `json:"t"`
+	To    []MoveTo `json:"to"`
+	After int64    `json:"after"` // ms
+	Why   string   `json:"why"`
+}
+
+// MoveTo is where a client is sent.
+type MoveTo struct {
+	Region string `json:"region"`
+	URL    string `json:"url"`
+}
+
 // Max is what welcome tells of the limits.
 type Max struct {
 	Frame int `json:"frame"`

@@ -164,24 +164,26 @@ func (e *edge) run(ctx context.Context, ready func()) error {
 }
 
 func (e *edge) serve(ctx context.Context, ready func()) error {
+	return e.secrets.front(ctx, e.client, e.gateway.Handler(), e.awaitDoor, func(ctx context.Context) error {
+		e.serving.Store(true)
+		defer e.serving.Store(false)
+		ready()
+		return e.gateway.Run(ctx)
+	})
+}
+
+// awaitDoor waits until a node that holds data takes clients, and reports whether one does.
+func (e *edge) awaitDoor(ctx context.Context) (bool, error) {
 	look := time.NewTicker(doorLook)
 	defer look.Stop()
 	for why := e.gateway.Ready(ctx); why != nil; why = e.gateway.Ready(ctx) {
 		select {
 		case <-ctx.Done():
-			return e.gateway.Run(ctx)
+			return false, e.gateway.Run(ctx)
 		case <-look.C:
 		}
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return e.gateway.Run(ctx) })
-	g.Go(func() error {
-		return serveHTTP(ctx, e.secrets.server(e.gateway.Handler()), e.secrets.listener(e.client))
-	})
-	e.serving.Store(true)
-	defer e.serving.Store(false)
-	ready()
-	return g.Wait()
+	return true, nil
 }
 
 // edgeStatus is what an edge's /v1/status answers.

@@ -141,7 +141,7 @@ func (n *node) openGateway(ring KeyRing) (err error) {
 		return err
 	}
 	n.gateway, err = gateway.New(gateway.Config{
-		Region: n.opts.Region, Node: n.opts.Node, Backend: n.region, Finals: n.region.Finals, Held: n.pool.Held, Peers: n.pool, Auth: auth, Keys: ring.derive("resume"),
+		Region: n.opts.Region, Node: n.opts.Node, Backend: n.region, Finals: n.region.Finals, Held: n.pool.Held, Peers: n.pool, Heirs: n.pool.Heirs, Auth: auth, Keys: ring.derive("resume"),
 		Logger: n.log, Metrics: n.reg, Clock: timers{n.clock}, Tracer: n.telemetry.Tracer(), TraceSample: n.opts.TraceSample,
 	})
 	return err

@@ -75,14 +75,11 @@ func (n *node) run(ctx context.Context, ready func()) error {
 		front, cancel := context.WithCancel(back)
 		defer cancel()
 		defer context.AfterFunc(ctx, cancel)()
-		if err := n.awaitReady(front); err != nil || front.Err() != nil {
-			return err
+		served, err := n.serveClients(front, ready)
+		if served && err == nil {
+			n.drain(back)
 		}
-		if err := n.serveClients(front, ready); err != nil {
-			return err
-		}
-		n.drain(back)
-		return nil
+		return err
 	})
 	return n.wait(g)
 }
@@ -183,33 +180,33 @@ func (n *node) servePeers(ctx context.Context) error {
 	return nil
 }
 
-// awaitReady waits until the region knows its state, and membership whom else there is.
-func (n *node) awaitReady(ctx context.Context) error {
+// awaitReady waits until the region knows its state, and membership whom else there is. It reports whether that came about.
+func (n *node) awaitReady(ctx context.Context) (bool, error) {
 	for _, c := range []<-chan struct{}{n.region.Ready(), n.pool.Joined()} {
 		select {
 		case <-c:
 		case <-ctx.Done():
-			return nil
+			return false, nil
 		}
 	}
-	return errors.Join(n.region.Strangers(ctx), n.pool.Settle())
+	return true, errors.Join(n.region.Strangers(ctx), n.pool.Settle())
 }
 
-func (n *node) serveClients(ctx context.Context, ready func()) error {
+// serveClients serves clients once the node is ready, and reports whether it came to that.
+func (n *node) serveClients(ctx context.Context, ready func()) (served bool, err error) {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", n.gateway.Handler())
 	if n.page != nil {
 		mux.Handle("/", n.page)
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return n.gateway.Run(ctx) })
-	g.Go(func() error {
-		return serveHTTP(ctx, n.secrets.server(mux), n.secrets.listener(n.client))
+	err = n.secrets.front(ctx, n.client, mux, n.awaitReady, func(ctx context.Context) error {
+		n.serving.Store(true)
+		defer n.serving.Store(false)
+		ready()
+		served = true
+		return n.gateway.Run(ctx)
 	})
-	n.serving.Store(true)
-	defer n.serving.Store(false)
-	ready()
-	return g.Wait()
+	return served, err
 }
 
 // drain hands the lead to another node of the region, which has all that this one has. The last node waits instead

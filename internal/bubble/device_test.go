@@ -47,12 +47,17 @@ type device struct {
 
 // newDevice is a client that starts in one of the regions, and knows the others.
 func (w *world) newDevice(user, name, session, home string) *device {
+	return w.newDeviceOf(user, name, session, w.urls(home))
+}
+
+// newDeviceOf is a client that is told of regions as a user would tell it.
+func (w *world) newDeviceOf(user, name, session string, regions []client.Region) *device {
 	d := &device{w: w, user: user, name: name, session: session, place: "device/" + name, done: make(chan error, 1),
 		doctor: w.doctor, eye: check.NewDevice(user, name), sentAt: map[string]time.Time{}}
 	d.eye.Stored = d.stored
 	var err error
 	d.sdk, err = client.New(client.Config{
-		Regions: w.urls(home), Device: name, Dial: d.dial,
+		Regions: regions, Device: name, Dial: d.dial,
 		Token: func(context.Context) (string, error) { return "dev:" + user, nil },
 	})
 	if err != nil {

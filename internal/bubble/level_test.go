@@ -21,6 +21,7 @@ type status struct {
 	Origin string `json:"origin"`
 	Raft   struct {
 		Leads     bool
+		Nodes     []struct{ Role string }
 		Floors    map[string]map[int]uint64
 		Transfers []struct{ Sessions, Merged uint64 }
 	}

@@ -38,6 +38,9 @@ type Frame struct {
 	Msg   string `json:"msg"`
 	Retry *int64 `json:"retry"`
 
+	To    []struct{ Region, URL string } `json:"to"`
+	After int64                          `json:"after"` // ms
+
 	User    string                         `json:"user"`
 	Max     struct{ Frame, Ops, Rate int } `json:"max"`
 	Regions json.RawMessage                `json:"regions"` // welcome: a list; ok: a number

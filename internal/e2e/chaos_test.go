@@ -58,7 +58,7 @@ func TestChaos(t *testing.T) {
 	t.Parallel()
 	list := nodesOf(t, "beijing", 3)
 	must(t, startNodes(list))
-	how := talks{clients: 30, rest: 300 * time.Millisecond, within: time.Second}
+	how := talks{clients: 30, rest: 300 * time.Millisecond, within: time.Second, handshake: 500 * time.Millisecond, diary: &diary{}}
 	if os.Getenv("E2E_CHAOS") != "" {
 		how.clients = 200
 	}
@@ -72,8 +72,11 @@ func TestChaos(t *testing.T) {
 		h, s := harms[rnd.IntN(len(harms))], list[rnd.IntN(len(list))]
 		done[h.name]++
 		t.Logf("%s %s", h.name, s.node)
+		how.diary.note("%s %s (%s leads)", h.name, s.node, leading(list))
 		if failed = h.do(s, rnd); failed == nil {
+			how.diary.note("%s is in service", s.node)
 			failed = wholeAgain(list)
+			how.diary.note("whole again")
 		}
 	}
 	end(failed)
@@ -116,4 +119,14 @@ func notWhole(list []*site) string {
 		return fmt.Sprintf("%d nodes lead", leads)
 	}
 	return ""
+}
+
+// leading is the node that says that it leads.
+func leading(list []*site) string {
+	for _, s := range list {
+		if st, err := s.status(); err == nil && st.Raft.Leads {
+			return s.node
+		}
+	}
+	return "nobody"
 }

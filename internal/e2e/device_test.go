@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,9 +27,10 @@ type device struct {
 	safe              map[string]bool  // oids that are in enough regions
 	errs              []*frame         // err frames without an id
 	faults            []string
-	welcome           *frame
+	welcome, move     *frame
 	trace             []string      // what was sent and received
 	within            time.Duration // bounds every wait
+	handshake         time.Duration // bounds the wait for a connection; 0: within
 }
 
 // conn is one WebSocket connection.
@@ -123,7 +125,7 @@ var errSilent = errors.New("nothing came in time")
 
 // connect says hello to a region and opens sessions: those held with their cur, the others from the start.
 func (d *device) connect(s *site, sessions ...string) error {
-	c, _, err := dialWithin(d.within, s.client, "roam.v1.json")
+	c, _, err := dialWithin(cmp.Or(d.handshake, d.within), s.client, "roam.v1.json")
 	if err != nil {
 		return err
 	}
@@ -277,6 +279,8 @@ func (d *device) apply(f *frame) error {
 	switch f.T {
 	case "welcome":
 		d.welcome = f
+	case "move":
+		d.move = f
 	case "ping":
 		return d.conn.write(`{"t":"pong"}`)
 	case "ok":

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -145,6 +146,11 @@ type talker struct {
 	said    int
 	rest    time.Duration // between an ok and the next message
 	pause   time.Duration // the longest time between a message and its ok
+	waits   []wait        // of over longWait
+	first   *site         // where it began
+	started func()        // called when its first message was taken, or it has ended
+	heed    bool          // moves
+	moved   []string      // nodes that it was sent to
 	broke   []string      // nodes whose connection broke, or was refused
 	refused []error       // puts
 }
@@ -161,16 +167,24 @@ func (k *talker) talk(stop <-chan struct{}) error {
 			return err
 		}
 		k.said++
+		k.started()
+		if k.heed && k.move != nil {
+			if err := k.follow(); err != nil {
+				return err
+			}
+		}
 	}
 }
 
 func (k *talker) say(oid string) error {
-	begun := time.Now()
-	deadline := begun.Add(patience)
+	w := wait{who: k.name, begin: time.Now()}
+	deadline := w.begin.Add(patience)
 	for {
-		err := k.try(oid)
+		steps, err := k.try(oid)
+		w.tries = append(w.tries, try{k.nodes[k.at%len(k.nodes)].node, steps, err})
 		if err == nil {
-			k.pause = max(k.pause, time.Since(begun))
+			w.end = time.Now()
+			k.waited(w)
 			return nil
 		}
 		if c := code(err); c != "" && c != "unavailable" || time.Now().After(deadline) {
@@ -186,13 +200,24 @@ func (k *talker) say(oid string) error {
 	}
 }
 
-func (k *talker) try(oid string) error {
+func (k *talker) waited(w wait) {
+	k.pause = max(k.pause, w.took())
+	if w.took() > longWait {
+		k.waits = append(k.waits, w)
+	}
+}
+
+// try says something once, and returns what it did and how long that took.
+func (k *talker) try(oid string) (steps string, err error) {
+	begun := time.Now()
 	if k.conn == nil {
 		if err := k.connect(k.nodes[k.at%len(k.nodes)], k.session); err != nil {
-			return err
+			return fmt.Sprintf("connect %.3fs", time.Since(begun).Seconds()), err
 		}
+		steps, begun = fmt.Sprintf("connect %.3fs, ", time.Since(begun).Seconds()), time.Now()
 	}
-	return k.put(k.session, msg(oid, "said by "+k.name))
+	err = k.put(k.session, msg(oid, "said by "+k.name))
+	return fmt.Sprintf("%sput %.3fs", steps, time.Since(begun).Seconds()), err
 }
 
 // calm says what a client was not spared.
@@ -249,7 +274,13 @@ type talks struct {
 	clients int
 	rest    time.Duration // of each client between two messages
 	within  time.Duration // how long a client waits for an answer before it goes to another node; 0: patience
-	calm    bool          // no put is refused, and no node breaks a client's connection, or refuses it, more than once
+	// handshake is how long it waits for a connection before it does; 0: within.
+	handshake time.Duration
+	calm      bool   // no put is refused, and no node breaks a client's connection, or refuses it, more than once
+	diary     *diary // if set, the longest waits are told with what happened then
+	heed      bool   // they go where a node that ends sends them
+	settled   bool   // crowd returns when each of them has had a message taken
+	check     func(*testing.T, *talker)
 }
 
 // crowd has clients talk, three in a session, at all nodes. end stops them, and checks that all that was acknowledged
@@ -264,14 +295,24 @@ func crowdAt(t *testing.T, name string, list, doors []*site, how talks) (end fun
 	t.Helper()
 	var talkers []*talker
 	stop, done := make(chan struct{}), make(chan error)
+	var first sync.WaitGroup
 	for i := range how.clients {
 		k := &talker{
 			device: user(t, name, fmt.Sprintf("t%d", i)), session: fmt.Sprintf("%s/talk-%d", name, i/3), nodes: doors, at: i,
-			rnd: rand.New(rand.NewPCG(1, uint64(i))), rest: how.rest,
+			rnd: rand.New(rand.NewPCG(1, uint64(i))), rest: how.rest, first: doors[i%len(doors)], heed: how.heed,
 		}
-		k.within = cmp.Or(how.within, patience)
+		k.within, k.handshake = cmp.Or(how.within, patience), how.handshake
 		talkers = append(talkers, k)
-		go func() { done <- k.talk(stop) }()
+		first.Add(1)
+		k.started = sync.OnceFunc(first.Done)
+		go func() {
+			err := k.talk(stop)
+			k.started()
+			done <- err
+		}()
+	}
+	if how.settled {
+		first.Wait()
 	}
 	return func(err error) {
 		t.Helper()
@@ -283,6 +324,9 @@ func crowdAt(t *testing.T, name string, list, doors []*site, how talks) (end fun
 		for _, k := range talkers {
 			if err := k.calm(); how.calm && err != nil {
 				t.Error(err)
+			}
+			if how.check != nil {
+				how.check(t, k)
 			}
 		}
 		must(t, sameState(list)) // what is acknowledged is shown by any node soon, not at once
@@ -298,6 +342,13 @@ func crowdAt(t *testing.T, name string, list, doors []*site, how talks) (end fun
 					t.Errorf("%s: %d entries at %s, %d were acknowledged", session, got, s.node, n)
 				}
 			}
+		}
+		if how.diary != nil {
+			var waits []wait
+			for _, k := range talkers {
+				waits = append(waits, k.waits...)
+			}
+			how.diary.tell(t, waits, 40)
 		}
 		all := 0
 		for _, n := range said {
@@ -320,16 +371,20 @@ func TestRollingRestart(t *testing.T) {
 func roll(t *testing.T, name string, list []*site) {
 	t.Helper()
 	end := crowd(t, name, list, talks{clients: 9, calm: true})
-	var rolling error
+	end(rollOver(list))
+}
+
+// rollOver restarts one node after the other, each when the one before takes clients again.
+func rollOver(list []*site) (failed error) {
 	for _, s := range list {
 		s.serve.signal(syscall.SIGTERM)
 		code, err := s.serve.exit(patience)
 		if code != 0 {
 			err = errors.Join(err, fmt.Errorf("%s: exit status %d", s.node, code))
 		}
-		rolling = errors.Join(rolling, err, s.restart())
+		failed = errors.Join(failed, err, s.restart())
 	}
-	end(rolling)
+	return failed
 }
 
 func killLeader(list []*site) error {
