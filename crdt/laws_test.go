@@ -10,10 +10,16 @@ import (
 
 func drawWorld(t *rapid.T) *world {
 	w := newWorld(t, 3)
-	for range rapid.IntRange(1, 60).Draw(t, "steps") {
+	w.run()
+	return w
+}
+
+// run draws what happens.
+func (w *world) run() {
+	w.expires = rapid.SampledFrom([]int{0, 2, 6}).Draw(w.t, "expires")
+	for range rapid.IntRange(1, 60+10*w.expires).Draw(w.t, "steps") {
 		w.step()
 	}
-	return w
 }
 
 func sameSession(t *rapid.T, what string, a, b Store) {

@@ -1,0 +1,258 @@
+package crdt
+
+import (
+	"slices"
+)
+
+// What was removed leaves its identity, so that it is known when it comes again; what is spent, as a value that another has replaced, does too.
+// An expiry (KindExpire) takes those out that have been there for long. It names them, and what its issuer had seen of the session (Seen): a copy
+// within that is void, whoever holds it. So what is left depends on the set of ops alone, if no op that may still come refers to what is
+// named: its issuer has to know that all regions have what made it so, and to have all that they numbered before they had it.
+//
+// What an expiry names is kept until all regions have the expiry, which a later one says (Base): a state that has not seen it may still have to be
+// merged. Then nothing is left.
+
+// Mark is what is remembered of a session at some time, to know later what was gone by then.
+type Mark struct {
+	At    int64  // ms since 1970
+	Seen  Vector // what was seen of the session
+	First uint64 // the lowest seq in the log: what was seen and is below was gone
+	Blank bool   // nothing was shown at all
+}
+
+// MarkOf returns the mark of a session as it is now.
+func MarkOf(st Store, at int64) Mark {
+	h := ReadHeader(st)
+	m := Mark{At: at, Seen: h.Seen.Clone(), First: oldestSeq(st), Blank: Blank(st)}
+	if m.First == 0 {
+		m.First = h.MaxSeq + 1
+	}
+	return m
+}
+
+// Encode returns the canonical bytes of a mark.
+func (m Mark) Encode() []byte {
+	var e enc
+	e.int(1, m.At)
+	e.bytes(2, m.Seen.encode())
+	e.uint(3, m.First)
+	e.bool(4, m.Blank)
+	return e
+}
+
+// DecodeMark is the inverse of Encode.
+func DecodeMark(b []byte) (m Mark, err error) {
+	d := dec{b: b}
+	for d.next() {
+		switch d.num {
+		case 1:
+			m.At = d.int()
+		case 2:
+			m.Seen = decodeSeen(&d)
+		case 3:
+			m.First = d.uint()
+		case 4:
+			m.Blank = d.bool()
+		default:
+			d.fail("unknown field")
+		}
+	}
+	return m, d.err
+}
+
+// Expirable reports whether something of a session is to expire some day.
+func Expirable(st Store) bool {
+	h := ReadHeader(st)
+	return len(h.Cut) > 0 && !h.Swept.Covers(h.Cut) || len(expiries(st)) > 0
+}
+
+// maxGone bounds what one expiry names.
+const maxGone = 512
+
+// IssueExpire completes an expiry of what was gone at a mark. Base is what all regions have: it reports false if the last removals are not
+// among it. more is true if this does not name all.
+func IssueExpire(st Store, op *Op, m Mark) (more, ok bool) {
+	h := ReadHeader(st)
+	if len(m.Seen) == 0 || !op.Base.Covers(h.Cut) || !op.Base.Covers(m.Seen) {
+		return false, false
+	}
+	op.Seen, op.Base, op.Runs, op.Gone = h.Seen.Clone(), nil, removedRuns(st, maxGone+1), nil
+	if len(op.Runs) <= maxGone { // runs first: whoever forgets a question has forgotten its answers
+		op.Gone = spentAt(st, m, maxGone+1-len(op.Runs))
+	}
+	if more = len(op.Runs)+len(op.Gone) > maxGone; !more {
+		op.Base = m.Seen.Clone()
+	}
+	return more, true
+}
+
+func removedRuns(st Store, limit int) (runs []string) {
+	scanClass(st, classSlot, func(run string, _, v []byte) {
+		if len(v) == 0 && len(runs) < limit {
+			runs = append(runs, run)
+		}
+	})
+	return runs
+}
+
+// spentAt lists ops that were gone at a mark, and those that had been put by then and show nothing any more.
+func spentAt(st Store, m Mark, limit int) (oids []string) {
+	marks, tops := map[string]bool{}, map[string]string{}
+	scanClass(st, classRead, func(_ string, k, v []byte) { marks[decodeMark(k, v).op.OID] = true })
+	scanClass(st, classIdentity, func(oid string, k, v []byte) {
+		id := identityAt(k, v)
+		if len(oids) < limit && id.F <= m.Seen[id.By] && !marks[oid] && id.spent(st, oid, m, tops) {
+			oids = append(oids, oid)
+		}
+	})
+	return oids
+}
+
+// spent reports whether an op that was seen at a mark is of no use but to be known. tops are the deciding ops of registers, as of then.
+func (id Identity) spent(st Store, oid string, m Mark, tops map[string]string) bool {
+	switch {
+	case id.Removed:
+		return m.Blank || id.Seq > 0 && id.Seq < m.First
+	case id.Kind == KindStop || id.Kind == KindForget || id.Kind == KindRead:
+		return true
+	case id.reg == "":
+		return false
+	}
+	if of := id.of(); of != "" && removed(st, of) {
+		return true
+	}
+	top, ok := tops[id.reg]
+	if !ok {
+		top = topAt(st, id.reg, m)
+		tops[id.reg] = top
+	}
+	return top != "" && top != oid
+}
+
+// topAt is the greatest version of a register that was seen at a mark: those below it will not be shown again, since no copy can lower it any more.
+func topAt(st Store, reg string, m Mark) (oid string) {
+	lo, hi := registerRange(reg)
+	st.Scan(lo, hi, false, func(k, v []byte) bool {
+		op := mapOp(k, v, len(lo))
+		if id, _ := Lookup(st, op.OID); id.F <= m.Seen[id.By] {
+			oid = op.OID
+		}
+		return oid == ""
+	})
+	return oid
+}
+
+// expire takes out what an expiry names, and keeps the expiry until all have it.
+func expire(st Store, op *Op, dot Dot) {
+	op.void(st)
+	if len(op.Gone)+len(op.Runs) > 0 {
+		st.Set(expiryKey(dot.ID, dot.F), stored(op))
+	}
+	dropExpiries(st, op.Base)
+}
+
+// void takes out what an expiry names, in a state that may not have the removals either.
+func (op *Op) void(st Store) {
+	gone, alive := map[string]bool{}, false
+	for _, oid := range op.Gone {
+		id, ok := Lookup(st, oid)
+		if !ok || id.F > op.Seen[id.By] {
+			continue
+		}
+		gone[oid] = true
+		if !id.Removed {
+			alive = true
+			dropCopy(st, id, oid)
+		}
+	}
+	runs := op.Runs
+	if alive {
+		for _, of := range written(st) {
+			if gone[of] {
+				dropRegisters(st, of)
+			}
+		}
+		runs = append(slices.Clone(runs), sweep(st, gone)...)
+	}
+	for oid := range gone {
+		st.Delete(identityKey(oid))
+	}
+	for _, run := range runs {
+		if removedRun(st, run) {
+			st.Delete(slotKey(run))
+		}
+	}
+}
+
+// expiryAt is an expiry that is kept, and its dot.
+type expiryAt struct {
+	by  OriginID
+	f   uint64
+	op  *Op
+	key []byte
+}
+
+// expiries lists those that are kept.
+func expiries(st Store) (all []expiryAt) {
+	scanClass(st, classExpiry, func(_ string, k, v []byte) {
+		all = append(all, expiryAt{OriginID(be32dec(k[1:])), be64dec(k[5:]), decodeStored(k, v), slices.Clone(k)})
+	})
+	return all
+}
+
+// dropExpiries forgets the expiries that all regions have.
+func dropExpiries(st Store, base Vector) {
+	for _, e := range expiries(st) {
+		if e.f <= base[e.by] {
+			st.Delete(e.key)
+		}
+	}
+}
+
+// mergeExpiries takes out, of two states that are to be joined, what the other one knows to be void. It returns src as that leaves it; src
+// itself is not changed.
+func mergeExpiries(dst, src Store) Store {
+	ours, theirs := ReadHeader(dst).Seen.Clone(), ReadHeader(src).Seen
+	for _, e := range expiries(src) {
+		if e.f > ours[e.by] {
+			e.op.void(dst)
+		}
+	}
+	left := src
+	for _, e := range expiries(dst) {
+		if e.f > theirs[e.by] {
+			if left == src {
+				m := NewMem()
+				everything(src, m.Set)
+				left = m
+			}
+			e.op.void(left)
+		}
+	}
+	return left
+}
+
+// joinExpiries keeps the expiries of both, but for those that all regions have.
+func joinExpiries(dst, src Store, swept Vector) {
+	for _, e := range expiries(src) {
+		dst.Set(e.key, src.Get(e.key))
+	}
+	dropExpiries(dst, swept)
+}
+
+// Late reports that an op is on a message that was removed, and whose removal is known: it can show nothing, and is not to be numbered, since it might
+// come to who has forgotten the message. The identity is what stands for it.
+func Late(st Store, op *Op) (id Identity, late bool) {
+	if op.Of == "" || !(op.Kind == KindRun || registerOf(op) != "") {
+		return id, false
+	}
+	if _, known := Lookup(st, op.OID); known {
+		return id, false
+	}
+	id, ok := Lookup(st, op.Of)
+	if !ok || !id.Removed {
+		return Identity{}, false
+	}
+	id.Kind, id.Seq = op.Kind, 0
+	return id, true
+}
