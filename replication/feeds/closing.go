@@ -124,12 +124,16 @@ func (f *Follower) unfence(bound uint64) {
 	f.out = append(f.out, Action{Renew: &Renew{Above: bound, Why: "this region was evicted, and the others have all that it had"}})
 }
 
-// Told takes whom a region knows to have been given up.
+// Told takes whom a region knows to have been given up, and its feature level.
 func (m *Matrix) Told(region string, h *peerpb.Heads) {
-	if h == nil || len(h.Evicted) == 0 {
+	if h == nil {
 		return
 	}
 	to := m.holder(region)
+	to.level = h.Level
+	if len(h.Evicted) == 0 {
+		return
+	}
 	to.evicted = crdt.Evictions{}
 	for _, row := range h.Evicted {
 		to.evicted[row.Region] = evictionOf(row)

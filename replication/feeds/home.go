@@ -34,3 +34,29 @@ func (m *Matrix) CaughtUp(regions []string, p uint8, v crdt.Vector, ev crdt.Evic
 	}
 	return true
 }
+
+// Stable is what the own region and all of some others have of a partition, if the own one has all that they were heard to have, and each says
+// that it is of a feature level at least: then whatever may still come was numbered by who had that, and was of the level. own are the own region's
+// cursors. It is for the others' heads as they were heard just now.
+func (m *Matrix) Stable(others []string, p uint8, own crdt.Vector, level uint32, ev crdt.Evictions) (v crdt.Vector, ok bool) {
+	v = own.Clone()
+	for _, region := range others {
+		h := m.regions[region]
+		if h == nil || h.level < level || h.epochs[p] == 0 || !m.counts(region, p, ev) {
+			return nil, false
+		}
+		for id, r := range h.rows {
+			if r[p] > own[id] {
+				return nil, false
+			}
+		}
+		for id := range v {
+			have := uint64(0)
+			if r := h.rows[id]; r != nil {
+				have = r[p]
+			}
+			v[id] = min(v[id], have)
+		}
+	}
+	return v, true
+}
