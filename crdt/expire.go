@@ -1,6 +1,7 @@
 package crdt
 
 import (
+	"math"
 	"slices"
 )
 
@@ -212,24 +213,54 @@ func dropExpiries(st Store, base Vector) {
 // mergeExpiries takes out, of two states that are to be joined, what the other one knows to be void. It returns src as that leaves it; src
 // itself is not changed.
 func mergeExpiries(dst, src Store) Store {
-	ours, theirs := ReadHeader(dst).Seen.Clone(), ReadHeader(src).Seen
-	for _, e := range expiries(src) {
-		if e.f > ours[e.by] {
-			e.op.void(dst)
-		}
+	ours, theirs := unseenBy(dst, src), unseenBy(src, dst)
+	for _, op := range theirs {
+		op.void(dst)
 	}
-	left := src
-	for _, e := range expiries(dst) {
-		if e.f > theirs[e.by] {
-			if left == src {
-				m := NewMem()
-				everything(src, m.Set)
-				left = m
-			}
-			e.op.void(left)
-		}
+	if len(ours) == 0 {
+		return src
+	}
+	left := NewMem()
+	everything(src, left.Set)
+	for _, op := range ours {
+		op.void(left)
 	}
 	return left
+}
+
+// unseenBy lists the expiries that a state has and another lacks. Of those that it has not kept, since all regions had them, it says what the other
+// one still has: it is of a region that was given up, and has come back.
+func unseenBy(st, other Store) (ops []*Op) {
+	h, seen := ReadHeader(st), ReadHeader(other)
+	for _, e := range expiries(st) {
+		if e.f > seen.Seen[e.by] {
+			ops = append(ops, e.op)
+		}
+	}
+	if !seen.Swept.Covers(h.Swept) {
+		ops = append(ops, leftover(st, other, h.Seen))
+	}
+	return ops
+}
+
+// leftover names what a state has forgotten and another one has not: ops of which it has seen the copy that stands there, and has none, or has one that would not
+// stand beside it; and ends of answers, unless a question was removed there that it has never seen.
+func leftover(st, other Store, seen Vector) *Op {
+	op, fresh := &Op{Kind: KindExpire, Seen: seen.Clone()}, false
+	scanClass(other, classIdentity, func(oid string, k, v []byte) {
+		id := identityAt(k, v)
+		if id.F > seen[id.By] {
+			fresh = fresh || id.Kind == KindMsg || id.Kind == KindRun
+		} else if ours, known := Lookup(st, oid); !known || id.before(ours) {
+			op.Gone = append(op.Gone, oid)
+		}
+	})
+	for _, run := range removedRuns(other, math.MaxInt) {
+		if !fresh && st.Get(slotKey(run)) == nil {
+			op.Runs = append(op.Runs, run)
+		}
+	}
+	return op
 }
 
 // joinExpiries keeps the expiries of both, but for those that all regions have.
