@@ -178,6 +178,11 @@ func (op *Op) void(st Store) {
 	for oid := range gone {
 		st.Delete(identityKey(oid))
 	}
+	dropRuns(st, runs)
+}
+
+// dropRuns forgets that some answers were there, if they were removed.
+func dropRuns(st Store, runs []string) {
 	for _, run := range runs {
 		if removedRun(st, run) {
 			st.Delete(slotKey(run))
@@ -210,22 +215,23 @@ func dropExpiries(st Store, base Vector) {
 	}
 }
 
-// mergeExpiries takes out, of two states that are to be joined, what the other one knows to be void. It returns src as that leaves it; src
-// itself is not changed.
-func mergeExpiries(dst, src Store) Store {
+// mergeExpiries takes out, of two states that are to be joined, what the other one knows to be void. It returns src as that leaves it, while src
+// itself is not changed, and the answers of which the other one has forgotten even that they were there: the join may remove them once more.
+func mergeExpiries(dst, src Store) (left Store, runs []string) {
 	ours, theirs := unseenBy(dst, src), unseenBy(src, dst)
+	runs = append(goneRuns(dst, src, ours), goneRuns(src, dst, theirs)...)
 	for _, op := range theirs {
 		op.void(dst)
 	}
 	if len(ours) == 0 {
-		return src
+		return src, runs
 	}
-	left := NewMem()
-	everything(src, left.Set)
+	m := NewMem()
+	everything(src, m.Set)
 	for _, op := range ours {
-		op.void(left)
+		op.void(m)
 	}
-	return left
+	return m, runs
 }
 
 // unseenBy lists the expiries that a state has and another lacks. Of those that it has not kept, since all regions had them, it says what the other
@@ -255,16 +261,36 @@ func leftover(st, other Store, seen Vector) *Op {
 			op.Gone = append(op.Gone, oid)
 		}
 	})
-	for _, run := range removedRuns(other, math.MaxInt) {
-		if !fresh && st.Get(slotKey(run)) == nil {
-			op.Runs = append(op.Runs, run)
-		}
+	if !fresh {
+		op.Runs = removedRuns(other, math.MaxInt)
 	}
 	return op
 }
 
-// joinExpiries keeps the expiries of both, but for those that all regions have.
-func joinExpiries(dst, src Store, swept Vector) {
+// goneRuns lists the answers that a state has forgotten, by expiries that another has not seen: it has none where the other has one, and had seen the
+// question, or an expiry names it.
+func goneRuns(st, other Store, unseen []*Op) (runs []string) {
+	if len(unseen) == 0 {
+		return nil
+	}
+	named, seen := map[string]bool{}, ReadHeader(st).Seen
+	for _, op := range unseen {
+		for _, run := range op.Runs {
+			named[run] = true
+		}
+	}
+	scanClass(other, classSlot, func(run string, _, _ []byte) {
+		s, live := ReadSlot(other, run)
+		if st.Get(slotKey(run)) == nil && (live && s.F <= seen[s.By] || !live && named[run]) {
+			runs = append(runs, run)
+		}
+	})
+	return runs
+}
+
+// joinExpiries keeps the expiries of both, but for those that all regions have, and forgets that some answers were there.
+func joinExpiries(dst, src Store, swept Vector, runs []string) {
+	dropRuns(dst, runs)
 	for _, e := range expiries(src) {
 		dst.Set(e.key, src.Get(e.key))
 	}
