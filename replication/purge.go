@@ -44,5 +44,5 @@ func (l *Links) Stable(partition uint8) (crdt.Vector, bool) {
 	if !all {
 		return nil, false
 	}
-	return m.known.Stable(others, partition, own, expireLevel, l.local.Evictions(partition))
+	return m.known.Stable(l.local, others, partition, own, expireLevel)
 }

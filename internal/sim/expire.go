@@ -40,7 +40,7 @@ func (n *node) stable(p uint8) (crdt.Vector, bool) {
 			return nil, false
 		}
 	}
-	return n.matrix.Stable(others, p, n.Cursors(p), machine.ExpireLevel, n.m.Evictions())
+	return n.matrix.Stable(n, others, p, n.Cursors(p), machine.ExpireLevel)
 }
 
 // clocksApart is by how much the clocks of regions may differ in a run in which ids are forgotten.
@@ -64,23 +64,24 @@ func (w *world) checkExpiry(n *node, op *crdt.Op) {
 		}
 	}
 	for _, r := range recs {
-		if slices.Contains(op.Gone, r.op.OID) && r.f > op.Seen[r.by] && w.living(n, r.by, r.f) {
+		if slices.Contains(op.Gone, r.op.OID) && r.f > op.Seen[r.by] && w.living(n, crdt.PartitionOf(op.Session), r) {
 			w.violate(removals, "%s forgets %s of %s, and has not seen all copies of it", n, r.op.OID, op.Session)
 		}
 	}
 }
 
 // living reports whether a number may still come to a node's region: some region has it that counts there.
-func (w *world) living(n *node, by crdt.OriginID, f uint64) bool {
+func (w *world) living(n *node, p uint8, r record) bool {
+	if !n.m.Finals(p).Admits(r.by, r.f) {
+		return false
+	}
 	for _, g := range w.groups {
 		m := g.furthest()
 		if m == nil || n.m.Evictions().Out(g.name) {
 			continue
 		}
-		for p := range uint8(crdt.Partitions) {
-			if m.Cursors(p)[by] >= f {
-				return true
-			}
+		if m.Cursors(p)[r.by] >= r.f {
+			return true
 		}
 	}
 	return false

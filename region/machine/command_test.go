@@ -110,5 +110,7 @@ func commands() []*Command {
 		{Kind: KindClose, Finals: []wire.Final{{Origin: crdt.NewOrigin("a", 1), Partition: 3, F: 300}, {Origin: crdt.NewOrigin("b", 1)}}},
 		{Kind: KindEvict, Peer: "b", Eviction: crdt.Eviction{Bound: 300, Back: 7}},
 		{Kind: KindBorn},
+		{Kind: KindMark, Ops: []*crdt.Op{{Kind: crdt.KindExpire, Session: "a/b"}}},
+		{Kind: KindExpire, Before: 1_700_000_000_000, Ops: []*crdt.Op{{Kind: crdt.KindExpire, Session: "a/b", Base: crdt.Vector{7: 1}}}},
 	}
 }

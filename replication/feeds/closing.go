@@ -228,7 +228,7 @@ func (m *Matrix) Closable(local Local, others []string, parts uint64) (all []wir
 
 // over are the origins under which nobody numbers any more, as far as that is known here and everybody has heard of it.
 func (m *Matrix) over(local Local, others []string, p uint8, ev crdt.Evictions) (all []crdt.Origin) {
-	known := slices.Clone(local.OriginsOf(p))
+	known := append(slices.Clone(local.OriginsOf(p)), lastOf(ev)...)
 	for _, h := range m.regions {
 		known = append(known, h.named...)
 	}

@@ -36,9 +36,13 @@ func (m *Matrix) CaughtUp(regions []string, p uint8, v crdt.Vector, ev crdt.Evic
 }
 
 // Stable is what the own region and all of some others have of a partition, if the own one has all that they were heard to have, and each says
-// that it is of a feature level at least: then whatever may still come was numbered by who had that, and was of the level. own are the own region's
-// cursors. It is for the others' heads as they were heard just now.
-func (m *Matrix) Stable(others []string, p uint8, own crdt.Vector, level uint32, ev crdt.Evictions) (v crdt.Vector, ok bool) {
+// that it is of a feature level at least: then whatever may still come was numbered by who had that, and was of the level. Of regions that were given up
+// nothing more may come. It is for the others' heads as they were heard just now.
+func (m *Matrix) Stable(local Closings, others []string, p uint8, own crdt.Vector, level uint32) (v crdt.Vector, ok bool) {
+	ev := local.Evictions(p)
+	if !shut(local, p, ev) {
+		return nil, false
+	}
 	v = own.Clone()
 	for _, region := range others {
 		h := m.regions[region]
@@ -59,4 +63,23 @@ func (m *Matrix) Stable(others []string, p uint8, own crdt.Vector, level uint32,
 		}
 	}
 	return v, true
+}
+
+// shut reports whether all incarnations of regions that were given up, as far as they are known, are closed.
+func shut(local Closings, p uint8, ev crdt.Evictions) bool {
+	finals := local.Finals(p)
+	for _, o := range append(slices.Clone(local.OriginsOf(p)), lastOf(ev)...) {
+		if _, closed := finals[o.ID()]; !closed && ev.Void(o.Region(), o.Incarnation()) {
+			return false
+		}
+	}
+	return true
+}
+
+// lastOf are the last incarnations of regions that were given up, whether anything was heard that they have numbered or not.
+func lastOf(ev crdt.Evictions) (all []crdt.Origin) {
+	for region, e := range ev {
+		all = append(all, crdt.NewOrigin(region, e.Bound))
+	}
+	return all
 }

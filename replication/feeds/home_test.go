@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/wire/peerpb"
 )
 
 // TestHome: each region has about its share, and only the share of a region that goes gets another home.
@@ -26,6 +27,42 @@ func TestHome(t *testing.T) {
 	if Home("alice/1", nil) != "" {
 		t.Error("without regions there is a home")
 	}
+}
+
+// TestStable: what all have is known only if each other region says that it is of the level, and has nothing that is not here.
+func TestStable(t *testing.T) {
+	var m Matrix
+	a, b := crdt.OriginID(1), crdt.OriginID(2)
+	own, others := crdt.Vector{a: 9, b: 5}, []string{"shanghai", "chengdu"}
+	stable := func(want string) {
+		t.Helper()
+		v, ok := m.Stable(&ending{}, others, 7, own, 5)
+		if got := fmt.Sprint(v, ok); got != want {
+			t.Errorf("stable is %s, want %s", got, want)
+		}
+	}
+	no := "map[] false"
+	stable(no)
+	for _, region := range others {
+		m.Ack(region, 1, a, 7, 3)
+		m.Told(region, &peerpb.Heads{Level: 5})
+	}
+	m.Ack("chengdu", 1, b, 7, 4)
+	stable("map[1:3 2:0] true")
+	m.Told("chengdu", &peerpb.Heads{Level: 4})
+	stable(no)
+	m.Told("chengdu", &peerpb.Heads{Level: 6})
+	m.Ack("shanghai", 1, b, 7, 6)
+	stable(no) // one op of shanghai's is not here
+	own[b] = 6
+	stable("map[1:3 2:4] true")
+	m.Ack("shanghai", 2, a, 7, 0) // it has lost its disks
+	stable("map[1:0 2:0] true")
+	if v, ok := m.Stable(&ending{}, others, 8, own, 5); ok {
+		t.Errorf("of a partition of which nobody has said anything: %v", v)
+	}
+	others = nil
+	stable("map[1:9 2:6] true")
 }
 
 func TestCaughtUp(t *testing.T) {
