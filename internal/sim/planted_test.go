@@ -22,7 +22,7 @@ var planted = []struct {
 	{"records are acknowledged before they are applied", "4", []edit{
 		{"replication/feeds/follower.go", "f.ack(feed, cursor)}})", "f.ack(feed, b.Last())}})"}}},
 	{"an op that is put again after a restart is taken for another", "2", []edit{
-		{"region/machine/step.go", "id, known := crdt.Issue(st, op, c.Floor)", "id, known := crdt.Issue(st, op, c.Floor)\n\t\tknown = known && id.At == s.self"}}},
+		{"region/machine/step.go", "id, known = crdt.Issue(st, op, c.Floor)", "id, known = crdt.Issue(st, op, c.Floor)\n\t\t\tknown = known && id.At == s.self"}}},
 	{"stamps follow the machine's clock", "8", []edit{
 		{"crdt/stamp.go", "c.last = max(c.last+1, StampAt(now))", "c.last = StampAt(now)"},
 		{"region/machine/step.go", "op.Stamp = max(op.Stamp, s.stamp+1)", "_ = op.Stamp"}}},
@@ -100,6 +100,18 @@ var planted = []struct {
 		{"gateway/sub.go", "\ts.clampTo(there, \"nowhere\")\n", ""}}},
 	{"tokens of closed origins are not clamped", "6|12", []edit{
 		{"gateway/sub.go", "func (s *sub) clamp() { s", "func (s *sub) clamp() { return; s"}}},
+	{"ids are forgotten before all regions have the removal", "9|5|2", []edit{
+		{"replication/feeds/home.go", "v[id] = min(v[id], have)", "_ = have"}}},
+	{"ids are forgotten before what others have put meanwhile is here", "9|5|2", []edit{
+		{"replication/feeds/home.go", "\t\t\tif r[p] > own[id] {", "\t\t\tif false && r[p] > own[id] {"}}},
+	{"ids are forgotten while a retry is still a duplicate", "9", []edit{
+		{"region/machine/expire.go", "Before: now.Add(-ttl).UnixMilli()", "Before: now.Add(-ttl / 4).UnixMilli()"}}},
+	{"clients put again what regions have forgotten", "9|2", []edit{
+		{"client/queue.go", "now.Sub(p.born) > maxAge", "now.Sub(p.born) > 100*maxAge"}}},
+	{"what is put on a removed message is numbered", "5|9|1|7|6|12", []edit{
+		{"region/machine/expire.go", "return crdt.Late(st, op)", "return crdt.Identity{}, false"}}},
+	{"a state transfer brings ids back that were forgotten", "5|9", []edit{
+		{"crdt/expire.go", "\tfor _, op := range theirs {\n\t\top.void(dst)\n\t}\n", ""}}},
 }
 
 // plantedSeeds is how many seeds may go by before a planted bug is found.

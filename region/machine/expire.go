@@ -115,6 +115,14 @@ func ripeMarks(marks []crdt.Mark, before int64) int {
 	return n
 }
 
+// late is what stands for an op on a message that was removed: it is not numbered, as soon as all nodes of the region see to that.
+func (s *step) late(st *sessionStore, op *crdt.Op) (crdt.Identity, bool) {
+	if s.level < ExpireLevel {
+		return crdt.Identity{}, false
+	}
+	return crdt.Late(st, op)
+}
+
 // Gone looks for sessions of which something is to be forgotten: round and round, as Idle does. It has one owner.
 type Gone struct{ rounds }
 

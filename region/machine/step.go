@@ -312,14 +312,6 @@ func (s *step) put(c *Command) {
 	}
 }
 
-// late is what stands for an op on a message that was removed: it is not numbered, as soon as all nodes of the region see to that.
-func (s *step) late(st *sessionStore, op *crdt.Op) (crdt.Identity, bool) {
-	if s.level < ExpireLevel {
-		return crdt.Identity{}, false
-	}
-	return crdt.Late(st, op)
-}
-
 // placed is where an op that was issued now stands.
 func placed(op *crdt.Op, dot crdt.Dot) wire.Placed {
 	return wire.Placed{OID: op.OID, Place: crdt.PlaceOf(op, dot), Version: crdt.Version{Stamp: op.Stamp, By: dot.ID}, Dot: dot}
