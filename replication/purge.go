@@ -35,14 +35,11 @@ func (l *Links) Home(session string) string { return l.cfg.Pool.Home(session) }
 // of a version that takes expiries, and has nothing that is not here: see feeds.Matrix.
 func (l *Links) Stable(partition uint8) (crdt.Vector, bool) {
 	others, all := l.cfg.Pool.peerRegions()
-	own, now, m := l.local.Cursors(partition), time.Now(), l.cfg.Pool.matrix
+	if !all {
+		return nil, false // a region that never answered may have anything
+	}
+	now, m := time.Now(), l.cfg.Pool.matrix
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, region := range others {
-		all = all && m.direct.lately(region, partition, now)
-	}
-	if !all {
-		return nil, false
-	}
-	return m.known.Stable(l.local, others, partition, own, expireLevel)
+	return m.known.Stable(l.local, others, partition, expireLevel, func(region string) bool { return m.direct.lately(region, partition, now) })
 }

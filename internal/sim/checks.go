@@ -76,6 +76,7 @@ func (w *world) checkEvents(n *node, events []wireEvent) {
 	w.counts.Commits++
 	for i := range events {
 		w.checkJumps(n, events[i].Jumps)
+		w.checkEnds(n, events[i].Closed)
 		for j := range events[i].Changes {
 			ch := &events[i].Changes[j]
 			w.checkNumber(n, ch)
@@ -267,6 +268,7 @@ func (w *world) forget(g *group, keep int) {
 		}
 	}
 	w.tell("%s loses %d of %d entries (lost for good: %t)", g.name, len(g.log)-keep, len(g.log), w.lost)
+	g.forgot = true
 	g.log, g.checked, g.issued = g.log[:keep:keep], keep, 0
 	g.first = min(g.first, keep)
 	g.forgets++

@@ -34,13 +34,10 @@ func (n *node) expire(g *machine.Gone) {
 
 // stable is what all regions have of a partition, as the product works it out.
 func (n *node) stable(p uint8) (crdt.Vector, bool) {
-	others := n.others()
-	for _, region := range others {
-		if s := n.links[region]; s == nil || !s.known || n.w.now-s.heard >= 2*silentAfter {
-			return nil, false
-		}
-	}
-	return n.matrix.Stable(n, others, p, n.Cursors(p), machine.ExpireLevel)
+	return n.matrix.Stable(n, n.others(), p, machine.ExpireLevel, func(region string) bool {
+		s := n.links[region]
+		return s != nil && s.known && n.w.now-s.heard < 2*silentAfter
+	})
 }
 
 // clocksApart is by how much the clocks of regions may differ in a run in which ids are forgotten.
@@ -134,6 +131,12 @@ func forgot(st, other crdt.Store, oid string) bool {
 func (a *ack) checkLate(n *node, oid, of string) {
 	if of == "" {
 		return
+	}
+	if n.m == nil && n.g.lead() == nil {
+		return // its disk is lost, and nobody else can tell
+	}
+	if n.m == nil {
+		n = n.g.lead()
 	}
 	_ = n.View(a.session, func(st crdt.Store) {
 		_, known := crdt.Lookup(st, oid)

@@ -94,6 +94,10 @@ var planted = []struct {
 		{"replication/feeds/matrix.go", "return epoch == h.epochs[p] || epoch == 0", "return epoch <= h.epochs[p]"}}},
 	{"what is above the end of a closed origin is taken in", "10|12|5", []edit{
 		{"region/machine/step.go", "if !s.admits(f, pos.F+1) {", "if false && !s.admits(f, pos.F+1) {"}}},
+	{"an origin is closed before all regions hold the same of it", "10", []edit{
+		{"replication/feeds/closing.go", "if have != f {", "if have > f {"}}},
+	{"who holds more than was closed does not say so", "10|12|5", []edit{
+		{"region/machine/final.go", "last = max(last, s.vector(f.p)[f.id])", "_ = last"}}},
 	{"a region that was evicted goes on as it was", "10|12", []edit{
 		{"region/machine/final.go", "\t\ts.become(\"\")\n", ""}}},
 	{"a region waits for what is nowhere any more", "12", []edit{
@@ -101,9 +105,8 @@ var planted = []struct {
 	{"tokens of closed origins are not clamped", "6|12", []edit{
 		{"gateway/sub.go", "func (s *sub) clamp() { s", "func (s *sub) clamp() { return; s"}}},
 	{"ids are forgotten before all regions have the removal", "9|5|2", []edit{
+		{"replication/feeds/home.go", "if !heard(region) || ", "if "},
 		{"replication/feeds/home.go", "v[id] = min(v[id], have)", "_ = have"}}},
-	{"ids are forgotten before what others have put meanwhile is here", "9|5|2", []edit{
-		{"replication/feeds/home.go", "\t\t\tif r[p] > own[id] {", "\t\t\tif false && r[p] > own[id] {"}}},
 	{"ids are forgotten while a retry is still a duplicate", "9", []edit{
 		{"region/machine/expire.go", "Before: now.Add(-ttl).UnixMilli()", "Before: now.Add(-ttl / 4).UnixMilli()"}}},
 	{"clients put again what regions have forgotten", "9|2", []edit{

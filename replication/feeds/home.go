@@ -37,16 +37,17 @@ func (m *Matrix) CaughtUp(regions []string, p uint8, v crdt.Vector, ev crdt.Evic
 
 // Stable is what the own region and all of some others have of a partition, if the own one has all that they were heard to have, and each says
 // that it is of a feature level at least: then whatever may still come was numbered by who had that, and was of the level. Of regions that were given up
-// nothing more may come. It is for the others' heads as they were heard just now.
-func (m *Matrix) Stable(local Closings, others []string, p uint8, own crdt.Vector, level uint32) (v crdt.Vector, ok bool) {
+// nothing more may come. heard says whose heads come just now.
+func (m *Matrix) Stable(local Local, others []string, p uint8, level uint32, heard func(region string) bool) (v crdt.Vector, ok bool) {
 	ev := local.Evictions(p)
 	if !shut(local, p, ev) {
 		return nil, false
 	}
+	own := local.Cursors(p)
 	v = own.Clone()
 	for _, region := range others {
 		h := m.regions[region]
-		if h == nil || h.level < level || h.epochs[p] == 0 || !m.counts(region, p, ev) {
+		if !heard(region) || h == nil || h.level < level || h.epochs[p] == 0 || !m.counts(region, p, ev) {
 			return nil, false
 		}
 		for id, r := range h.rows {

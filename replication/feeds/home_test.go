@@ -33,10 +33,11 @@ func TestHome(t *testing.T) {
 func TestStable(t *testing.T) {
 	var m Matrix
 	a, b := crdt.OriginID(1), crdt.OriginID(2)
-	own, others := crdt.Vector{a: 9, b: 5}, []string{"shanghai", "chengdu"}
+	own, others, silent := crdt.Vector{a: 9, b: 5}, []string{"shanghai", "chengdu"}, ""
+	heard := func(region string) bool { return region != silent }
 	stable := func(want string) {
 		t.Helper()
-		v, ok := m.Stable(&ending{}, others, 7, own, 5)
+		v, ok := m.Stable(&ending{have: own}, others, 7, 5, heard)
 		if got := fmt.Sprint(v, ok); got != want {
 			t.Errorf("stable is %s, want %s", got, want)
 		}
@@ -56,9 +57,12 @@ func TestStable(t *testing.T) {
 	stable(no) // one op of shanghai's is not here
 	own[b] = 6
 	stable("map[1:3 2:4] true")
+	silent = "chengdu"
+	stable(no)
+	silent = ""
 	m.Ack("shanghai", 2, a, 7, 0) // it has lost its disks
 	stable("map[1:0 2:0] true")
-	if v, ok := m.Stable(&ending{}, others, 8, own, 5); ok {
+	if v, ok := m.Stable(&ending{have: own}, others, 8, 5, heard); ok {
 		t.Errorf("of a partition of which nobody has said anything: %v", v)
 	}
 	others = nil
