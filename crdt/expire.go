@@ -64,7 +64,7 @@ func DecodeMark(b []byte) (m Mark, err error) {
 // Expirable reports whether something of a session is to expire some day.
 func Expirable(st Store) bool {
 	h := ReadHeader(st)
-	return len(h.Cut) > 0 && !h.Swept.Covers(h.Cut) || len(expiries(st)) > 0
+	return len(h.Cut) > 0 && (!h.Swept.Covers(h.Cut) || len(expiries(st)) > 0)
 }
 
 // maxGone bounds what one expiry names.
@@ -88,10 +88,12 @@ func IssueExpire(st Store, op *Op, m Mark) (more, ok bool) {
 }
 
 func removedRuns(st Store, limit int) (runs []string) {
-	scanClass(st, classSlot, func(run string, _, v []byte) {
-		if len(v) == 0 && len(runs) < limit {
-			runs = append(runs, run)
+	lo, hi := classRange(classSlot)
+	st.Scan(lo, hi, false, func(k, v []byte) bool {
+		if len(v) == 0 {
+			runs = append(runs, string(k[1:]))
 		}
+		return len(runs) < limit
 	})
 	return runs
 }
@@ -100,11 +102,13 @@ func removedRuns(st Store, limit int) (runs []string) {
 func spentAt(st Store, m Mark, limit int) (oids []string) {
 	marks, tops := map[string]bool{}, map[string]string{}
 	scanClass(st, classRead, func(_ string, k, v []byte) { marks[decodeMark(k, v).op.OID] = true })
-	scanClass(st, classIdentity, func(oid string, k, v []byte) {
-		id := identityAt(k, v)
-		if len(oids) < limit && id.F <= m.Seen[id.By] && !marks[oid] && id.spent(st, oid, m, tops) {
+	lo, hi := classRange(classIdentity)
+	st.Scan(lo, hi, false, func(k, v []byte) bool {
+		id, oid := identityAt(k, v), string(k[1:])
+		if id.F <= m.Seen[id.By] && !marks[oid] && id.spent(st, oid, m, tops) {
 			oids = append(oids, oid)
 		}
+		return len(oids) < limit
 	})
 	return oids
 }

@@ -135,15 +135,15 @@ func (g *Gone) Look(m *Machine, partitions uint64, now time.Time, ttl time.Durat
 	snap := m.cfg.Store.Snapshot()
 	defer snap.Close()
 	err = g.look(snap, partitions, func(session string, p uint8, st *sessionStore) (bool, error) {
+		h := crdt.ReadHeader(st)
+		if len(h.Cut) == 0 || !home(session) { // nothing was ever removed, as of most
+			return true, st.err
+		}
 		marks, err := marksOf(snap, p, session)
 		if err != nil {
 			return false, err
 		}
 		some := crdt.Expirable(st)
-		if !some && len(marks) == 0 || !home(session) {
-			return true, st.err
-		}
-		h := crdt.ReadHeader(st)
 		if last := len(marks) - 1; some && (last < 0 || last+1 < maxMarks && now.UnixMilli()-marks[last].At >= (ttl/marksIn).Milliseconds() &&
 			!marks[last].Seen.Covers(h.Seen)) {
 			mark.Ops = append(mark.Ops, &crdt.Op{Kind: crdt.KindExpire, Session: session})
