@@ -26,10 +26,9 @@ const (
 	// maxMarks bounds the marks of a session. They are made at least a marksIn-th of the time apart, so more are never needed.
 	maxMarks = 10
 	marksIn  = 8
-	// maxExpiries bounds the ops that one command issues for a session. The rest is issued when it is come to again.
-	maxExpiries = 8
-	// maxExpired bounds the sessions of one command.
-	maxExpired = 16
+	// maxExpired bounds the sessions of one command, and maxIDs about how many ids it forgets, since it holds up what is applied after it: for
+	// 10 ms or so. The rest is forgotten when it is come to again.
+	maxExpired, maxIDs = 16, 1024
 )
 
 // marks reads what is noted of a session, oldest first.
@@ -74,29 +73,31 @@ func (s *step) mark(c *Command) {
 
 // expire forgets what was gone of sessions at the last mark of before a time, if all regions have what makes it so.
 func (s *step) expire(c *Command) {
+	left := maxIDs
 	for _, op := range c.Ops {
 		st, p := s.session(op.Session)
 		marks, err := marksOf(s.own, p, op.Session)
 		s.fail(err)
 		n := ripeMarks(marks, c.Before)
-		if op.Kind != crdt.KindExpire || s.self == "" || n == 0 {
+		if op.Kind != crdt.KindExpire || s.self == "" || n == 0 || left <= 0 {
 			continue
 		}
-		if s.expireAt(st, p, op, marks[n-1]) {
+		if s.expireAt(st, p, op, marks[n-1], &left) {
 			s.setMarks(p, op.Session, marks[n:])
 		}
 		s.fail(st.err)
 	}
 }
 
-// expireAt issues expiries of what was gone at a mark, and reports whether that was all.
-func (s *step) expireAt(st *sessionStore, p uint8, op *crdt.Op, m crdt.Mark) bool {
-	for range maxExpiries {
+// expireAt issues expiries of what was gone at a mark, of about as many ids as are left, and reports whether that was all.
+func (s *step) expireAt(st *sessionStore, p uint8, op *crdt.Op, m crdt.Mark, left *int) bool {
+	for *left > 0 {
 		next := *op
 		more, ok := crdt.IssueExpire(st, &next, m)
 		if !ok {
 			return false
 		}
+		*left -= len(next.Gone) + len(next.Runs)
 		change := s.issue(st, p, &next)
 		s.events = append(s.events, wire.Event{Session: op.Session, Changes: []wire.Change{change}})
 		if !more {
