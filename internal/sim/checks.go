@@ -70,6 +70,7 @@ func newLedger() *ledger {
 // checkEvents sees everything that a node applies.
 func (w *world) checkEvents(n *node, events []wireEvent) {
 	n.g.noteIncarnation(n)
+	n.g.noteAlone(n)
 	index := int(n.m.Applied()) + 1
 	first := index > n.g.checked
 	n.g.checked = max(n.g.checked, index)

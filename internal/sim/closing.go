@@ -71,12 +71,12 @@ const closed = "10 closed"
 func (w *world) checkClosing(n *node, all []wire.Final) {
 	for _, region := range n.others() {
 		g := w.region(region)
-		m := g.furthest()
-		if g.forgot || g.out || m == nil {
-			continue
+		lead := g.lead()
+		if g.forgot || g.out || lead == nil || int(lead.m.Applied()) < len(g.log) {
+			continue // what was applied before a crash is applied again
 		}
 		for _, f := range all {
-			if have := m.Cursors(f.Partition)[f.Origin.ID()]; have < f.F {
+			if have := lead.Cursors(f.Partition)[f.Origin.ID()]; have < f.F {
 				w.violate(closed, "%s closes %s of partition %d at %d, and %s holds %d only", n, f.Origin, f.Partition, f.F, region, have)
 				return
 			}
