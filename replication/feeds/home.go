@@ -66,8 +66,14 @@ func (m *Matrix) Stable(local Local, others []string, p uint8, level uint32, hea
 	return v, true
 }
 
-// shut reports whether all incarnations of regions that were given up, as far as they are known, are closed.
+// shut reports whether all incarnations of regions that were given up are closed. Of one that was given up before any was heard of, nobody knows that until it
+// is back.
 func shut(local Closings, p uint8, ev crdt.Evictions) bool {
+	for region, e := range ev {
+		if e.Bound == 0 && ev.Out(region) {
+			return false
+		}
+	}
 	finals := local.Finals(p)
 	for _, o := range append(slices.Clone(local.OriginsOf(p)), lastOf(ev)...) {
 		if _, closed := finals[o.ID()]; !closed && ev.Void(o.Region(), o.Incarnation()) {
@@ -80,7 +86,9 @@ func shut(local Closings, p uint8, ev crdt.Evictions) bool {
 // lastOf are the last incarnations of regions that were given up, whether anything was heard that they have numbered or not.
 func lastOf(ev crdt.Evictions) (all []crdt.Origin) {
 	for region, e := range ev {
-		all = append(all, crdt.NewOrigin(region, e.Bound))
+		if e.Bound > 0 {
+			all = append(all, crdt.NewOrigin(region, e.Bound))
+		}
 	}
 	return all
 }

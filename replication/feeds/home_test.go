@@ -87,3 +87,24 @@ func TestCaughtUp(t *testing.T) {
 		t.Error("shanghai has all of it, chengdu has not, and nobody anything of another partition")
 	}
 }
+
+// TestStableAfterEvictions: of a region that was given up, the last incarnation has to be closed, or it has to be back if none was heard of.
+func TestStableAfterEvictions(t *testing.T) {
+	var m Matrix
+	e := &ending{have: crdt.Vector{is.ID(): 4}, origins: []crdt.Origin{is}}
+	stable := func(want bool, why string) {
+		t.Helper()
+		if _, ok := m.Stable(e, nil, 7, 5, nil); ok != want {
+			t.Errorf("%s: stable is %t", why, ok)
+		}
+	}
+	stable(true, "nobody was given up")
+	e.evicted = crdt.Evictions{"chengdu": {Bound: 2}}
+	stable(false, "nothing is closed of what nobody has an op of")
+	e.finals = crdt.Finals{gone.ID(): 0}
+	stable(true, "all is closed")
+	e.evicted["harbin"] = crdt.Eviction{}
+	stable(false, "of one nothing was ever heard")
+	e.evicted["harbin"] = crdt.Eviction{Back: 9}
+	stable(true, "it is back")
+}
