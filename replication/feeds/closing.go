@@ -59,7 +59,8 @@ func evictionOf(e *peerpb.Evicted) crdt.Eviction { return crdt.Eviction{Bound: e
 func (f *Follower) settle() (apart bool) {
 	p := firstOf(f.parts)
 	known, home, self := f.local.Evictions(p), f.local.Home(), f.local.Self(p)
-	void := known.Void(f.region, f.theirs) // nothing that it says counts, but how much of it is given up
+	// Nothing that it says counts, but how much of it is given up, and that it is back: it may have gone on under an incarnation that nobody heard of.
+	void := known.Void(f.region, f.theirs) || known.Out(f.region)
 	for _, row := range f.evicted {
 		if void && row.Region != f.region {
 			continue

@@ -40,7 +40,7 @@ func (m *Matrix) CaughtUp(regions []string, p uint8, v crdt.Vector, ev crdt.Evic
 // nothing more may come. heard says whose heads come just now.
 func (m *Matrix) Stable(local Local, others []string, p uint8, level uint32, heard func(region string) bool) (v crdt.Vector, ok bool) {
 	ev := local.Evictions(p)
-	if !shut(local, p, ev) {
+	if !m.shut(local, others, p, ev) {
 		return nil, false
 	}
 	own := local.Cursors(p)
@@ -66,11 +66,11 @@ func (m *Matrix) Stable(local Local, others []string, p uint8, level uint32, hea
 	return v, true
 }
 
-// shut reports whether all incarnations of regions that were given up are closed. Of one that was given up before any was heard of, nobody knows that until it
-// is back.
-func shut(local Closings, p uint8, ev crdt.Evictions) bool {
+// shut reports whether nothing more can come of regions that were given up: nobody takes anything of one until it is back, as each of the others has said by now, and all its
+// incarnations are closed. Of one that was given up before any was heard of, nobody knows that until it is back.
+func (m *Matrix) shut(local Closings, others []string, p uint8, ev crdt.Evictions) bool {
 	for region, e := range ev {
-		if e.Bound == 0 && ev.Out(region) {
+		if ev.Out(region) && (e.Bound == 0 || !m.allTell(others, region, e)) {
 			return false
 		}
 	}
