@@ -158,10 +158,14 @@ func expire(st Store, op *Op, dot Dot) {
 
 // void takes out what an expiry names, in a state that may not have the removals either.
 func (op *Op) void(st Store) {
-	gone, alive := map[string]bool{}, false
+	gone, others, alive := map[string]bool{}, map[string]bool{}, false
 	for _, oid := range op.Gone {
 		id, ok := Lookup(st, oid)
-		if !ok || id.F > op.Seen[id.By] {
+		if !ok {
+			continue
+		}
+		if id.F > op.Seen[id.By] {
+			others[oid] = true
 			continue
 		}
 		gone[oid] = true
@@ -183,6 +187,26 @@ func (op *Op) void(st Store) {
 		st.Delete(identityKey(oid))
 	}
 	dropRuns(st, runs)
+	if len(others) > 0 {
+		dropCopies(st, others, op.Seen)
+	}
+}
+
+// dropCopies forgets the copies of some ops that are within what was seen, and do not stand.
+func dropCopies(st Store, oids map[string]bool, seen Vector) {
+	var dots [][]byte
+	for _, id := range seen.IDs() {
+		lo, hi := dotKey(id, 1), dotKey(id, seen[id]+1)
+		st.Scan(lo, hi, false, func(k, v []byte) bool {
+			if oids[decodeRef(v).op] {
+				dots = append(dots, slices.Clone(k))
+			}
+			return true
+		})
+	}
+	for _, k := range dots {
+		st.Delete(k)
+	}
 }
 
 // dropRuns forgets that some answers were there, if they were removed.
