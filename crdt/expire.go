@@ -284,7 +284,7 @@ func leftover(st, other Store, seen Vector) *Op {
 	scanClass(other, classIdentity, func(oid string, k, v []byte) {
 		id := identityAt(k, v)
 		if id.F > seen[id.By] {
-			fresh = fresh || id.Kind == KindMsg || id.Kind == KindRun
+			fresh = fresh || id.Kind == KindMsg && id.Removed || id.Kind == KindRun
 		} else if ours, known := Lookup(st, oid); !known || id.before(ours) {
 			op.Gone = append(op.Gone, oid)
 		}
