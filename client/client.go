@@ -60,6 +60,9 @@ func New(cfg Config) (*Client, error) {
 		core: newCore(cfg.Device, cfg.Agent, cfg.MaxOutbox), route: newRoute(cfg.Regions),
 		handles: map[string]*Session{},
 	}
+	if cfg.MaxAge > 0 {
+		c.core.maxAge = cfg.MaxAge
+	}
 	if err := c.load(); err != nil {
 		return nil, err
 	}
@@ -107,13 +110,14 @@ type Status struct {
 	Connected bool
 	User      string // as the region knows this client; empty if not Connected
 	Conn      string // the region's id of the connection
+	Expired   int    // ops that ended with ErrExpired since the client was made
 }
 
 // Status returns how things are now.
 func (c *Client) Status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	st := Status{Region: c.route.current().Name, Connected: c.core.link.up}
+	st := Status{Region: c.route.current().Name, Connected: c.core.link.up, Expired: c.core.expired}
 	if st.Connected {
 		st.User, st.Conn = c.core.link.user, c.core.link.conn
 	}

@@ -23,6 +23,9 @@ type Config struct {
 	Outbox Outbox
 	// MaxOutbox bounds the ops that are not safe yet, in ops; beyond, puts end with ErrOutboxFull. 0: 1024.
 	MaxOutbox int
+	// MaxAge is how long after it was put an op may be put again; what is older then ends with ErrExpired. It is to be less than the regions'
+	// --removed-ttl, by as much as clocks may differ. 0: 29 days, which fits to the default of that.
+	MaxAge time.Duration
 	// Dial makes a connection. Nil: a WebSocket with subprotocol roam.v1.json.
 	Dial func(ctx context.Context, url string) (Conn, error)
 	// DialTimeout bounds one try to connect. 0: 10 s.
@@ -60,6 +63,9 @@ func (c *Config) check() error {
 	}
 	if c.MaxOutbox < 0 {
 		errs = append(errs, fmt.Errorf("MaxOutbox %d: not below 0", c.MaxOutbox))
+	}
+	if c.MaxAge < 0 {
+		errs = append(errs, fmt.Errorf("MaxAge %s: not below 0", c.MaxAge))
 	}
 	if c.DialTimeout < 0 {
 		errs = append(errs, fmt.Errorf("DialTimeout %s: not below 0", c.DialTimeout))

@@ -23,6 +23,8 @@ const (
 type core struct {
 	device, agent string
 	maxOutbox     int
+	maxAge        time.Duration // of an op that is put again
+	expired       int           // ops that were older
 
 	sessions map[string]*session
 	order    []*session    // by first use
@@ -71,7 +73,7 @@ type note struct {
 }
 
 func newCore(device, agent string, maxOutbox int) *core {
-	return &core{device: device, agent: agent, maxOutbox: maxOutbox, patience: stuckAfter, sessions: map[string]*session{}}
+	return &core{device: device, agent: agent, maxOutbox: maxOutbox, maxAge: defaultMaxAge, patience: stuckAfter, sessions: map[string]*session{}}
 }
 
 // session returns the record of a session, made if need be.
@@ -251,7 +253,8 @@ func (c *core) pump(s *session, now time.Time) {
 		id := c.nextID(s)
 		c.link.out = append(c.link.out, openFrame{T: "open", ID: id, openItem: s.ask(id, now)})
 	}
-	if old := s.queue.expired(now); len(old) > 0 {
+	if old := s.queue.expired(now, c.maxAge); len(old) > 0 {
+		c.expired += len(old)
 		s.fail(old, ErrExpired)
 		c.settle(s)
 	}

@@ -25,6 +25,7 @@ type EngineConfig struct {
 	Regions       []Region
 	Device, Agent string
 	MaxOutbox     int            // 0: 1024
+	MaxAge        time.Duration  // 0: 29 days
 	Dice          func() float64 // required: uniform in [0, 1)
 }
 
@@ -37,6 +38,9 @@ func NewEngine(cfg EngineConfig, kept []Item) (*Engine, error) {
 		cfg.MaxOutbox = defaultMaxOutbox
 	}
 	e := &Engine{core: newCore(cfg.Device, cfg.Agent, cfg.MaxOutbox), route: newRoute(cfg.Regions), dice: cfg.Dice}
+	if cfg.MaxAge > 0 {
+		e.core.maxAge = cfg.MaxAge
+	}
 	for _, it := range kept {
 		p, err := newPending(it)
 		if err != nil {

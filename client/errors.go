@@ -9,9 +9,9 @@ import (
 var (
 	// ErrOutboxFull: too many ops wait to be safe; put again when some are.
 	ErrOutboxFull = errors.New("the outbox is full")
-	// ErrExpired: the op was not safe 30 days after it was put. Regions may have forgotten its oid, so that putting
-	// it again could double it.
-	ErrExpired = errors.New("the op is older than 30 days")
+	// ErrExpired: the op was not safe in the time after it was put for which it may be put again (Config.MaxAge, 29 days). Regions may
+	// have forgotten its oid, so that putting it again could double it. If it was never stored, put it as a new one.
+	ErrExpired = errors.New("the op was not delivered for too long, and is not put again: regions may have forgotten its oid")
 	// ErrTooLarge: the op is larger than any region takes.
 	ErrTooLarge = errors.New("the op is too large")
 	// ErrSession: the id is not owner/name.

@@ -8,8 +8,9 @@ import (
 )
 
 const (
-	// maxAge is how long an op may be put again: regions remember oids for at least as long.
-	maxAge = 30 * 24 * time.Hour
+	// defaultMaxAge is how long an op may be put again: regions remember oids for 30 days after what they are of was removed (--removed-ttl),
+	// and a day is for clocks that differ.
+	defaultMaxAge = 29 * 24 * time.Hour
 	// maxBatchOps and maxBatchBytes bound a put where the region tells no limits.
 	maxBatchOps   = 64
 	maxBatchBytes = 64 << 10
@@ -219,7 +220,7 @@ const (
 )
 
 // expired returns the ops that are too old to be put again.
-func (q *queue) expired(now time.Time) []*pending {
+func (q *queue) expired(now time.Time, maxAge time.Duration) []*pending {
 	var old []*pending
 	for _, p := range q.ops {
 		if !p.sent && now.Sub(p.born) > maxAge {

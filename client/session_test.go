@@ -174,10 +174,10 @@ func TestOutboxBounds(t *testing.T) {
 		t.Fatalf("a third op: %v", err)
 	}
 	r.core.lost()
-	r.pass(maxAge + time.Second)
+	r.pass(defaultMaxAge + time.Second)
 	r.connect("")
 	r.expect()
-	if !errors.Is(all[0].err, ErrExpired) || r.core.held != 0 {
+	if !errors.Is(all[0].err, ErrExpired) || r.core.held != 0 || r.core.expired != 2 {
 		t.Fatalf("an old op: %v, %d held", all[0].err, r.core.held)
 	}
 }

@@ -45,6 +45,10 @@ func Apply(st Store, op *Op, dot Dot) []Item {
 	if op.Kind.IsAnswer() {
 		return applyAnswer(st, op, dot)
 	}
+	if op.Kind == KindExpire {
+		expire(st, op, dot)
+		return nil
+	}
 	if op.Kind == KindTrim || op.Kind == KindPurge { // it has no oid: nobody puts it again
 		return []Item{{Removal: remove(st, op)}}
 	}

@@ -80,6 +80,8 @@ func checkElement(class byte, name, v []byte) error {
 		return checkRegister(name, v)
 	case classDot:
 		return sure(len(name) == 12 && refOK(v))
+	case classExpiry:
+		return checkExpiry(name, v)
 	case classRead:
 		if _, err := parseMark(v); err != nil {
 			return err
@@ -145,6 +147,14 @@ func checkRegister(name, v []byte) error {
 	const version = 12
 	return sure(len(rest) > version && op.OID == string(rest[version:]) && len(reg) > 0 && registerOf(op) == string(reg) &&
 		op.Stamp == versionOf(rest).Stamp)
+}
+
+func checkExpiry(name, v []byte) error {
+	op, err := DecodeOp(v)
+	if err != nil {
+		return err
+	}
+	return sure(len(name) == 12 && op.Kind == KindExpire)
 }
 
 // refOK reports whether decodeRef can read a dot's value.

@@ -24,6 +24,8 @@ func full() *Op {
 		Runs: []string{"run-1"}, Run: "run-2", Attempt: Attempt{1, "beijing", 2}, Off: 9, Nonce: "n", Model: "m",
 		State: RunFailed, Len: 11, Sum: "00ff", Fin: "error", Usage: []byte(`{}`), Err: "no",
 		Seen:    Vector{7: 1, 9: 2},
+		Gone:    []string{"01G"},
+		Base:    Vector{7: 1},
 		Trace:   &Trace{ID: [16]byte{1, 15: 16}, Span: [8]byte{17, 7: 24}, Flags: 1},
 		Unknown: []byte{0xa2, 0x06, 1, 'z'},
 	}

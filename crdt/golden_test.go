@@ -60,6 +60,9 @@ func script() *replica {
 	r.client(Op{Kind: KindReact, OID: "x2", Of: "m1", Key: "+1"})
 	r.client(Op{Kind: KindRead, OID: "q1", ReadSeq: 3})
 	r.issue(&Op{Kind: KindPurge, Seen: Vector{r.id: 3}, Stamp: r.clock.Next(r.now, 0), TS: r.now.UnixMilli()}) // of what is gone
+	r.issue(&Op{
+		Kind: KindExpire, Seen: Vector{r.id: 3}, Gone: []string{"never"}, Base: Vector{r.id: 2}, Stamp: r.clock.Next(r.now, 0), TS: r.now.UnixMilli(),
+	})
 	return r
 }
 
@@ -89,6 +92,7 @@ func TestGoldenElements(t *testing.T) {
 	})
 	for _, class := range []byte{
 		classHeader, classIdentity, classEntry, classSlot, classPiece, classText, classRegister, classDot, classOpen, classRead, classWritten,
+		classExpiry,
 	} {
 		if !strings.Contains(seen, string(class)) {
 			t.Errorf("no element of class %q is pinned", class)

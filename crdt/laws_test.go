@@ -10,10 +10,16 @@ import (
 
 func drawWorld(t *rapid.T) *world {
 	w := newWorld(t, 3)
-	for range rapid.IntRange(1, 60).Draw(t, "steps") {
+	w.run()
+	return w
+}
+
+// run draws what happens.
+func (w *world) run() {
+	w.expires = rapid.SampledFrom([]int{0, 2, 6}).Draw(w.t, "expires")
+	for range rapid.IntRange(1, 60+10*w.expires).Draw(w.t, "steps") {
 		w.step()
 	}
-	return w
 }
 
 func sameSession(t *rapid.T, what string, a, b Store) {
@@ -26,7 +32,7 @@ func diff(a, b Store) string {
 	var out bytes.Buffer
 	side := func(name string, x, y Store) {
 		everything(x, func(k, v []byte) {
-			if !bytes.Equal(y.Get(k), v) {
+			if at := y.Get(k); at == nil || !bytes.Equal(at, v) {
 				out.WriteString(name + " " + string(k[:1]) + " " + strconv.Quote(string(k)) + " = " + strconv.Quote(string(v)) + "\n")
 			}
 		})
@@ -100,5 +106,20 @@ func TestMergeEqualsApply(t *testing.T) {
 		w := drawWorld(t)
 		a, b := w.regions[0], w.regions[1]
 		sameSession(t, "merged, applied", merged(a.st, b.st), w.union(a, b))
+	})
+}
+
+// TestMergeOfOld: a copy of long ago brings nothing back that was forgotten since, whichever is joined into which.
+func TestMergeOfOld(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t, 3)
+		w.run()
+		r := w.regions[rapid.IntRange(0, 2).Draw(t, "of")]
+		old := r.st.Clone()
+		for range rapid.IntRange(0, 3).Draw(t, "more") {
+			w.run()
+		}
+		sameSession(t, "now∨old, now", merged(r.st, old), r.st)
+		sameSession(t, "old∨now, now", merged(old, r.st), r.st)
 	})
 }

@@ -12,6 +12,7 @@ func Merge(dst, src Store) {
 		everything(src, dst.Set)
 		return
 	}
+	src, forgotten := mergeExpiries(dst, src)
 	mergeIdentities(dst, src)
 	mergeSlots(dst, src)
 	mergeReads(dst, src)
@@ -25,6 +26,7 @@ func Merge(dst, src Store) {
 	if len(h.Seen) > 0 {
 		h.write(dst)
 	}
+	joinExpiries(dst, src, h.Swept, forgotten)
 }
 
 func scanClass(st Store, class byte, visit func(name string, k, v []byte)) {

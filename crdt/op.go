@@ -20,8 +20,8 @@ func PartitionOf(session string) uint8 { return uint8(xxhash.Sum64String(session
 // Kind says what an op does. The numbers are part of the encoding; they are never reused.
 type Kind uint8
 
-// The kinds of op. Those from KindBegin to KindDone come from workers, through dispatch; a trim and a purge come from the
-// region itself, and the others from clients.
+// The kinds of op. Those from KindBegin to KindDone come from workers, through dispatch; a trim, a purge and an expiry come from
+// the region itself, and the others from clients.
 const (
 	KindMsg    Kind = 1  // append a message, and ask Models
 	KindRun    Kind = 2  // ask Of again
@@ -37,6 +37,7 @@ const (
 	KindDone   Kind = 12 // Attempt is closed
 	KindTrim   Kind = 13 // the messages up to Seq that Seen covers go, with their answers
 	KindPurge  Kind = 14 // all of the session that Seen covers goes: nobody has used it for long
+	KindExpire Kind = 15 // the identities of Gone and Runs go, as far as Seen covers them
 )
 
 // IsAnswer reports whether the op belongs to an answer's attempt.
@@ -77,8 +78,10 @@ type Op struct {
 	Busy    Busy
 	On      bool
 	ReadSeq uint64
-	Runs    []string // the answers it ends, resolved when it was issued
+	Runs    []string // the answers it ends, resolved when it was issued; of an expiry: those of which nothing is left
 	Seen    Vector   // of a removal: what its issuer had seen of the session, and no more than that can go
+	Gone    []string // of an expiry: the oids that are forgotten
+	Base    Vector   // of an expiry: what all regions have, earlier expiries too
 
 	Run     string
 	Attempt Attempt
@@ -145,7 +148,7 @@ func (op *Op) ContentHash() [16]byte { return op.contentHash(make([]byte, 0, op.
 // contentHash is ContentHash, with room for the bytes.
 func (op *Op) contentHash(room []byte) [16]byte {
 	c := *op
-	c.Session, c.OID, c.Device, c.Seq, c.Stamp, c.TS, c.Runs, c.Seen, c.Trace = "", "", "", 0, 0, 0, nil, nil, nil
+	c.Session, c.OID, c.Device, c.Seq, c.Stamp, c.TS, c.Runs, c.Seen, c.Gone, c.Base, c.Trace = "", "", "", 0, 0, 0, nil, nil, nil, nil, nil
 	sum := sha256.Sum256(c.Append(room))
 	return [16]byte(sum[:16])
 }
@@ -204,6 +207,10 @@ func (op *Op) encodeAnswer(e *enc) {
 	e.str(31, op.Err)
 	e.bytes(32, op.Trace.encode())
 	e.bytes(33, op.Seen.encode())
+	for _, oid := range op.Gone {
+		e.element(34, []byte(oid))
+	}
+	e.bytes(35, op.Base.encode())
 }
 
 // DecodeOp is the inverse of Encode. The result shares b, but for its strings, which share one copy of it.
@@ -297,6 +304,10 @@ func (op *Op) decodeAnswer(d *dec) {
 		op.Trace = decodeTrace(d)
 	case 33:
 		op.Seen = decodeSeen(d)
+	case 34:
+		op.Gone = append(op.Gone, d.part(d.member(true)))
+	case 35:
+		op.Base = decodeSeen(d)
 	default:
 		op.Unknown = d.unknown()
 	}

@@ -12,24 +12,43 @@ import (
 
 // The oracle is a deliberately dumb second implementation: it keeps every record and works out what a session shows
 // from scratch, by the rules as the protocol words them.
-type oracle struct{ recs []record }
+type oracle struct{ recs, removals []record }
 
 func (w *world) oracleOf(r *replica) oracle {
 	var o oracle
 	for _, from := range w.regions {
 		o.recs = append(o.recs, from.feed[:r.seen[from.id]]...)
 	}
-	return o
+	return o.left()
+}
+
+// left is what expiries leave of the records: no copy that they cover of an oid that they name, nor what was on it.
+func (o oracle) left() (left oracle) {
+	for _, rec := range o.recs {
+		void := false
+		for _, by := range o.recs {
+			if by.op.Kind != KindExpire || rec.dot.F > by.op.Seen[rec.dot.ID] {
+				continue
+			}
+			of := rec.op.Kind == KindRun || rec.op.Kind == KindEdit || rec.op.Kind == KindDel || rec.op.Kind == KindReact
+			void = void || rec.op.OID != "" && slices.Contains(by.op.Gone, rec.op.OID) || of && slices.Contains(by.op.Gone, rec.op.Of) ||
+				rec.op.Kind.IsAnswer() && slices.Contains(by.op.Runs, rec.op.Run)
+		}
+		if rec.op.Kind.Removes() { // that it was is what is forgotten, not what it did
+			left.removals = append(left.removals, rec)
+		}
+		if !void {
+			left.recs = append(left.recs, rec)
+		}
+	}
+	return left
 }
 
 // gone returns the oids of which a copy is within what some removal had seen: of messages and questions only, up to a place, if
 // it was a trim.
 func (o oracle) gone() map[string]bool {
 	gone := map[string]bool{}
-	for _, by := range o.recs {
-		if !by.op.Kind.Removes() {
-			continue
-		}
+	for _, by := range o.removals {
 		for _, rec := range o.recs {
 			entry := rec.op.Kind == KindMsg || rec.op.Kind == KindRun
 			if rec.op.OID != "" && rec.dot.F <= by.op.Seen[rec.dot.ID] && (by.op.Kind != KindTrim || entry && rec.op.Seq <= by.op.Seq) {
@@ -258,6 +277,7 @@ func (v *viewer) set(m *MapOp) {
 func TestSinceBringsExactlyWhatIsMissing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t, 3)
+		w.honest, w.expires = true, rapid.SampledFrom([]int{0, 4}).Draw(t, "expires")
 		v, seen := newViewer(), Vector{}
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			w.step()
@@ -303,7 +323,9 @@ func (v *viewer) String() string {
 // TestLiveItemsEqualSince: who watches every item as it is applied shows what one who loads the session shows.
 func TestLiveItemsEqualSince(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w := drawWorld(t)
+		w := newWorld(t, 3)
+		w.honest = true
+		w.run()
 		w.settle()
 		live, st := newViewer(), NewMem()
 		u := &replica{st: st, seen: Vector{}}

@@ -165,6 +165,7 @@ type Header struct {
 	Last     int64  // of the newest
 	Cut      Vector // per origin, the f of the last forget or trim: who has not seen that may hold what is gone
 	Marked   bool   // there was an edit or reaction, ever: without one, no message has a mark
+	Swept    Vector // what all regions had by the last expiries: removals within it have left nothing
 }
 
 // ReadHeader returns the session's header; zero with an empty vector for a session never written.
@@ -200,6 +201,7 @@ func (h Header) write(st Store) {
 	e.int(5, h.Last)
 	e.bytes(6, h.Cut.append(room(st, len(h.Cut)*14)))
 	e.bool(7, h.Marked)
+	e.bytes(8, h.Swept.encode())
 	st.Set(headerKey, e)
 	if keeper, ok := st.(HeaderKeeper); ok {
 		keeper.KeepHeader(&h)
@@ -224,6 +226,8 @@ func decodeHeader(b []byte) (Header, error) {
 			h.Cut = decodeSeen(&d)
 		case 7:
 			h.Marked = d.bool()
+		case 8:
+			h.Swept = decodeSeen(&d)
 		default:
 			d.fail("unknown field")
 		}
@@ -233,7 +237,11 @@ func decodeHeader(b []byte) (Header, error) {
 
 // note takes an op into the header.
 func (h *Header) note(op *Op, dot Dot) {
-	h.span(op.TS, op.TS)
+	if op.Kind == KindExpire { // nobody's use of the session
+		h.sweep(op.Base)
+	} else {
+		h.span(op.TS, op.TS)
+	}
 	h.MaxSeq = max(h.MaxSeq, op.lastSeq())
 	h.MaxStamp = max(h.MaxStamp, op.Stamp)
 	h.Seen[dot.ID] = max(h.Seen[dot.ID], dot.F)
@@ -253,6 +261,15 @@ func (h *Header) merge(o Header) {
 	h.Seen.Merge(o.Seen)
 	h.Cut.Merge(o.Cut)
 	h.Marked = h.Marked || o.Marked
+	h.sweep(o.Swept)
+}
+
+func (h *Header) sweep(base Vector) {
+	if len(base) > 0 {
+		swept := h.Swept.Clone() // the one before may be kept
+		swept.Merge(base)
+		h.Swept = swept
+	}
 }
 
 // span takes in the times of the oldest and the newest of some ops, before Seen has them.

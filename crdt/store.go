@@ -104,6 +104,7 @@ const (
 	classOpen     = 'o' // place, run: answers that are not closed
 	classRead     = 'q' // user
 	classWritten  = 'w' // oid of a message that was edited, deleted or reacted to: spares most views two scans
+	classExpiry   = 'x' // origin id, f -> an expiry that not all regions may have
 )
 
 func key(class byte, parts ...[]byte) []byte {
@@ -162,6 +163,8 @@ func dotKey(id OriginID, f uint64) []byte { return appendDotKey(make([]byte, 0, 
 func appendDotKey(k []byte, id OriginID, f uint64) []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(append(k, classDot), uint32(id)), f)
 }
+
+func expiryKey(id OriginID, f uint64) []byte { return key(classExpiry, be32(uint32(id)), be64(f)) }
 
 func readKey(user string) []byte { return key(classRead, []byte(user)) }
 

@@ -95,7 +95,7 @@ func MayBeTraced(b []byte) bool { return bytes.Contains(b, traceTag) }
 
 var kindNames = map[Kind]string{
 	KindMsg: "msg", KindRun: "run", KindStop: "stop", KindSet: "set", KindEdit: "edit", KindDel: "del",
-	KindReact: "react", KindRead: "read", KindForget: "forget", KindTrim: "trim", KindPurge: "purge", KindBegin: "begin", KindChunk: "chunk", KindDone: "done",
+	KindReact: "react", KindRead: "read", KindForget: "forget", KindTrim: "trim", KindPurge: "purge", KindExpire: "expire", KindBegin: "begin", KindChunk: "chunk", KindDone: "done",
 }
 
 // String returns the kind's name in the protocol.

@@ -13,6 +13,8 @@ type world struct {
 	t       *rapid.T
 	regions []*replica
 	traces  byte // drawn so far
+	honest  bool // no client puts again what was forgotten
+	expires int  // more expiries are drawn, in this many acts of 16
 }
 
 type replica struct {
@@ -23,6 +25,8 @@ type replica struct {
 	clock  Clock
 	seen   Vector
 	feed   []record // what it issued
+	marks  []Mark
+	rows   []Vector // what all regions had seen, as it heard last
 	now    time.Time
 }
 
@@ -63,6 +67,9 @@ func (r *replica) put(op Op, floor Floor) error {
 	if err := Check(r.st, []*Op{&op}, floor); err != nil {
 		return err
 	}
+	if _, late := Late(r.st, &op); late {
+		return nil
+	}
 	op.Stamp = r.clock.Next(r.now, floor.Stamp)
 	op.TS = r.now.UnixMilli()
 	if _, known := Issue(r.st, &op, floor); !known {
@@ -99,6 +106,74 @@ func (r *replica) purge() bool {
 		r.issue(&op)
 	}
 	return idle
+}
+
+// expire does what the region does that sees to a session: it marks it, hears what the regions have, and once it has what they had then,
+// forgets what was gone at the mark.
+func (w *world) expire(r *replica) {
+	draw := rapid.IntRange(0, 5).Draw(w.t, "expire")
+	if draw == 0 || len(r.marks) == 0 {
+		r.marks = append(r.marks, MarkOf(r.st, 0))
+	}
+	if draw == 1 || len(r.rows) == 0 {
+		r.rows = nil
+		for _, o := range w.regions {
+			r.rows = append(r.rows, o.seen.Clone())
+		}
+	}
+	if draw > 1 {
+		for moved := true; moved && !r.hasAll(); {
+			moved = false
+			for _, from := range w.regions {
+				moved = r != from && r.pull(from) || moved
+			}
+		}
+		if len(r.marks) > 0 && len(r.rows) > 0 && r.hasAll() {
+			r.expireAll(r.marks[0])
+			r.marks, r.rows = r.marks[1:], nil
+		}
+	}
+}
+
+// forgotten reports whether any region has forgotten an op.
+func (w *world) forgotten(oid string) bool {
+	for _, r := range w.regions {
+		for _, rec := range r.feed {
+			if slices.Contains(rec.op.Gone, oid) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// hasAll reports whether it has all that regions had when it heard of that.
+func (r *replica) hasAll() bool {
+	for _, row := range r.rows {
+		if !r.seen.Covers(row) {
+			return false
+		}
+	}
+	return true
+}
+
+// expireAll issues all that names what was gone at a mark.
+func (r *replica) expireAll(m Mark) (n int) {
+	for more := true; more; n++ {
+		op := Op{Kind: KindExpire, Base: r.rows[0].Clone(), Stamp: r.clock.Next(r.now, 0), TS: r.now.UnixMilli()}
+		for id, f := range op.Base {
+			for _, row := range r.rows {
+				f = min(f, row[id])
+			}
+			op.Base[id] = f
+		}
+		var ok bool
+		if more, ok = IssueExpire(r.st, &op, m); !ok {
+			return n
+		}
+		r.issue(&op)
+	}
+	return n
 }
 
 // pull takes the next record of another region's feed, if its causes are here.
@@ -140,7 +215,7 @@ func (w *world) step() {
 	t := w.t
 	r := rapid.SampledFrom(w.regions).Draw(t, "region")
 	r.now = r.now.Add(time.Duration(rapid.IntRange(0, 20).Draw(t, "ms")) * time.Millisecond)
-	switch rapid.IntRange(0, 15).Draw(t, "act") {
+	switch act := rapid.IntRange(0, 15+w.expires).Draw(t, "act"); act {
 	case 0:
 		if rapid.IntRange(0, 3).Draw(t, "purge") == 0 {
 			if r.purge() && holds(r.st) {
@@ -150,12 +225,18 @@ func (w *world) step() {
 		}
 		r.trim(rapid.IntRange(1, 4).Draw(t, "keep"))
 	case 1, 2, 3, 4:
-		_ = r.put(w.clientOp(r), Floor{})
+		if op := w.clientOp(r); !w.honest || !w.forgotten(op.OID) {
+			_ = r.put(op, Floor{})
+		}
 	case 5, 6, 7:
 		if op, ok := w.workerOp(r); ok {
 			r.report(op)
 		}
 	default:
+		if act > 15 {
+			w.expire(r)
+			return
+		}
 		for range rapid.IntRange(1, 4).Draw(t, "pulls") {
 			r.pull(rapid.SampledFrom(w.regions).Draw(t, "from"))
 		}

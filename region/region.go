@@ -68,6 +68,8 @@ type Config struct {
 	SessionEntries int
 	// SessionTTL is for how long a session may be unused before Purge removes it, in every region. 0: for ever.
 	SessionTTL time.Duration
+	// RemovedTTL is for how long what was removed is known by its id before Expire has it forgotten, in every region. 0: for ever.
+	RemovedTTL time.Duration
 	// FeedOps is how many records of each feed are kept for other regions that have not acknowledged them; one that was away for
 	// longer takes whole partitions instead. 0: all.
 	FeedOps uint64

@@ -23,8 +23,8 @@ type metrics struct {
 
 	discarded prometheus.Counter
 
-	forwarded, forwardErrors, transfers, trims, purges, floors, closed prometheus.Counter
-	transferred                                                        prometheus.Gauge
+	forwarded, forwardErrors, transfers, trims, purges, expiries, floors, closed prometheus.Counter
+	transferred                                                                  prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -62,6 +62,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.forwarded = counter("roam_region_forwarded_total", "Puts that the leader committed for this node.")
 	m.forwardErrors = counter("roam_region_forward_errors_total", "Batches that the leader did not take; they are tried again.")
 	m.transfers = counter("roam_region_transfers_total", "Whole states taken from another node.")
+	m.expiries = counter("roam_region_expiries_total", "Sessions of which this node, as leader, had ids forgotten because --removed-ttl had passed since what they were of was removed.")
 	m.purges = counter("roam_region_purges_total", "Sessions that this node, as leader, had removed because nobody had used them for --session-ttl.")
 	m.trims = counter("roam_region_trims_total", "Sessions whose oldest entries this node, as leader, had removed.")
 	m.floors = counter("roam_region_feed_floors_total", "Times that the oldest records of a feed were dropped.")
@@ -70,7 +71,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Name: "roam_region_transfer_keys", Help: "Keys that have come of the state that is being taken, or was last.",
 	})
 	reg.MustRegister(m.batch, m.ops, m.commit, m.fsync, m.refused, m.renewed, m.begun, m.discarded, m.forwarded, m.forwardErrors, m.transfers,
-		m.trims, m.purges, m.transferred, m.floors, m.closed)
+		m.trims, m.purges, m.expiries, m.transferred, m.floors, m.closed)
 	return m
 }
 

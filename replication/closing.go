@@ -13,6 +13,8 @@ import (
 // Closings is what the region has committed of origins that are closed and of regions that were given up, and what commits more of it.
 type Closings interface {
 	feeds.Closings
+	// Level is the feature level that the region has committed.
+	Level() uint32
 	// CloseOrigins commits that nobody numbers under some origins any more.
 	CloseOrigins(ctx context.Context, finals []wire.Final) error
 	// Evict commits what others say of a region that was given up.

@@ -294,5 +294,5 @@ type local struct {
 	Source
 	Local
 	States
-	feeds.Closings
+	Closings
 }

@@ -117,6 +117,7 @@ func (m *memory) Ingest(_ context.Context, rs wire.Records) (uint64, error) {
 
 func (m *memory) Renew(context.Context, crdt.Origin, uint64, string) error            { return nil }
 func (m *memory) Part(*peerpb.Pull, int) (*peerpb.Part, error)                        { return nil, wire.ErrUnavailable }
+func (m *memory) Level() uint32                                                       { return 5 }
 func (m *memory) Pull(uint8, string) (*peerpb.Pull, bool, error)                      { return nil, false, nil }
 func (m *memory) Install(context.Context, *peerpb.Part, string) error                 { return nil }
 func (m *memory) Trim(context.Context, uint64, func(crdt.Origin, uint8) uint64) error { return nil }

@@ -25,7 +25,7 @@ func (n *node) openRegion(KeyRing) (err error) {
 		Region: n.opts.Region, Node: n.opts.Node, Dir: n.opts.Data, Expect: n.opts.BootstrapExpect, Join: n.opts.BootstrapExpect == 0, Groups: n.opts.Groups, Cluster: &n.cluster,
 		Stream: func(id string) raft.StreamLayer { return n.port.Raft(id, n.cluster.resolve) }, Logger: n.log, Metrics: n.reg, Now: n.clock.Now,
 		Tracer: n.telemetry.Tracer(), SessionEntries: n.opts.SessionEntries, FeedOps: n.opts.FeedRetainOps,
-		SessionTTL: n.opts.SessionTTL,
+		SessionTTL: n.opts.SessionTTL, RemovedTTL: n.opts.RemovedTTL,
 	}
 	if cfg.Reserve, err = parseReserve(n.opts.DiskReserve); err != nil {
 		return err

@@ -31,6 +31,7 @@ type ServeOptions struct {
 	Gateway         bool          `help:"Hold no data: serve clients through the region's nodes that do. Needs --join; --data, --redis, --peer-addr, --groups and --bootstrap-expect count for nothing, and --worker is refused."`
 	SessionEntries  int           `default:"0" placeholder:"N" help:"About how many messages and answers of a session stay; once there are a quarter more, the oldest are removed in every region. 0: all."`
 	SessionTTL      time.Duration `name:"session-ttl" env:"ROAM_SESSION_TTL" default:"0" placeholder:"720h" help:"How long a session may be unused, not counting reads, before it is removed in every region, once all of them have all of it. Give all regions the same. 0: for ever."`
+	RemovedTTL      time.Duration `name:"removed-ttl" env:"ROAM_REMOVED_TTL" default:"720h" placeholder:"720h" help:"How long the id of a message that was removed is kept, so that it is a duplicate when it is put again; clients give up what they could not deliver in 29 days. Give all regions the same. 0: for ever."`
 	BootstrapExpect int           `default:"1" placeholder:"0|1|3|5" help:"Data nodes that found the region, and vote in it until roam resize says otherwise: 1, 3 or 5. 0: this node founds nothing, it joins the region that there is."`
 
 	Groups int `default:"0" placeholder:"1|2|4|8|16" help:"Raft groups that share the region's sessions: 1, 2, 4, 8 or 16, for good from when the region is founded. Default: as many as the region has, 1 when it is founded."`
@@ -88,6 +89,9 @@ func (o *ServeOptions) checkNames() error {
 	}
 	if o.SessionTTL != 0 && o.SessionTTL < leastTTL {
 		errs = append(errs, fmt.Errorf("--session-ttl %s: at least %s, or 0 to keep sessions for ever", o.SessionTTL, leastTTL))
+	}
+	if o.RemovedTTL != 0 && o.RemovedTTL < leastTTL {
+		errs = append(errs, fmt.Errorf("--removed-ttl %s: at least %s, or 0 to keep ids for ever", o.RemovedTTL, leastTTL))
 	}
 	if o.SessionEntries < 0 {
 		errs = append(errs, fmt.Errorf("--session-entries %d: at least 1, or 0 to keep all", o.SessionEntries))

@@ -155,6 +155,9 @@ func (n *node) leadGroup(ctx context.Context, group int) error {
 	if n.opts.SessionTTL > 0 {
 		g.Go(func() error { return n.region.Purge(ctx, group, n.pool) })
 	}
+	if n.opts.RemovedTTL > 0 {
+		g.Go(func() error { return n.region.Expire(ctx, group, n.links) })
+	}
 	g.Go(func() error { return n.dispatch.ForGroup(uint32(group), n.region.Commits(group)).Run(ctx) })
 	return g.Wait()
 }

@@ -15,13 +15,14 @@ import (
 
 // ledger is what the checkers remember of a run.
 type ledger struct {
-	dots   map[dotKey]uint64 // what every number was given to
-	ops    map[dotKey]*crdt.Op
-	fenced map[crdt.Origin]bool   // incarnations that ended
-	firm   map[firmKey]uint64     // by region: cursors that others were told of
-	acked  map[string]*ack        // by oid
-	lost   bool                   // a disk took with it what nobody else had
-	digest map[digestKey]digestOf // by partition and cursors
+	dots      map[dotKey]uint64 // what every number was given to
+	ops       map[dotKey]*crdt.Op
+	fenced    map[crdt.Origin]bool   // incarnations that ended
+	firm      map[firmKey]uint64     // by region: cursors that others were told of
+	acked     map[string]*ack        // by oid
+	forgotten map[string]bool        // oids that an expiry has named
+	lost      bool                   // a disk took with it what nobody else had
+	digest    map[digestKey]digestOf // by partition and cursors
 }
 
 type dotKey struct {
@@ -55,12 +56,13 @@ type ack struct {
 	safe    bool
 	excused bool // a disk took it, and who put it is told so
 	losses  int  // regions whose disks have taken it
+	late    bool // it is on a message that was removed, and was not numbered
 	alone   bool // it was called safe by a region that had no other one to count on
 }
 
 func newLedger() *ledger {
 	return &ledger{
-		dots: map[dotKey]uint64{}, ops: map[dotKey]*crdt.Op{}, fenced: map[crdt.Origin]bool{}, firm: map[firmKey]uint64{}, acked: map[string]*ack{},
+		dots: map[dotKey]uint64{}, ops: map[dotKey]*crdt.Op{}, fenced: map[crdt.Origin]bool{}, firm: map[firmKey]uint64{}, acked: map[string]*ack{}, forgotten: map[string]bool{},
 		digest: map[digestKey]digestOf{},
 	}
 }
@@ -68,12 +70,14 @@ func newLedger() *ledger {
 // checkEvents sees everything that a node applies.
 func (w *world) checkEvents(n *node, events []wireEvent) {
 	n.g.noteIncarnation(n)
+	n.g.noteAlone(n)
 	index := int(n.m.Applied()) + 1
 	first := index > n.g.checked
 	n.g.checked = max(n.g.checked, index)
 	w.counts.Commits++
 	for i := range events {
 		w.checkJumps(n, events[i].Jumps)
+		w.checkEnds(n, events[i].Closed)
 		for j := range events[i].Changes {
 			ch := &events[i].Changes[j]
 			w.checkNumber(n, ch)
@@ -141,6 +145,8 @@ func (w *world) checkIssue(n *node, index int, ch *wireChange) {
 			w.counts.Trims++
 		case crdt.KindPurge:
 			w.checkPurge(n, op)
+		case crdt.KindExpire:
+			w.checkExpiry(n, op)
 		case crdt.KindBegin, crdt.KindChunk, crdt.KindDone:
 			w.checkAttempt(n, ch)
 		}
@@ -148,6 +154,9 @@ func (w *world) checkIssue(n *node, index int, ch *wireChange) {
 			w.violate("8 stamps grow", "%s gives %s the stamp %d after %d", n, op.OID, op.Stamp, g.issued)
 		}
 		g.issued = op.Stamp
+		if w.forgotten[op.OID] {
+			w.violate(removals, "%s takes %s in again, which was forgotten: no client puts it so late", n, op.OID)
+		}
 		if at, ok := g.oids[op.OID]; ok && op.OID != "" {
 			w.violate("2 one oid", "%s takes %s in again at entry %d, and has had it since %d", n, op.OID, index, at)
 		}
@@ -260,6 +269,7 @@ func (w *world) forget(g *group, keep int) {
 		}
 	}
 	w.tell("%s loses %d of %d entries (lost for good: %t)", g.name, len(g.log)-keep, len(g.log), w.lost)
+	g.forgot = true
 	g.log, g.checked, g.issued = g.log[:keep:keep], keep, 0
 	g.first = min(g.first, keep)
 	g.forgets++
@@ -307,7 +317,7 @@ func (w *world) elsewhere(g *group, id crdt.OriginID, p uint8, f uint64) bool {
 func (w *world) excuse() {
 	for _, oid := range sortedKeys(w.acked) {
 		a := w.acked[oid]
-		if a.excused || a.by.keeps(oid) {
+		if a.excused || a.late || a.by.keeps(oid) || w.forgotten[oid] {
 			continue
 		}
 		held := w.holds(oid)
@@ -403,7 +413,7 @@ func (w *world) checkEnd() {
 func (w *world) checkAcked() {
 	for _, oid := range sortedKeys(w.acked) {
 		a := w.acked[oid]
-		if a.excused || w.lost && a.kind == "stop" && !a.by.keeps(oid) { // what it was to stop may be lost, and its client then knows
+		if a.excused || a.late || w.forgotten[oid] || w.lost && a.kind == "stop" && !a.by.keeps(oid) { // what it was to stop may be lost, and its client then knows
 			continue
 		}
 		for _, g := range w.groups {

@@ -8,6 +8,7 @@ import (
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/region/machine"
 	"github.com/roamsync/roam/replication/feeds"
+	"github.com/roamsync/roam/wire"
 )
 
 // closeEvery is how often a leader looks which origins can be closed.
@@ -56,6 +57,7 @@ func (n *node) closeOrigins() {
 		return
 	}
 	if all := n.matrix.Closable(n, n.others(), feeds.All); len(all) > 0 {
+		n.w.checkClosing(n, all)
 		n.w.tell("%s closes %s and so on, %d in all, at %d", n, all[0].Origin, len(all), all[0].F)
 		n.do(&machine.Command{Kind: machine.KindClose, Finals: all}, func(machine.Result) {})
 	}
@@ -63,6 +65,39 @@ func (n *node) closeOrigins() {
 }
 
 const closed = "10 closed"
+
+// checkClosing: an origin is closed when all regions that count hold the same of it, as they have said. One may have come to hold more since, and then raises the
+// end; but none holds less, unless its disks were lost or went back.
+func (w *world) checkClosing(n *node, all []wire.Final) {
+	for _, region := range n.others() {
+		g := w.region(region)
+		lead := g.lead()
+		if g.forgot || g.out || lead == nil || int(lead.m.Applied()) < len(g.log) {
+			continue // what was applied before a crash is applied again
+		}
+		for _, f := range all {
+			if have := lead.Cursors(f.Partition)[f.Origin.ID()]; have < f.F {
+				w.violate(closed, "%s closes %s of partition %d at %d, and %s holds %d only", n, f.Origin, f.Partition, f.F, region, have)
+				return
+			}
+		}
+	}
+}
+
+// checkEnds: a region that holds more of an origin than those who closed it says so.
+func (w *world) checkEnds(n *node, partitions uint64) {
+	if partitions == 0 || n.m.Self() == "" {
+		return
+	}
+	for p := range uint8(crdt.Partitions) {
+		for id, last := range n.m.Finals(p) {
+			if have := n.Cursors(p)[id]; partitions&(1<<p) != 0 && have > last {
+				w.violate(closed, "%s closes origin %08x of partition %d at %d, and holds %d", n, uint32(id), p, last, have)
+				return
+			}
+		}
+	}
+}
 
 // openOrigins says what is still to be closed, or not known to be closed everywhere, "" if nothing is: of each region all incarnations but the
 // one that it has now.

@@ -56,7 +56,7 @@ func (d *device) begin() {
 		regions = append(regions, client.Region{Name: g.name, URL: "ws://" + g.name + "/"})
 	}
 	eng, err := client.NewEngine(client.EngineConfig{
-		Regions: regions, Device: d.name, Agent: "sim", MaxOutbox: 1 << 16, Dice: d.rng.Float64,
+		Regions: regions, Device: d.name, Agent: "sim", MaxOutbox: 1 << 16, MaxAge: d.w.plan.Removed / 2, Dice: d.rng.Float64,
 	}, d.kept)
 	if err != nil {
 		panic(err) // what is kept is what was put
@@ -127,10 +127,21 @@ func (d *device) flush() {
 		}
 	}
 	for _, oid := range d.eng.Gone() {
+		d.gaveUp(oid)
 		d.kept = slices.DeleteFunc(d.kept, func(it client.Item) bool { return it.OID == oid })
 	}
 	d.tick.cancel()
 	d.tick = d.w.after(max(d.eng.Due(now).Sub(now), time.Millisecond), d.flush)
+}
+
+// gaveUp notes, of an op that leaves the outbox because it is too old, whether any region has it: if none does, it is lost.
+func (d *device) gaveUp(oid string) {
+	i := slices.IndexFunc(d.kept, func(it client.Item) bool { return it.OID == oid })
+	a := d.w.acked[oid]
+	if i < 0 || a == nil || d.w.plan.Removed == 0 || d.w.time().Sub(d.kept[i].Born) <= d.w.plan.Removed/2 {
+		return
+	}
+	a.excused = a.excused || !a.safe && !d.w.holds(oid)
 }
 
 // sentFrame is what the checkers look at of a frame that goes out.
@@ -283,6 +294,7 @@ func (d *device) acked(s *socket, v *check.View, f *check.Frame) {
 			d.w.acked[at.OID] = a
 			d.w.counts.Acks++
 		}
+		a.checkLate(s.n, at.OID, op.Of)
 		if f.Safe != nil && *f.Safe {
 			a.called(s.n)
 			if string(f.Regions) == "0" && s.orphaned() && !d.w.holds(at.OID) { // it was lost with the only region that counted, while its ok was on its way

@@ -125,7 +125,18 @@ func (g *group) noteIncarnation(n *node) {
 	g.numbers = self
 }
 
-// called notes that a region has called an op safe.
+// called notes that a region has called an op safe. It may have said so when it had no other one to count on, and one have come back while that was on its way.
 func (a *ack) called(n *node) {
-	a.safe, a.alone = true, a.alone || n.m != nil && len(n.others()) == 0
+	g := n.g
+	justBefore := g.alone > 0 && g.w.now-g.alone < time.Second
+	a.safe, a.alone = true, a.alone || justBefore || n.m != nil && len(n.others()) == 0
+}
+
+// noteAlone notes until when a region has no other one to count on.
+func (g *group) noteAlone(n *node) {
+	alone := len(n.others()) == 0
+	if alone || g.wasAlone {
+		g.alone = g.w.now
+	}
+	g.wasAlone = alone
 }

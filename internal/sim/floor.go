@@ -21,6 +21,7 @@ const (
 func (n *node) Part(w *peerpb.Pull, _ int) (*peerpb.Part, error) { return n.m.Part(w, 1) }
 
 // Pull implements feeds.States.
+func (n *node) Level() uint32                                         { return machine.ExpireLevel }
 func (n *node) Pull(p uint8, from string) (*peerpb.Pull, bool, error) { return n.m.Pull(p, from) }
 
 // shorten drops what of the feeds is not to be kept, now and then while the node leads.

@@ -38,7 +38,10 @@ type group struct {
 	shut     int           // accesses that are cut
 	away     bool          // the region is gone, until all else is well
 	out      bool          // somebody has given the region up, and it has not come back
+	wasAlone bool          // it had no other one to count on, when it applied something last
+	alone    time.Duration // until when that was so
 	bound    uint64        // the last incarnation that was given up
+	forgot   bool          // disks of it were lost, or went back, some time
 	emptying bool          // it cannot go on with its disks
 	numbers  crdt.Origin   // what it numbered under when a node of it applied something last
 	issued   crdt.Stamp    // the last stamp that was given here

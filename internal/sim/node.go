@@ -63,6 +63,7 @@ type node struct {
 	lead     *leadership
 	growth   *machine.Growth
 	idle     *machine.Idle
+	gone     *machine.Gone
 	seen     map[feeds.Feed]uint64 // by the checkers
 }
 
@@ -377,6 +378,8 @@ func (n *node) assume(backed bool) {
 	n.trim(n.growth)
 	n.idle = &machine.Idle{}
 	n.purge(n.idle)
+	n.gone = &machine.Gone{}
+	n.expire(n.gone)
 }
 
 // trim keeps sessions from becoming too long, as the product does.
@@ -396,7 +399,7 @@ func (n *node) trim(g *machine.Growth) {
 
 // resign ends what only a leader does.
 func (n *node) resign() {
-	n.leading, n.growth, n.idle = false, nil, nil
+	n.leading, n.growth, n.idle, n.gone = false, nil, nil, nil
 	for _, g := range n.w.groups {
 		if s := n.links[g.name]; s != nil {
 			s.followerGone()

@@ -80,8 +80,9 @@ func (w *world) checkOracle(all map[string][]record) {
 
 // expected renders a session: messages in order with the text that decides, and the map.
 func expected(recs []record) string {
-	stand, gone := map[string]record{}, goneOf(recs) // by oid: the copy that stands
-	for _, r := range recs {
+	standing := left(recs)
+	stand, gone := map[string]record{}, goneOf(recs, standing) // by oid: the copy that stands
+	for _, r := range standing {
 		if r.op.OID == "" || gone[r.op.OID] {
 			continue
 		}

@@ -26,6 +26,8 @@ type Plan struct {
 	Takeover time.Duration
 	// TTL is how long a session may be unused before it is purged. 0: for ever.
 	TTL time.Duration
+	// Removed is for how long ids of what was removed are kept; clients put nothing again after half of that. 0: for ever.
+	Removed time.Duration
 }
 
 // DevicePlan is one device of a user.
@@ -128,6 +130,7 @@ func NewPlan(seed uint64) *Plan {
 	p.drawTakeover(dice(seed, "takeover"))
 	p.TTL = pick(dice(seed, "ttl"), []time.Duration{0, 0, time.Second, 3 * time.Second, 10 * time.Second})
 	p.drawEvictions(dice(seed, "evictions"))
+	p.drawExpiry(dice(seed, "expiry"))
 	p.drawImages()
 	return p
 }
@@ -286,6 +289,19 @@ func (p *Plan) drawEvictions(r *rand.Rand) {
 
 func (p *Plan) sortFaults() {
 	slices.SortStableFunc(p.Faults, func(a, b Fault) int { return int(a.At - b.At) })
+}
+
+// drawExpiry has ids of what was removed forgotten in some runs. Clocks are then never wrong by more than a fraction of the time, as clocks are.
+func (p *Plan) drawExpiry(r *rand.Rand) {
+	p.Removed = pick(r, []time.Duration{0, 0, 12 * time.Second, 20 * time.Second})
+	if p.Removed == 0 {
+		return
+	}
+	for i := range p.Faults {
+		if f := &p.Faults[i]; f.Kind == faultClock {
+			f.N -= f.N % 3
+		}
+	}
 }
 
 func (f *Fault) String() string {

@@ -22,7 +22,7 @@ var planted = []struct {
 	{"records are acknowledged before they are applied", "4", []edit{
 		{"replication/feeds/follower.go", "f.ack(feed, cursor)}})", "f.ack(feed, b.Last())}})"}}},
 	{"an op that is put again after a restart is taken for another", "2", []edit{
-		{"region/machine/step.go", "id, known := crdt.Issue(st, op, c.Floor)", "id, known := crdt.Issue(st, op, c.Floor)\n\t\tknown = known && id.At == s.self"}}},
+		{"region/machine/step.go", "id, known = crdt.Issue(st, op, c.Floor)", "id, known = crdt.Issue(st, op, c.Floor)\n\t\t\tknown = known && id.At == s.self"}}},
 	{"stamps follow the machine's clock", "8", []edit{
 		{"crdt/stamp.go", "c.last = max(c.last+1, StampAt(now))", "c.last = StampAt(now)"},
 		{"region/machine/step.go", "op.Stamp = max(op.Stamp, s.stamp+1)", "_ = op.Stamp"}}},
@@ -94,12 +94,27 @@ var planted = []struct {
 		{"replication/feeds/matrix.go", "return epoch == h.epochs[p] || epoch == 0", "return epoch <= h.epochs[p]"}}},
 	{"what is above the end of a closed origin is taken in", "10|12|5", []edit{
 		{"region/machine/step.go", "if !s.admits(f, pos.F+1) {", "if false && !s.admits(f, pos.F+1) {"}}},
+	{"an origin is closed before all regions hold the same of it", "10", []edit{
+		{"replication/feeds/closing.go", "if have != f {", "if have > f {"}}},
+	{"who holds more than was closed does not say so", "10|12|5", []edit{
+		{"region/machine/final.go", "last = max(last, s.vector(f.p)[f.id])", "_ = last"}}},
 	{"a region that was evicted goes on as it was", "10|12", []edit{
 		{"region/machine/final.go", "\t\ts.become(\"\")\n", ""}}},
 	{"a region waits for what is nowhere any more", "12", []edit{
 		{"gateway/sub.go", "\ts.clampTo(there, \"nowhere\")\n", ""}}},
 	{"tokens of closed origins are not clamped", "6|12", []edit{
 		{"gateway/sub.go", "func (s *sub) clamp() { s", "func (s *sub) clamp() { return; s"}}},
+	{"ids are forgotten before all regions have the removal", "9|5|2", []edit{
+		{"replication/feeds/home.go", "if !heard(region) || ", "if "},
+		{"replication/feeds/home.go", "v[id] = min(v[id], have)", "_ = have"}}},
+	{"ids are forgotten while a retry is still a duplicate", "9", []edit{
+		{"region/machine/expire.go", "Before: now.Add(-ttl).UnixMilli()", "Before: now.Add(-ttl / 4).UnixMilli()"}}},
+	{"clients put again what regions have forgotten", "9|2", []edit{
+		{"client/queue.go", "now.Sub(p.born) > maxAge", "now.Sub(p.born) > 100*maxAge"}}},
+	{"what is put on a removed message is numbered", "5|9|1|7|6|12", []edit{
+		{"region/machine/expire.go", "return crdt.Late(st, op)", "return crdt.Identity{}, false"}}},
+	{"a state transfer brings ids back that were forgotten", "5|9", []edit{
+		{"crdt/expire.go", "\tfor _, op := range theirs {\n\t\top.void(dst)\n\t}\n", ""}}},
 }
 
 // plantedSeeds is how many seeds may go by before a planted bug is found.

@@ -78,7 +78,7 @@ func (n *node) route(batch []*proposal, done func([]machine.Result, error)) {
 		p.cmd.Stamp(&n.clock, n.now())
 		cmds[i] = p.cmd.Encode()
 	}
-	n.g.append(n, machine.EncodeEntry(cmds), done)
+	n.g.append(n, machine.EncodeEntryOf(machine.ExpireLevel, cmds), done)
 }
 
 // forward has the leader commit a batch's puts; everything else is the business of a leader.

@@ -37,7 +37,7 @@ func (w *world) checkPurge(n *node, op *crdt.Op) {
 	w.counts.Purges++
 	last := int64(0)
 	for k, o := range w.ops {
-		if o.Session == op.Session && k.f <= op.Seen[k.origin] {
+		if o.Session == op.Session && o.Kind != crdt.KindExpire && k.f <= op.Seen[k.origin] {
 			last = max(last, o.TS)
 		}
 	}

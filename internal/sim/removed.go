@@ -9,9 +9,9 @@ import (
 
 // goneOf works out from a session's ops which of them were removed: those of which a copy is within what a forget, a trim or a purge had
 // seen; a trim takes messages and questions only, up to its place.
-func goneOf(recs []record) map[string]bool {
+func goneOf(removals, recs []record) map[string]bool {
 	gone := map[string]bool{}
-	for _, by := range recs {
+	for _, by := range removals {
 		if !by.op.Kind.Removes() {
 			continue
 		}
@@ -37,7 +37,7 @@ func (w *world) everGone(session string) map[string]bool {
 			recs = append(recs, record{op: op, by: k.origin, f: k.f})
 		}
 	}
-	return goneOf(recs)
+	return goneOf(recs, left(recs))
 }
 
 const removals = "9 removals"
@@ -45,7 +45,7 @@ const removals = "9 removals"
 // checkRemoved: what was removed is shown nowhere, and nothing else was removed.
 func (w *world) checkRemoved(all map[string][]record) {
 	for _, session := range sortedKeys(all) {
-		gone := goneOf(all[session])
+		gone := goneOf(all[session], left(all[session]))
 		for _, g := range w.groups {
 			for _, n := range g.nodes {
 				_ = n.View(session, func(st crdt.Store) { w.checkTombstones(n.String(), session, st, all[session], gone) })
@@ -58,7 +58,7 @@ func (w *world) checkRemoved(all map[string][]record) {
 }
 
 func (w *world) checkTombstones(who, session string, st crdt.Store, recs []record, gone map[string]bool) {
-	for _, r := range recs {
+	for _, r := range left(recs) {
 		if r.op.OID == "" {
 			continue
 		}
@@ -145,7 +145,7 @@ func (w *world) checkTransfer(a, b *node, session string) {
 			if e.Run != nil {
 				of = e.Run.Of
 			}
-			w.checkJoined(a, b, session, joined, e.OID, buried(sa, of) || buried(sb, of))
+			w.checkJoined(a, b, session, joined, e.OID, buried(sa, of) || buried(sb, of) || forgot(sa, sb, of) || forgot(sb, sa, of))
 		}
 	}
 }

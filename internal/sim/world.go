@@ -29,7 +29,8 @@ type Result struct {
 
 // Counts say what a run had in it.
 type Counts struct {
-	Puts, Acks, Commits, Records, Answers, Moves, Faults, Links, Forgets, Trims, Transfers, Eager, Taken, Purges, Evictions, Images, Begun int
+	Puts, Acks, Commits, Records, Answers, Moves, Faults, Links, Forgets, Trims, Transfers, Eager, Taken, Purges, Evictions int
+	Expiries, Expired, Images, Begun                                                                                        int
 }
 
 // world is one run.
@@ -86,6 +87,9 @@ func (w *world) newGroup(i, nodes int) *group {
 		n := &node{g: g, w: w, name: fmt.Sprintf("n%d", at+1), at: at, clean: true}
 		n.loseDisk()
 		n.setClock(clocks)
+		if w.plan.Removed > 0 {
+			n.skew %= 500 * time.Millisecond
+		}
 		g.nodes = append(g.nodes, n)
 	}
 	return g
@@ -255,6 +259,8 @@ func (c *Counts) Add(o Counts) {
 	c.Eager += o.Eager
 	c.Taken += o.Taken
 	c.Purges += o.Purges
+	c.Expiries += o.Expiries
+	c.Expired += o.Expired
 	c.Evictions += o.Evictions
 	c.Images += o.Images
 	c.Begun += o.Begun

@@ -16,7 +16,7 @@ import (
 
 // FeatureLevel is the newest format of a Raft entry that this version applies. What a region may propose is the level that it
 // has committed: see Command.Level.
-const FeatureLevel = 4
+const FeatureLevel = 5
 
 var errEntry = errors.New("bad Raft entry")
 
@@ -25,7 +25,7 @@ type Command struct {
 	Kind     Kind
 	Session  string        // put
 	Floor    crdt.Floor    // put
-	Ops      []*crdt.Op    // put, answer; trim, purge: one for each session
+	Ops      []*crdt.Op    // put, answer; trim, purge, mark, expire: one for each session
 	Tag      uint64        // put: the caller's, in the process that is Entry
 	Entry    string        // put
 	Position string        // answer
@@ -40,7 +40,7 @@ type Command struct {
 	From     string        // install, merge: the region that the state is of
 	Into     uint8         // merge: the partition
 	Bytes    uint64        // merge: about how much
-	Before   int64         // purge: sessions that were not used since, in ms since 1970
+	Before   int64         // purge: sessions that were not used since, in ms since 1970; expire: what was gone then
 	Finals   []wire.Final  // close
 	Eviction crdt.Eviction // evict: of the region Peer
 }
@@ -135,7 +135,7 @@ func (c *Command) Encode() []byte {
 		b = appendBytes(b, 15, []byte(c.Peer))
 	case KindTrim:
 		b = appendUint(b, 17, c.Keep)
-	case KindPurge:
+	case KindPurge, KindExpire:
 		b = appendUint(b, 43, uint64(c.Before))
 	case KindShape:
 		b = c.Shape.encode(b)

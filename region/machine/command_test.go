@@ -69,6 +69,8 @@ var goldenCommands = []string{
 	"0814c2021b03000000000000012c612e30303030303030303030303030303031c2021b000000000000000000622e30303030303030303030303030303031",
 	"08157a0162c802ac02d00207",
 	"0816",
+	"0819820107080f1203612f62",
+	"081ad80280d095ffbc3182010f080f1203612f629a02050700000001",
 }
 
 // FuzzDecodeCommand: what decodes encodes to what decodes to the same.
@@ -110,5 +112,7 @@ func commands() []*Command {
 		{Kind: KindClose, Finals: []wire.Final{{Origin: crdt.NewOrigin("a", 1), Partition: 3, F: 300}, {Origin: crdt.NewOrigin("b", 1)}}},
 		{Kind: KindEvict, Peer: "b", Eviction: crdt.Eviction{Bound: 300, Back: 7}},
 		{Kind: KindBorn},
+		{Kind: KindMark, Ops: []*crdt.Op{{Kind: crdt.KindExpire, Session: "a/b"}}},
+		{Kind: KindExpire, Before: 1_700_000_000_000, Ops: []*crdt.Op{{Kind: crdt.KindExpire, Session: "a/b", Base: crdt.Vector{7: 1}}}},
 	}
 }

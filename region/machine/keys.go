@@ -21,6 +21,7 @@ const (
 	spaceDigest  = 0x50 // partition -> sum of element hashes
 	spaceInstall = 0x60 // partition, region -> how far the transfer of its state has come
 	spaceStage   = 0x61 // partition, region, 0, epoch, session -> its elements, on their way in
+	spaceMark    = 0x70 // partition, session -> what was gone of it at some times
 	spaceEnd     = 0xff
 )
 
@@ -65,6 +66,8 @@ func stageKey(p uint8, region string, epoch uint64, session string) []byte {
 	k := append(append([]byte{spaceStage, p}, region...), 0)
 	return append(binary.BigEndian.AppendUint64(k, epoch), session...)
 }
+
+func markKey(p uint8, session string) []byte { return append([]byte{spaceMark, p}, session...) }
 
 func partitionKey(space, p uint8) []byte { return []byte{space, p} }
 

@@ -148,7 +148,7 @@ func (m *Machine) Apply(index uint64, entry []byte, replayed bool) ([]Result, er
 	}
 	m.mem.reset()
 	s := &step{
-		m: m, own: newLayer(m.cfg.Store, m.positions, &m.mem), fresh: map[feed]*fresh{}, self: m.Self(), stamp: m.Stamp(), replayed: replayed, index: index,
+		m: m, own: newLayer(m.cfg.Store, m.positions, &m.mem), fresh: map[feed]*fresh{}, self: m.Self(), stamp: m.Stamp(), replayed: replayed, index: index, level: entryLevel(entry),
 		cursors: map[uint8]crdt.Vector{}, heads: map[feed]*head{}, deps: map[uint8]crdt.Vector{}, digests: map[uint8]*uint64{}, finals: map[uint8]crdt.Finals{},
 	}
 	s.selfID = m.id(s.self)

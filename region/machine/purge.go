@@ -1,7 +1,6 @@
 package machine
 
 import (
-	"math/bits"
 	"time"
 
 	"github.com/roamsync/roam/crdt"
@@ -35,10 +34,7 @@ const (
 
 // Idle looks for sessions that nobody has used for long: round and round, some at a time, since nothing says when a session becomes idle.
 // It has one owner.
-type Idle struct {
-	partition uint8  // where it goes on
-	after     string // the last session of that which it has looked at
-}
+type Idle struct{ rounds }
 
 // Look goes on through the sessions of some partitions, a bit each, and returns the command for those that were not used since before, as far as
 // due agrees; nil if there is none. It looks at no session twice.
@@ -46,47 +42,15 @@ func (i *Idle) Look(m *Machine, partitions uint64, before time.Time, due func(se
 	c := &Command{Kind: KindPurge, Before: before.UnixMilli()}
 	snap := m.cfg.Store.Snapshot()
 	defer snap.Close()
-	for left, parts := IdleLook, bits.OnesCount64(partitions); left > 0 && parts > 0 && len(c.Ops) < maxPurges; left-- {
-		session, err := i.next(snap, partitions)
-		if err != nil {
-			return nil, err
-		}
-		if session == "" {
-			i.partition, i.after = (i.partition+1)%crdt.Partitions, ""
-			if partitions&(1<<i.partition) != 0 {
-				parts--
-			}
-			left++ // the end of a partition costs next to nothing, and there are few
-			continue
-		}
-		i.after = session
-		st := &sessionStore{read: snap, prefix: sessionPrefix(i.partition, session)}
+	err := i.look(snap, partitions, func(session string, p uint8, st *sessionStore) (bool, error) {
 		seen, idle := crdt.Idle(st, c.Before)
-		if st.err != nil {
-			return nil, st.err
-		}
-		if idle && due(session, i.partition, seen) {
+		if idle && st.err == nil && due(session, p, seen) {
 			c.Ops = append(c.Ops, &crdt.Op{Kind: crdt.KindPurge, Session: session, Seen: seen})
 		}
-	}
-	if len(c.Ops) == 0 {
-		return nil, nil
-	}
-	return c, nil
-}
-
-// next is the session after the last one in its partition, "" if there is none, or the partition is not to be looked at.
-func (i *Idle) next(r Reader, partitions uint64) (session string, err error) {
-	if partitions&(1<<i.partition) == 0 {
-		return "", nil
-	}
-	lo, hi := partitionKey(spaceSession, i.partition), upper(partitionKey(spaceSession, i.partition))
-	if i.after != "" {
-		lo = upper(sessionPrefix(i.partition, i.after))
-	}
-	err = r.Scan(lo, hi, false, func(k, _ []byte) bool {
-		session, _ = SessionOf(k)
-		return false
+		return len(c.Ops) < maxPurges, nil
 	})
-	return session, err
+	if err != nil {
+		return nil, err
+	}
+	return some(c), nil
 }

@@ -55,6 +55,8 @@ func (c *Command) Level() uint32 {
 		}
 	case KindClose, KindEvict, KindBorn:
 		return FinalLevel
+	case KindMark, KindExpire:
+		return ExpireLevel
 	}
 	return firstLevel
 }

@@ -67,7 +67,7 @@ func TestLevelsOfCommands(t *testing.T) {
 	}
 	for want, all := range map[uint32][]*Command{
 		firstLevel: {{Kind: KindPut}, report("w"), {Kind: KindTrim}}, FloorLevel: {{Kind: KindFloor}, {Kind: KindMerge}},
-		takeoverLevel: {report(""), {Kind: KindPurge}},
+		takeoverLevel: {report(""), {Kind: KindPurge}}, ExpireLevel: {{Kind: KindMark}, {Kind: KindExpire}},
 	} {
 		for _, c := range all {
 			if got := c.Level(); got != want {

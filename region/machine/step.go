@@ -27,6 +27,7 @@ type step struct {
 	results []Result
 	dropped [][2][]byte // ranges of keys that go, of which the entry sets none
 	index   uint64      // of the entry
+	level   uint32      // likewise
 	at      uint64      // of the command in it
 	spans   spans       // of what is applied
 	// replayed: this node has applied the entry before, in an earlier life.
@@ -247,6 +248,10 @@ func (s *step) run(c *Command) {
 		s.trim(c)
 	case KindPurge:
 		s.purge(c)
+	case KindMark:
+		s.mark(c)
+	case KindExpire:
+		s.expire(c)
 	case KindShape:
 		s.shape(&c.Shape)
 	case KindFloor:
@@ -285,7 +290,10 @@ func (s *step) put(c *Command) {
 		if ev.Refused != nil {
 			break
 		}
-		id, known := crdt.Issue(st, op, c.Floor)
+		id, known := s.late(st, op)
+		if !known {
+			id, known = crdt.Issue(st, op, c.Floor)
+		}
 		if !known {
 			change := s.issue(st, p, op)
 			ev.Changes = append(ev.Changes, change)

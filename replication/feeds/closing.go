@@ -59,7 +59,8 @@ func evictionOf(e *peerpb.Evicted) crdt.Eviction { return crdt.Eviction{Bound: e
 func (f *Follower) settle() (apart bool) {
 	p := firstOf(f.parts)
 	known, home, self := f.local.Evictions(p), f.local.Home(), f.local.Self(p)
-	void := known.Void(f.region, f.theirs) // nothing that it says counts, but how much of it is given up
+	// Nothing that it says counts, but how much of it is given up, and that it is back: it may have gone on under an incarnation that nobody heard of.
+	void := known.Void(f.region, f.theirs) || known.Out(f.region)
 	for _, row := range f.evicted {
 		if void && row.Region != f.region {
 			continue
@@ -124,12 +125,16 @@ func (f *Follower) unfence(bound uint64) {
 	f.out = append(f.out, Action{Renew: &Renew{Above: bound, Why: "this region was evicted, and the others have all that it had"}})
 }
 
-// Told takes whom a region knows to have been given up.
+// Told takes whom a region knows to have been given up, and its feature level.
 func (m *Matrix) Told(region string, h *peerpb.Heads) {
-	if h == nil || len(h.Evicted) == 0 {
+	if h == nil {
 		return
 	}
 	to := m.holder(region)
+	to.level = h.Level
+	if len(h.Evicted) == 0 {
+		return
+	}
 	to.evicted = crdt.Evictions{}
 	for _, row := range h.Evicted {
 		to.evicted[row.Region] = evictionOf(row)
@@ -224,7 +229,7 @@ func (m *Matrix) Closable(local Local, others []string, parts uint64) (all []wir
 
 // over are the origins under which nobody numbers any more, as far as that is known here and everybody has heard of it.
 func (m *Matrix) over(local Local, others []string, p uint8, ev crdt.Evictions) (all []crdt.Origin) {
-	known := slices.Clone(local.OriginsOf(p))
+	known := append(slices.Clone(local.OriginsOf(p)), lastOf(ev)...)
 	for _, h := range m.regions {
 		known = append(known, h.named...)
 	}

@@ -182,7 +182,8 @@ func TestFollowerTakesEnds(t *testing.T) {
 	}
 }
 
-// TestFollowerOfAnEvictedRegion: nothing that it says counts, until it says so under a later incarnation; and it is served nothing.
+// TestFollowerOfAnEvictedRegion: nothing that it says counts, until it says that it is back under a later incarnation, and it is served nothing. One that does not know
+// of its eviction may have gone on under incarnations that nobody has heard of.
 func TestFollowerOfAnEvictedRegion(t *testing.T) {
 	e := &ending{empty: empty{is}, home: "beijing", evicted: crdt.Evictions{"shanghai": {Bound: 4}}}
 	f := NewFollower("shanghai", e, Forks{}, All)
@@ -193,7 +194,16 @@ func TestFollowerOfAnEvictedRegion(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	later := crdt.NewOrigin("shanghai", 6)
-	if got, _ := kinds(t, f, headsOf(6, later, 9, 0)); !slices.Contains(got, "send") {
+	h = headsOf(6, later, 9, 0)
+	if got, _ := kinds(t, f, h); len(got) > 0 {
+		t.Errorf("it does not know that it was evicted, and is followed: %v", got)
+	}
+	h.Evicted = []*peerpb.Evicted{{Region: "shanghai", Bound: 4, Back: 6}}
+	if got, _ := kinds(t, f, h); !slices.Equal(got, []string{"evict"}) {
+		t.Errorf("it says that it is back: %v", got)
+	}
+	e.evicted = crdt.Evictions{"shanghai": {Bound: 4, Back: 6}}
+	if got, _ := kinds(t, f, h); !slices.Contains(got, "send") {
 		t.Errorf("it is back, and is not followed: %v", got)
 	}
 	s := NewSender("shanghai", e, All)

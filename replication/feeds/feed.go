@@ -31,6 +31,8 @@ type Local interface {
 	Feed(origin crdt.Origin, partition uint8, from uint64, maxBytes int) (wire.Records, error)
 	States
 	Closings
+	// Level is the feature level that the region has committed.
+	Level() uint32
 }
 
 // States is the region's own copy, as far as whole partitions are taken from it or into it.
@@ -145,7 +147,7 @@ func firstOf(partitions uint64) uint8 { return uint8(bits.TrailingZeros64(partit
 // Heads is how far the feeds of some partitions, a bit each, are applied here: of every origin that has issued in them, and
 // of the own region even before. Others are 0. Beside them stands what is closed, and who was given up.
 func Heads(local Local, origins []crdt.Origin, partitions uint64) *peerpb.Heads {
-	h := &peerpb.Heads{Epoch: Epoch(local, partitions), Evicted: evictedOf(local.Evictions(firstOf(partitions)))}
+	h := &peerpb.Heads{Epoch: Epoch(local, partitions), Level: local.Level(), Evicted: evictedOf(local.Evictions(firstOf(partitions)))}
 	for _, o := range origins {
 		head, id, there := &peerpb.Head{Origin: string(o), F: make([]uint64, crdt.Partitions)}, o.ID(), partitions == All
 		for p := range head.F {

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/wire/peerpb"
 )
 
 // TestHome: each region has about its share, and only the share of a region that goes gets another home.
@@ -28,6 +29,46 @@ func TestHome(t *testing.T) {
 	}
 }
 
+// TestStable: what all have is known only if each other region says that it is of the level, and has nothing that is not here.
+func TestStable(t *testing.T) {
+	var m Matrix
+	a, b := crdt.OriginID(1), crdt.OriginID(2)
+	own, others, silent := crdt.Vector{a: 9, b: 5}, []string{"shanghai", "chengdu"}, ""
+	heard := func(region string) bool { return region != silent }
+	stable := func(want string) {
+		t.Helper()
+		v, ok := m.Stable(&ending{have: own}, others, 7, 5, heard)
+		if got := fmt.Sprint(v, ok); got != want {
+			t.Errorf("stable is %s, want %s", got, want)
+		}
+	}
+	no := "map[] false"
+	stable(no)
+	for _, region := range others {
+		m.Ack(region, 1, a, 7, 3)
+		m.Told(region, &peerpb.Heads{Level: 5})
+	}
+	m.Ack("chengdu", 1, b, 7, 4)
+	stable("map[1:3 2:0] true")
+	m.Told("chengdu", &peerpb.Heads{Level: 4})
+	stable(no)
+	m.Told("chengdu", &peerpb.Heads{Level: 6})
+	m.Ack("shanghai", 1, b, 7, 6)
+	stable(no) // one op of shanghai's is not here
+	own[b] = 6
+	stable("map[1:3 2:4] true")
+	silent = "chengdu"
+	stable(no)
+	silent = ""
+	m.Ack("shanghai", 2, a, 7, 0) // it has lost its disks
+	stable("map[1:0 2:0] true")
+	if v, ok := m.Stable(&ending{have: own}, others, 8, 5, heard); ok {
+		t.Errorf("of a partition of which nobody has said anything: %v", v)
+	}
+	others = nil
+	stable("map[1:9 2:6] true")
+}
+
 func TestCaughtUp(t *testing.T) {
 	var m Matrix
 	a, b := crdt.OriginID(1), crdt.OriginID(2)
@@ -45,4 +86,25 @@ func TestCaughtUp(t *testing.T) {
 	if !m.CaughtUp([]string{"shanghai"}, 7, v, nil) || m.CaughtUp([]string{"shanghai", "chengdu"}, 7, v, nil) || m.CaughtUp([]string{"shanghai"}, 8, v, nil) {
 		t.Error("shanghai has all of it, chengdu has not, and nobody anything of another partition")
 	}
+}
+
+// TestStableAfterEvictions: of a region that was given up, the last incarnation has to be closed, or it has to be back if none was heard of.
+func TestStableAfterEvictions(t *testing.T) {
+	var m Matrix
+	e := &ending{have: crdt.Vector{is.ID(): 4}, origins: []crdt.Origin{is}}
+	stable := func(want bool, why string) {
+		t.Helper()
+		if _, ok := m.Stable(e, nil, 7, 5, nil); ok != want {
+			t.Errorf("%s: stable is %t", why, ok)
+		}
+	}
+	stable(true, "nobody was given up")
+	e.evicted = crdt.Evictions{"chengdu": {Bound: 2}}
+	stable(false, "nothing is closed of what nobody has an op of")
+	e.finals = crdt.Finals{gone.ID(): 0}
+	stable(true, "all is closed")
+	e.evicted["harbin"] = crdt.Eviction{}
+	stable(false, "of one nothing was ever heard")
+	e.evicted["harbin"] = crdt.Eviction{Back: 9}
+	stable(true, "it is back")
 }

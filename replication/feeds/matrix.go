@@ -24,6 +24,7 @@ type holder struct {
 	evicted crdt.Evictions
 	// named are its incarnations as it says, if it was given up itself
 	named []crdt.Origin
+	level uint32 // feature level, as it says itself
 }
 
 func (m *Matrix) holder(region string) *holder {

@@ -19,6 +19,7 @@ func (empty) Position(o crdt.Origin, p uint8, f uint64) (wire.Position, bool) {
 }
 func (empty) Feed(crdt.Origin, uint8, uint64, int) (wire.Records, error) { return wire.Records{}, nil }
 func (empty) Part(*peerpb.Pull, int) (*peerpb.Part, error)               { return nil, wire.ErrUnavailable }
+func (empty) Level() uint32                                              { return 5 }
 func (empty) Pull(uint8, string) (*peerpb.Pull, bool, error)             { return nil, false, nil }
 func (e empty) Home() string                                             { return e.self.Region() }
 func (empty) OriginsOf(uint8) []crdt.Origin                              { return nil }

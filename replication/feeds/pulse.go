@@ -21,6 +21,7 @@ type Pulse struct {
 	said  map[string]*peerpb.Head
 	out   []*peerpb.Evicted // as last said
 	epoch uint64
+	level uint32
 	quiet int // looks at which nothing had changed since something was said
 	beats int // heartbeats since all was said
 }
@@ -28,11 +29,11 @@ type Pulse struct {
 // Beat is what to send now, given all heads; nil: nothing. Who says that a region was given up says all heads with it: whoever hears that may
 // close what that region has numbered at what it knows the others to hold.
 func (b *Pulse) Beat(all *peerpb.Heads) *peerpb.Have {
-	whole := b.said == nil || all.Epoch != b.epoch || b.beats >= wholeBeats && b.quiet >= quietBeats-1 ||
+	whole := b.said == nil || all.Epoch != b.epoch || all.Level != b.level || b.beats >= wholeBeats && b.quiet >= quietBeats-1 ||
 		!slices.EqualFunc(b.out, all.Evicted, sameEvicted)
-	h := &peerpb.Heads{Epoch: all.Epoch, Whole: whole}
+	h := &peerpb.Heads{Epoch: all.Epoch, Level: all.Level, Whole: whole}
 	if whole {
-		b.said, b.epoch, b.beats = map[string]*peerpb.Head{}, all.Epoch, 0
+		b.said, b.epoch, b.level, b.beats = map[string]*peerpb.Head{}, all.Epoch, all.Level, 0
 	}
 	for _, head := range all.Heads {
 		if whole || !sameHead(b.said[head.Origin], head) {

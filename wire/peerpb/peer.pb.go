@@ -1036,6 +1036,7 @@ type Heads struct {
 	Epoch         uint64                 `protobuf:"fixed64,2,opt,name=epoch,proto3" json:"epoch,omitempty"`   // incarnation of the sender's region, of the partitions that the stream carries; 0: it does not say
 	Whole         bool                   `protobuf:"varint,3,opt,name=whole,proto3" json:"whole,omitempty"`    // nothing is left out
 	Evicted       []*Evicted             `protobuf:"bytes,4,rep,name=evicted,proto3" json:"evicted,omitempty"` // all regions that the sender knows to have been given up, if that has changed
+	Level         uint32                 `protobuf:"varint,5,opt,name=level,proto3" json:"level,omitempty"`    // feature level that the sender's region has committed; 0: a version that does not say
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1096,6 +1097,13 @@ func (x *Heads) GetEvicted() []*Evicted {
 		return x.Evicted
 	}
 	return nil
+}
+
+func (x *Heads) GetLevel() uint32 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
 }
 
 // Evicted says that a region was given up: what it numbered up to an incarnation is closed, and nothing waits for it.
@@ -2990,12 +2998,13 @@ const file_peer_proto_rawDesc = "" +
 	"\x04from\x18\x03 \x01(\x04R\x04from\x12\x18\n" +
 	"\arecords\x18\x04 \x03(\fR\arecords\x12\x12\n" +
 	"\x04hash\x18\x05 \x01(\fR\x04hash\x12\x0e\n" +
-	"\x02id\x18\x06 \x01(\aR\x02id\"\x8e\x01\n" +
+	"\x02id\x18\x06 \x01(\aR\x02id\"\xa4\x01\n" +
 	"\x05Heads\x12(\n" +
 	"\x05heads\x18\x01 \x03(\v2\x12.roam.peer.v1.HeadR\x05heads\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x06R\x05epoch\x12\x14\n" +
 	"\x05whole\x18\x03 \x01(\bR\x05whole\x12/\n" +
-	"\aevicted\x18\x04 \x03(\v2\x15.roam.peer.v1.EvictedR\aevicted\"K\n" +
+	"\aevicted\x18\x04 \x03(\v2\x15.roam.peer.v1.EvictedR\aevicted\x12\x14\n" +
+	"\x05level\x18\x05 \x01(\rR\x05level\"K\n" +
 	"\aEvicted\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x14\n" +
 	"\x05bound\x18\x02 \x01(\x06R\x05bound\x12\x12\n" +

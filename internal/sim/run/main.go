@@ -155,7 +155,8 @@ func (t *total) progress(o *options, took time.Duration) {
 func (t *total) report() {
 	c := t.counts
 	fmt.Printf("%d seeds: %d puts, %d acknowledged, %d entries applied, %d records between regions, %d answers, %d connections, %d moves, "+
-		"%d faults, %d forgets, %d trims, %d cursors moved by transfers, %d records ahead, %d answers taken over, %d purges, %d evictions, "+
+		"%d faults, %d forgets, %d trims, %d cursors moved by transfers, %d records ahead, %d answers taken over, %d purges, %d evictions, %d expiries of %d ids, "+
 		"%d disks of one of several put back, %d incarnations\n",
-		t.done, c.Puts, c.Acks, c.Commits, c.Records, c.Answers, c.Links, c.Moves, c.Faults, c.Forgets, c.Trims, c.Transfers, c.Eager, c.Taken, c.Purges, c.Evictions, c.Images, c.Begun)
+		t.done, c.Puts, c.Acks, c.Commits, c.Records, c.Answers, c.Links, c.Moves, c.Faults, c.Forgets, c.Trims, c.Transfers, c.Eager, c.Taken, c.Purges, c.Evictions, c.Expiries, c.Expired,
+		c.Images, c.Begun)
 }
