@@ -342,3 +342,13 @@ func (m *Matrix) waits(why map[string]string, others []string, o crdt.Origin, p 
 		}
 	}
 }
+
+// lastOf are the last incarnations of regions that were given up, whether anything was heard that they have numbered or not.
+func lastOf(ev crdt.Evictions) (all []crdt.Origin) {
+	for region, e := range ev {
+		if e.Bound > 0 {
+			all = append(all, crdt.NewOrigin(region, e.Bound))
+		}
+	}
+	return all
+}

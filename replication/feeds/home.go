@@ -36,11 +36,11 @@ func (m *Matrix) CaughtUp(regions []string, p uint8, v crdt.Vector, ev crdt.Evic
 }
 
 // Stable is what the own region and all of some others have of a partition, if the own one has all that they were heard to have, and each says
-// that it is of a feature level at least: then whatever may still come was numbered by who had that, and was of the level. Of regions that were given up
-// nothing more may come. heard says whose heads come just now.
+// that it is of a feature level at least: then whatever may still come was numbered by who had that, and was of the level. Once a region was given up
+// that cannot be said: it may be back, and number before it has anything. heard says whose heads come just now.
 func (m *Matrix) Stable(local Local, others []string, p uint8, level uint32, heard func(region string) bool) (v crdt.Vector, ok bool) {
 	ev := local.Evictions(p)
-	if !m.shut(local, others, p, ev) {
+	if len(ev) > 0 {
 		return nil, false
 	}
 	own := local.Cursors(p)
@@ -64,31 +64,4 @@ func (m *Matrix) Stable(local Local, others []string, p uint8, level uint32, hea
 		}
 	}
 	return v, true
-}
-
-// shut reports whether nothing more can come of regions that were given up: nobody takes anything of one until it is back, as each of the others has said by now, and all its
-// incarnations are closed. Of one that was given up before any was heard of, nobody knows that until it is back.
-func (m *Matrix) shut(local Closings, others []string, p uint8, ev crdt.Evictions) bool {
-	for region, e := range ev {
-		if ev.Out(region) && (e.Bound == 0 || !m.allTell(others, region, e)) {
-			return false
-		}
-	}
-	finals := local.Finals(p)
-	for _, o := range append(slices.Clone(local.OriginsOf(p)), lastOf(ev)...) {
-		if _, closed := finals[o.ID()]; !closed && ev.Void(o.Region(), o.Incarnation()) {
-			return false
-		}
-	}
-	return true
-}
-
-// lastOf are the last incarnations of regions that were given up, whether anything was heard that they have numbered or not.
-func lastOf(ev crdt.Evictions) (all []crdt.Origin) {
-	for region, e := range ev {
-		if e.Bound > 0 {
-			all = append(all, crdt.NewOrigin(region, e.Bound))
-		}
-	}
-	return all
 }
