@@ -53,7 +53,9 @@ func (e *Eager) Committed(local Local, partitions uint64, send bool) (all []*pee
 			passed += n
 			continue
 		}
-		passed += int(head - rs.Last())
+		last := max(head, rs.Last()) // more may have been committed since head was read
+		passed += int(last - rs.Last())
+		e.next[p] = last + 1
 		all = append(all, &peerpb.Records{
 			Origin: string(self), Partition: uint32(p), From: rs.From, Records: rs.Records, Hash: rs.Hash[:],
 		})

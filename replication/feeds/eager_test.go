@@ -110,6 +110,30 @@ func TestAheadOfTheStream(t *testing.T) {
 	}
 }
 
+// growing is a writer to whose feed another record comes whenever it is read.
+type growing struct{ *writer }
+
+func (g growing) Feed(o crdt.Origin, p uint8, from uint64, limit int) (wire.Records, error) {
+	g.write(make([]byte, 10))
+	return g.writer.Feed(o, p, from, limit)
+}
+
+// TestAheadOfTheHead: what is committed while records are read for a datagram goes with it, or passes, and is not counted below nothing.
+func TestAheadOfTheHead(t *testing.T) {
+	w := &writer{empty: empty{crdt.NewOrigin("shanghai", 1)}}
+	var e Eager
+	w.write(make([]byte, 10))
+	_, _ = e.Committed(w, 1, true)
+	w.write(make([]byte, 10))
+	all, passed := e.Committed(growing{w}, 1, true)
+	if len(all) != 1 || all[0].From != 1 || len(all[0].Records) != 3 || passed != 0 {
+		t.Errorf("%d sent from %d on, %d passed", len(all[0].Records), all[0].From, passed)
+	}
+	if all, passed := e.Committed(w, 1, true); len(all) != 0 || passed != 0 {
+		t.Errorf("%d sent once more, %d passed", len(all), passed)
+	}
+}
+
 // TestAheadIsBounded: what is large, or much, goes over the stream only.
 func TestAheadIsBounded(t *testing.T) {
 	w := &writer{empty: empty{crdt.NewOrigin("shanghai", 1)}}
