@@ -189,9 +189,9 @@ func newBucket(now time.Time) bucket { return bucket{tokens: 2 * wire.MaxRate, l
 
 func (b *bucket) take(now time.Time) bool { return b.takeOf(now, wire.MaxRate, 2*wire.MaxRate) }
 
-// takeOf takes one of rate a second, of burst at once.
+// takeOf takes one of rate a second, of burst at once. A clock that goes back takes nothing away.
 func (b *bucket) takeOf(now time.Time, rate, burst float64) bool {
-	b.tokens = min(burst, b.tokens+now.Sub(b.last).Seconds()*rate)
+	b.tokens = min(burst, b.tokens+max(0, now.Sub(b.last).Seconds())*rate)
 	b.last = now
 	if b.tokens < 1 {
 		return false

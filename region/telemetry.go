@@ -75,22 +75,23 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
-// raftLog passes the warnings and errors of hashicorp's libraries on.
+// raftLog passes the warnings and errors of hashicorp's libraries on, one level lower: elections, and nodes that are away, are nothing to be
+// warned of, and at an end in order it calls closed listeners errors. What ends a node is told by failure.
 func raftLog(l *slog.Logger) hclog.Logger {
 	return hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, DisableTime: true, Output: &lineLog{log: l}})
 }
 
-// lineEvery is how often at most a line of theirs is a warning: while a node is down they say so ten times a second.
+// lineEvery is how often at most a line of theirs is more than debug: while a node is down they say so ten times a second.
 const lineEvery = time.Second
 
 type lineLog struct {
 	log  *slog.Logger
-	said atomic.Int64 // when the last warning was, in ns since 1970
+	said atomic.Int64 // when the last that was more than debug was, in ns since 1970
 }
 
 // Write implements io.Writer.
 func (l *lineLog) Write(b []byte) (int, error) {
-	level, now, last := slog.LevelWarn, time.Now().UnixNano(), l.said.Load()
+	level, now, last := slog.LevelInfo, time.Now().UnixNano(), l.said.Load()
 	if now-last < int64(lineEvery) || !l.said.CompareAndSwap(last, now) {
 		level = slog.LevelDebug
 	}

@@ -184,8 +184,12 @@ func (n *node) close() error {
 	return errors.Join(errs...)
 }
 
-// timers are a clock with timers.
-type timers struct{ *clock.Clock }
+// timers are the machine's clock with timers. A gateway measures how long things take, and when tokens of users end, which the machine's clock was asked
+// for as well; the corrected clock would jump in between.
+type timers struct{ machine *clock.Clock }
+
+// Now implements gateway.Clock.
+func (t timers) Now() time.Time { return t.machine.Machine() }
 
 // AfterFunc implements gateway.Clock.
 func (timers) AfterFunc(d time.Duration, fn func()) (stop func() bool) {
