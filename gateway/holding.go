@@ -97,6 +97,10 @@ func (h *holding) had() crdt.Vector {
 	return h.pos.seen
 }
 
+// mixed reports whether the client may hold what it was shown elsewhere for the time being: copies that do not stand here. It does until the
+// region has all of that, which is shown as it comes, or until it is shown the session anew.
+func (h *holding) mixed() bool { return h.behind && !h.replaced && h.came.shown != nil }
+
 // take moves the position over a change and reports whether the client lacks it.
 func (h *holding) take(ch *wire.Change) bool {
 	if h.behind && !h.replaced {

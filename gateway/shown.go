@@ -57,7 +57,7 @@ func (h *holding) lacks(at moment, st crdt.Store) []crdt.Item {
 	case at == caughtUp && !h.replaced: // that may have changed what it was shown in between
 		return crdt.Crossed(st, h.base, h.came.seen, h.pos.seen, h.told)
 	case at == caughtUp: // it holds nothing that it had seen elsewhere
-	case h.came.shown != nil || at == opened && len(h.told) > 0:
+	case h.mixed(), at == opened && (h.came.shown != nil || len(h.told) > 0):
 		since = crdt.SinceBehind
 	}
 	if at == opened {

@@ -250,7 +250,7 @@ func (c *Conn) news(s *sub, e *wire.Event, own bool) (show []crdt.Item, cut, ahe
 		for _, item := range ch.Items {
 			switch {
 			case item.Removal != nil: // that is what cut is for
-			case item.Again && s.came.shown == nil:
+			case item.Again && !s.mixed():
 			case !own || !isOp(item, ch.Op):
 				show = append(show, item)
 			}
