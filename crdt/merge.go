@@ -164,13 +164,15 @@ func mergeSlots(dst, src Store) {
 }
 
 // behind reports whether what another copy holds of the answer replaces what this one holds. Active breaks the tie
-// of equal length: a sign of life adds no text.
+// of equal length: a sign of life adds no text, and of two ends of one text the later stands (doneAgain).
 func (s *Slot) behind(o *Slot) bool {
 	if c := s.Attempt.Compare(o.Attempt); c != 0 {
 		return c < 0
 	}
-	if s.State.Closed() || o.State.Closed() {
-		return !s.State.Closed()
+	if closed := s.State.Closed(); closed != o.State.Closed() {
+		return !closed
+	} else if closed && s.Len != o.Len {
+		return false
 	}
 	return s.Active < o.Active
 }
