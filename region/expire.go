@@ -16,8 +16,9 @@ const expireEvery = time.Second
 type Settled interface {
 	// Home is the region that sees to a session.
 	Home(session string) string
-	// Stable is what all regions have of a partition, if what may still come was numbered by who had all of that; false: that is not known now.
-	Stable(partition uint8) (crdt.Vector, bool)
+	// Stable is what all regions have of a partition, if what may still come was numbered by who had all of that and was of a feature level; false:
+	// that is not known now.
+	Stable(partition uint8, level uint32) (crdt.Vector, bool)
 }
 
 // Level is the feature level that the region has committed.
@@ -30,19 +31,14 @@ func (r *Region) Expire(ctx context.Context, group int, all Settled) error {
 		return nil
 	}
 	var gone machine.Gone
-	g, look := r.all()[group], time.NewTicker(expireEvery)
-	defer look.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-look.C:
-		}
+	g := r.all()[group]
+	for pause(ctx, expireEvery) {
 		if r.level() < machine.ExpireLevel {
 			continue
 		}
 		mark, expire, err := gone.Look(g.fsm.Machine, g.mask, r.cfg.Now(), r.cfg.RemovedTTL,
-			func(session string) bool { return all.Home(session) == r.cfg.Region }, all.Stable)
+			func(session string) bool { return all.Home(session) == r.cfg.Region },
+			func(p uint8) (crdt.Vector, bool) { return all.Stable(p, machine.ExpireLevel) })
 		if err != nil {
 			return fmt.Errorf("look for what was removed long ago: %w", err)
 		}
@@ -50,6 +46,7 @@ func (r *Region) Expire(ctx context.Context, group int, all Settled) error {
 			r.metrics.expiries.Add(float64(len(expire.Ops)))
 		}
 	}
+	return nil
 }
 
 // attempt commits a command that may wait, if there is one, and reports whether the next can follow.
@@ -59,7 +56,7 @@ func (g *group) attempt(ctx context.Context, c *machine.Command) bool {
 	}
 	_, err := g.do(ctx, c)
 	if err != nil && ctx.Err() == nil {
-		g.r.cfg.Logger.Debug("see to what was removed", "group", g.n, "err", err)
+		g.r.cfg.Logger.Debug("see to what nobody uses", "group", g.n, "err", err)
 	}
 	return err == nil
 }

@@ -25,7 +25,7 @@ func (e *settled) Home(session string) string {
 	return "a"
 }
 
-func (e *settled) Stable(p uint8) (crdt.Vector, bool) {
+func (e *settled) Stable(p uint8, _ uint32) (crdt.Vector, bool) {
 	select {
 	case e.asked <- struct{}{}:
 	default:

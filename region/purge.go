@@ -31,29 +31,19 @@ func (r *Region) Purge(ctx context.Context, group int, all Everywhere) error {
 		return nil
 	}
 	var idle machine.Idle
-	g, look := r.all()[group], time.NewTicker(purgeEvery)
-	defer look.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-look.C:
-		}
+	g := r.all()[group]
+	for pause(ctx, purgeEvery) {
 		c, err := idle.Look(g.fsm.Machine, g.mask, Expiry(r.cfg.Now(), r.cfg.SessionTTL), func(session string, p uint8, seen crdt.Vector) bool {
 			return all.Home(session) == r.cfg.Region && all.CaughtUp(p, seen)
 		})
 		if err != nil {
 			return fmt.Errorf("look for sessions to purge: %w", err)
 		}
-		if c == nil {
-			continue
-		}
-		if _, err = g.do(ctx, c); err == nil {
+		if g.attempt(ctx, c) && c != nil {
 			r.metrics.purges.Add(float64(len(c.Ops)))
-		} else if ctx.Err() == nil {
-			r.cfg.Logger.Debug("purge sessions", "group", group, "err", err)
 		}
 	}
+	return nil
 }
 
 // Expiry is when a session must last have been used to be purged now.

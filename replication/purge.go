@@ -25,15 +25,12 @@ func (p *Pool) CaughtUp(partition uint8, v crdt.Vector) bool {
 	return p.matrix.known.CaughtUp(regions, partition, v, p.cfg.Roster.Evictions(partition))
 }
 
-// expireLevel is the feature level from which on regions take expiries.
-const expireLevel = 5
-
 // Home is the region that sees to a session of which something was removed: see Pool.Home.
 func (l *Links) Home(session string) string { return l.cfg.Pool.Home(session) }
 
 // Stable is what all regions that were ever met, and not evicted, have of a partition. It is only known while each of them is heard over a stream, is
-// of a version that takes expiries, and has nothing that is not here: see feeds.Matrix.
-func (l *Links) Stable(partition uint8) (crdt.Vector, bool) {
+// of a feature level, and has nothing that is not here: see feeds.Matrix.
+func (l *Links) Stable(partition uint8, level uint32) (crdt.Vector, bool) {
 	others, all := l.cfg.Pool.peerRegions()
 	if !all {
 		return nil, false // a region that never answered may have anything
@@ -41,5 +38,5 @@ func (l *Links) Stable(partition uint8) (crdt.Vector, bool) {
 	now, m := time.Now(), l.cfg.Pool.matrix
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.known.Stable(l.local, others, partition, expireLevel, func(region string) bool { return m.direct.lately(region, partition, now) })
+	return m.known.Stable(l.local, others, partition, level, func(region string) bool { return m.direct.lately(region, partition, now) })
 }
