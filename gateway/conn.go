@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/roamsync/roam/wire"
@@ -87,6 +88,8 @@ type Conn struct {
 	out      outbox
 	unsafe   []unsafePut
 	held     []*heldOk
+
+	awaits atomic.Pointer[[]await] // stored by Work
 }
 
 // send queues an item; it never waits.

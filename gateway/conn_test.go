@@ -168,11 +168,41 @@ func TestConnsAreWokenInOrder(t *testing.T) {
 	if !slices.Equal(r.woken, all) {
 		t.Error("an event wakes in another order")
 	}
+	r.f.reached = func() {}
+	r.f.setReach(wire.Reach{})
+	for i, d := range all {
+		d.say(`{"t":"put","id":3,"s":"alice/a","ops":[{"k":"msg","oid":"m%d","text":"x"}]}`, i)
+	}
 	r.settle()
+	r.f.setReach(wire.Reach{Regions: 1, Safe: true})
 	r.g.Recheck()
 	if !slices.Equal(r.woken, all) {
 		t.Error("an acknowledgement wakes in another order")
 	}
+}
+
+// TestOnlyWhoWaitsIsWoken: what other regions acknowledge wakes those whose ops have become safe by it, and nobody else.
+func TestOnlyWhoWaitsIsWoken(t *testing.T) {
+	r := newRig(t, Config{})
+	r.f.reached = r.g.Recheck
+	reader, writer, waiting := r.hello(), r.hello(), r.hello()
+	r.f.setReach(wire.Reach{})
+	writer.say(`{"t":"put","id":2,"s":"alice/a","ops":[{"k":"msg","oid":"m1","text":"x"}]}`)
+	waiting.say(`{"t":"put","id":2,"s":"alice/b","regions":2,"ops":[{"k":"msg","oid":"m2","text":"x"}]}`)
+	r.settle()
+	for _, step := range []struct {
+		to    wire.Reach
+		woken []*driven
+	}{{wire.Reach{}, nil}, {wire.Reach{Regions: 1, Safe: true}, []*driven{writer}}, {wire.Reach{Regions: 2, Safe: true}, []*driven{waiting}}, {wire.Reach{Regions: 3, Safe: true}, nil}} {
+		r.f.setReach(step.to)
+		if !slices.Equal(r.woken, step.woken) {
+			t.Errorf("%+v wakes %d, not %d", step.to, len(r.woken), len(step.woken))
+		}
+		r.settle()
+	}
+	writer.wants("ok", "safe")
+	waiting.wants("ok")
+	reader.wants()
 }
 
 // TestConnIsTooSlow: what does not fit the queue costs the connection, with a reason, and nothing else is kept.

@@ -185,18 +185,39 @@ func (g *Gateway) Run(ctx context.Context) error {
 			g.shut()
 			return nil
 		case <-g.reached:
+			begun := g.now()
 			g.Recheck()
+			g.rest(ctx, restFor*g.now().Sub(begun))
 		}
+	}
+}
+
+// restFor is how much longer than a look at all connections the pause after it is: with many of them, other regions acknowledge sooner than all
+// have been looked at.
+const restFor = 4
+
+// rest waits for some time, or until ctx ends.
+func (g *Gateway) rest(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	over := make(chan struct{})
+	defer g.cfg.Clock.AfterFunc(d, func() { close(over) })()
+	select {
+	case <-over:
+	case <-ctx.Done():
 	}
 }
 
 // Watch brings the region's events to the connections until stop.
 func (g *Gateway) Watch() (stop func()) { return g.cfg.Backend.Watch(g.deliver) }
 
-// Recheck has every connection look what is safe by now: other regions have acknowledged more.
+// Recheck has the connections whose clients wait for that look what is safe by now: other regions have acknowledged more.
 func (g *Gateway) Recheck() {
 	for _, c := range g.all() {
-		c.recheck()
+		if c.reached() {
+			c.recheck()
+		}
 	}
 }
 

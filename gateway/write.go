@@ -6,7 +6,6 @@ import (
 	"errors"
 	"strconv"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
@@ -23,23 +22,6 @@ type outbox struct {
 	frames []any
 	toks   []*sub       // whose tok is the last of its session so far
 	spans  []trace.Span // of deliveries that are watched
-}
-
-// unsafePut is what a client put and does not yet know to be elsewhere.
-type unsafePut struct {
-	session string
-	oid     string
-	dot     crdt.Dot
-}
-
-// heldOk is the ok of a put that asked to wait for other regions.
-type heldOk struct {
-	ok      *wire.Ok
-	sub     *sub
-	cuts    int // of sub, when it was held
-	placed  []wire.Placed
-	regions int
-	until   time.Time
 }
 
 var errEnded = errors.New("connection ended")
@@ -316,8 +298,7 @@ func (c *Conn) outcome(s *sub, e *wire.Event, t ticket, cur string) {
 		if s != nil {
 			h.cuts = s.cuts
 		}
-		c.held = append(c.held, h)
-		c.g.cfg.Clock.AfterFunc(regionsWait, c.recheck)
+		c.hold(h)
 		return
 	}
 	ok.Cur = cur
@@ -327,61 +308,6 @@ func (c *Conn) outcome(s *sub, e *wire.Event, t ticket, cur string) {
 // took measures a put up to here.
 func (c *Conn) took(t ticket, as prometheus.Observer) {
 	as.Observe((c.g.age() - t.since).Seconds())
-}
-
-func (c *Conn) writeOk(ok *wire.Ok, s *sub, placed []wire.Placed, reach wire.Reach) {
-	ok.Regions, ok.Safe = reach.Regions, reach.Safe
-	c.writeFor(s, ok)
-	if reach.Safe {
-		return
-	}
-	for _, p := range placed {
-		if len(c.unsafe) >= maxUnsafe {
-			c.g.metrics.dropped.WithLabelValues("safe_untracked").Inc()
-			continue
-		}
-		c.unsafe = append(c.unsafe, unsafePut{session: ok.S, oid: p.OID, dot: p.Dot})
-	}
-}
-
-// reachOf is how far all of a put's ops have come: the least of them counts.
-func (c *Conn) reachOf(placed []wire.Placed) wire.Reach {
-	all := wire.Reach{Regions: maxRegionsAsk, Safe: true}
-	for _, p := range placed {
-		r := c.g.cfg.Peers.Reach(p.Dot)
-		all.Regions, all.Safe = min(all.Regions, r.Regions), all.Safe && r.Safe
-	}
-	return all
-}
-
-// reach tells the client what has become safe, and answers puts that have waited for regions.
-func (c *Conn) reach() (err error) {
-	held := c.held[:0]
-	for _, h := range c.held {
-		r := c.reachOf(h.placed)
-		if r.Regions < h.regions && c.g.now().Before(h.until) {
-			held = append(held, h)
-			continue
-		}
-		err = errors.Join(err, c.writeHeld(h, r))
-	}
-	c.held = held
-	kept, safe := c.unsafe[:0], map[string]*wire.Safe{}
-	for _, u := range c.unsafe {
-		if !c.g.cfg.Peers.Reach(u.dot).Safe {
-			kept = append(kept, u)
-			continue
-		}
-		f := safe[u.session]
-		if f == nil {
-			f = &wire.Safe{T: "safe", S: u.session}
-			safe[u.session] = f
-			c.write(f)
-		}
-		f.OIDs = append(f.OIDs, u.oid)
-	}
-	c.unsafe = kept
-	return err
 }
 
 // flush sends what was written as one message, one frame a line. The last tok of each session gets its cur: all that

@@ -67,7 +67,7 @@ var planted = []struct {
 	{"an ok waits for another region", "13", []edit{
 		{"gateway/gateway.go", "regionsWait   = 2 * time.Second", "regionsWait   = 5 * time.Second"},
 		{"gateway/write.go", "if t.regions > reach.Regions {", "if reach.Regions < 1 {"},
-		{"gateway/write.go", "if r.Regions < h.regions &&", "if r.Regions < 1 &&"}}},
+		{"gateway/safe.go", "if r.Regions < h.regions &&", "if r.Regions < 1 &&"}}},
 	{"a trim of unseen ops", "9|5", []edit{
 		{"crdt/remove.go", "lo, hi := dotKey(id, 1), dotKey(id, op.Seen[id]+1)", "lo, hi := dotKey(id, 1), dotKey(id, op.Seen[id]+1)\n\t\tif op.Kind == KindTrim {\n\t\t\tlo, hi = classRange(classDot)\n\t\t}"}}},
 	{"a purge of unseen ops", "9|5", []edit{
