@@ -21,7 +21,7 @@ SEED_BASE ?= 1
 MINUTES   ?= 0
 SEED      ?=
 
-# What `make wan` runs: scenarios (all that begin within MINUTES), of so many regions and nodes in each, whose ways have the one-way DELAY; in
+# What `make wan` runs: scenarios (all that begin within MINUTES; NAME@RATE has so many messages a second), of so many regions and nodes in each, whose ways have the one-way DELAY; in
 # catchup a region has missed BEHIND ops.
 SCENARIO ?=
 REGIONS  ?= 3

@@ -187,14 +187,17 @@ func (g *Gateway) Run(ctx context.Context) error {
 		case <-g.reached:
 			begun := g.now()
 			g.Recheck()
-			g.rest(ctx, restFor*g.now().Sub(begun))
+			g.rest(ctx, min(restFor*g.now().Sub(begun), restMost))
 		}
 	}
 }
 
 // restFor is how much longer than a look at all connections the pause after it is: with many of them, other regions acknowledge sooner than all
-// have been looked at.
-const restFor = 4
+// have been looked at. restMost bounds it.
+const (
+	restFor  = 4
+	restMost = 100 * time.Millisecond
+)
 
 // rest waits for some time, or until ctx ends.
 func (g *Gateway) rest(ctx context.Context, d time.Duration) {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -299,15 +298,18 @@ func (p *Pool) peerRegions() (regions []string, all bool) {
 func (p *Pool) everMet() (regions []string, all bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	known := map[string]struct{}{}
+	regions = make([]string, 0, len(p.met)+len(p.peers))
 	for r := range p.met {
-		known[r] = struct{}{}
+		regions = append(regions, r)
 	}
 	for _, m := range p.peers {
-		known[m.Region] = struct{}{}
+		if _, ok := p.met[m.Region]; !ok {
+			regions = append(regions, m.Region)
+		}
 	}
-	delete(known, p.cfg.Region)
-	return slices.Sorted(maps.Keys(known)), len(p.owed) == 0
+	slices.Sort(regions)
+	regions = slices.DeleteFunc(slices.Compact(regions), func(r string) bool { return r == p.cfg.Region })
+	return regions, len(p.owed) == 0
 }
 
 // Reach implements gateway.Peers.

@@ -55,7 +55,7 @@ func lagY(top, ms float64) float64 {
 func (r *Report) panel(w io.Writer, l *Lag, top float64) {
 	length := l.length()
 	at := func(t time.Duration) float64 { return left + panelWidth*min(max(t.Seconds()/length.Seconds(), 0), 1) }
-	fmt.Fprintf(w, `<text x="%d" y="%g" font-size="13"><tspan font-weight="bold">%s</tspan>: %s</text>`+"\n", left, top-8, l.Scenario.Name, html.EscapeString(l.Scenario.About))
+	fmt.Fprintf(w, `<text x="%d" y="%g" font-size="13"><tspan font-weight="bold">%s</tspan>: %s</text>`+"\n", left, top-8, l.Scenario.Name, html.EscapeString(l.Scenario.What()))
 	for _, t := range troubles(l.Scenario) {
 		fmt.Fprintf(w, `<rect x="%.1f" y="%g" width="%.1f" height="%d" fill="%s"/>`+"\n", at(t[0]), top, max(1, at(t[1])-at(t[0])), panelHeight, troubleColour)
 	}

@@ -112,7 +112,7 @@ func Run(ctx context.Context, cfg Config) (rep *Report, err error) {
 			break
 		}
 		sc := &r.Scenarios[i]
-		r.say("%s: %s", sc.Name, sc.About)
+		r.say("%s: %s", sc.Name, sc.What())
 		if err := r.scenario(ctx, sc); err != nil && ctx.Err() == nil {
 			r.report.fail(sc, err.Error())
 			r.say("%s: %v", sc.Name, err)

@@ -1,6 +1,9 @@
 package wan
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Scenario is a load and what happens meanwhile. Regions are numbered from 0 on.
 type Scenario struct {
@@ -87,12 +90,12 @@ func flap(from, to time.Duration, a, b int, each time.Duration) (acts []Act) {
 func Long() []Scenario {
 	return []Scenario{
 		{Name: "idle", About: "nobody says anything", Kind: Idle, Length: 30 * second},
-		{Name: "steady", About: "2,000 messages a second", Length: 60 * second, Rate: 2000, Sessions: 200, Goals: speed},
+		{Name: "steady", About: "all is well", Length: 60 * second, Rate: 2000, Sessions: 200, Goals: speed},
 		{Name: "loss1", About: "1 % of the packets are lost", Length: 60 * second, Rate: 2000, Sessions: 200, Base: Shape{Loss: 0.01},
 			Goals: []Goal{{"delivered p99", 3, 25 * time.Millisecond}}},
 		{Name: "loss5", About: "5 % lost, 1 % twice, jitter of 5 ms", Length: 60 * second, Rate: 500, Sessions: 100,
 			Base: Shape{Loss: 0.05, Duplicate: 0.01, Jitter: 5 * time.Millisecond}},
-		{Name: "nodes3", About: "regions of three nodes, 1,000 messages a second", Nodes: 3, Length: 60 * second, Rate: 1000, Sessions: 100, Goals: speed},
+		{Name: "nodes3", About: "regions of three nodes", Nodes: 3, Length: 60 * second, Rate: 1000, Sessions: 100, Goals: speed},
 		{Name: "cut", About: "a region is cut off for 20 s", Length: 60 * second, Rate: 200, Sessions: 60, Asks: 0.02, Watched: true,
 			Acts: []Act{isolate(15*second, 2, cut), isolate(35*second, 2, Shape{})}},
 		{Name: "longcut", About: "a region is cut off for 100 s: membership forgets it", Length: 150 * second, Rate: 200, Sessions: 60, Watched: true,
@@ -118,11 +121,25 @@ func Long() []Scenario {
 	}
 }
 
+// At is the scenario at another rate of messages, with as many sessions for each of them.
+func (s Scenario) At(rate float64) Scenario {
+	s.Name, s.Sessions, s.Rate = fmt.Sprintf("%s-%g", s.Name, rate), max(1, int(float64(s.Sessions)*rate/s.Rate)), rate
+	return s
+}
+
+// What says what happens in it.
+func (s Scenario) What() string {
+	if s.Rate == 0 {
+		return s.About
+	}
+	return fmt.Sprintf("%s; %g messages a second", s.About, s.Rate)
+}
+
 // Short is what CI runs: what finds most in little time, one after the other in the same regions.
 func Short() []Scenario {
 	return []Scenario{
 		{Name: "idle", About: "nobody says anything", Kind: Idle, Length: 4 * second},
-		{Name: "steady", About: "500 messages a second", Length: 6 * second, Rate: 500, Sessions: 30, Goals: speed},
+		{Name: "steady", About: "all is well", Length: 6 * second, Rate: 500, Sessions: 30, Goals: speed},
 		{Name: "loss5", About: "5 % lost, 1 % twice, jitter of 5 ms", Length: 6 * second, Rate: 200, Sessions: 20, Watched: true,
 			Base: Shape{Loss: 0.05, Duplicate: 0.01, Jitter: 5 * time.Millisecond}},
 		{Name: "faults", About: "one way cut, then no direct link, then flapping", Length: 16 * second, Rate: 100, Sessions: 20, Asks: 0.05, Watched: true,

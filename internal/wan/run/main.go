@@ -10,7 +10,10 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -28,7 +31,7 @@ type options struct {
 func main() {
 	var o options
 	flag.BoolVar(&o.short, "short", false, "the short scenarios, one after the other in the same regions")
-	flag.StringVar(&o.scenario, "scenario", "", "only these: `NAME,...`")
+	flag.StringVar(&o.scenario, "scenario", "", "only these: `NAME,...`; NAME@RATE has so many messages a second")
 	flag.BoolVar(&o.list, "list", false, "list the scenarios")
 	flag.Float64Var(&o.minutes, "minutes", 0, "begin no other scenario after so many `minutes`; 0: all")
 	flag.StringVar(&o.cfg.Roam, "roam", "bin/roam", "the `program`")
@@ -45,6 +48,10 @@ func main() {
 	flag.StringVar(&o.tables, "markdown", "", "`file` for the table as Markdown")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	// Clients and wires of all regions are in this one process. What wakes finds a processor to run on though the machine gives none to another
+	// that was begun, and what is kept of every message is not looked through again and again.
+	runtime.GOMAXPROCS(8 * runtime.NumCPU())
+	debug.SetGCPercent(400)
 	code := run(ctx, &o)
 	stop()
 	os.Exit(code)
@@ -57,7 +64,7 @@ func run(ctx context.Context, o *options) int {
 	}
 	if o.list {
 		for _, sc := range o.cfg.Scenarios {
-			fmt.Printf("%-8s %4.0f s  %s\n", sc.Name, sc.Length.Seconds(), sc.About)
+			fmt.Printf("%-12s %4.0f s  %s\n", sc.Name, sc.Length.Seconds(), sc.What())
 		}
 		return 0
 	}
@@ -93,15 +100,8 @@ func (o *options) choose() (err error) {
 		o.cfg.Trials = trials
 	}
 	if o.scenario != "" {
-		names := strings.Split(o.scenario, ",")
-		all := o.cfg.Scenarios
-		o.cfg.Scenarios = nil
-		for _, name := range names {
-			i := slices.IndexFunc(all, func(sc wan.Scenario) bool { return sc.Name == name })
-			if i < 0 {
-				return fmt.Errorf("no scenario %q: -list shows them", name)
-			}
-			o.cfg.Scenarios = append(o.cfg.Scenarios, all[i])
+		if o.cfg.Scenarios, err = pick(o.cfg.Scenarios, strings.Split(o.scenario, ",")); err != nil {
+			return err
 		}
 	}
 	if o.list {
@@ -112,6 +112,27 @@ func (o *options) choose() (err error) {
 	}
 	o.cfg.Roam, err = filepath.Abs(o.cfg.Roam)
 	return err
+}
+
+// pick returns the scenarios of some names: NAME, or NAME@RATE.
+func pick(all []wan.Scenario, names []string) (some []wan.Scenario, err error) {
+	for _, name := range names {
+		name, at, other := strings.Cut(name, "@")
+		i := slices.IndexFunc(all, func(sc wan.Scenario) bool { return sc.Name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("no scenario %q: -list shows them", name)
+		}
+		sc := all[i]
+		if other {
+			rate, err := strconv.ParseFloat(at, 64)
+			if err != nil || !(rate > 0 && rate < 1e6) || sc.Rate == 0 {
+				return nil, fmt.Errorf("%s@%s: RATE is messages a second, of a scenario that has a load", name, at)
+			}
+			sc = sc.At(rate)
+		}
+		some = append(some, sc)
+	}
+	return some, nil
 }
 
 // show prints the table, and writes the files.
