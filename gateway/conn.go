@@ -90,6 +90,7 @@ type Conn struct {
 	held     []*heldOk
 
 	awaits atomic.Pointer[[]await] // stored by Work
+	due    atomic.Bool             // something that was awaited is safe, and Work has not looked
 }
 
 // send queues an item; it never waits.

@@ -176,6 +176,7 @@ func TestConnsAreWokenInOrder(t *testing.T) {
 	r.settle()
 	r.f.setReach(wire.Reach{Regions: 1, Safe: true})
 	r.g.Recheck()
+	r.clock.advance(safeWithin)
 	if !slices.Equal(r.woken, all) {
 		t.Error("an acknowledgement wakes in another order")
 	}
@@ -195,6 +196,7 @@ func TestOnlyWhoWaitsIsWoken(t *testing.T) {
 		woken []*driven
 	}{{wire.Reach{}, nil}, {wire.Reach{Regions: 1, Safe: true}, []*driven{writer}}, {wire.Reach{Regions: 2, Safe: true}, []*driven{waiting}}, {wire.Reach{Regions: 3, Safe: true}, nil}} {
 		r.f.setReach(step.to)
+		r.clock.advance(safeWithin)
 		if !slices.Equal(r.woken, step.woken) {
 			t.Errorf("%+v wakes %d, not %d", step.to, len(r.woken), len(step.woken))
 		}
@@ -203,6 +205,39 @@ func TestOnlyWhoWaitsIsWoken(t *testing.T) {
 	writer.wants("ok", "safe")
 	waiting.wants("ok")
 	reader.wants()
+}
+
+// TestSafeComesAlong: what has become safe is told with the next message to the client, or soon; an ok that is held for it at once.
+func TestSafeComesAlong(t *testing.T) {
+	r := newRig(t, Config{})
+	r.f.reached = r.g.Recheck
+	r.f.setReach(wire.Reach{})
+	d := r.hello()
+	put := func(id int, more string) {
+		d.say(`{"t":"put","id":%d,"s":"alice/a"%s,"ops":[{"k":"msg","oid":"m%d","text":"x"}]}`, id, more, id)
+	}
+	put(2, "")
+	d.wants("ok")
+	r.f.setReach(wire.Reach{Regions: 1, Safe: true})
+	r.settle()
+	d.wants()
+	d.say(`{"t":"open","id":9,"s":"alice/b"}`)
+	d.wants("snap", "safe")
+	r.f.setReach(wire.Reach{})
+	put(3, "")
+	d.wants("ok")
+	r.f.setReach(wire.Reach{Regions: 1, Safe: true})
+	r.advance(safeWithin - 1)
+	d.wants()
+	r.advance(1)
+	d.wants("safe")
+	r.f.setReach(wire.Reach{})
+	put(4, "")
+	put(5, `,"regions":1`)
+	d.wants("ok")
+	r.f.setReach(wire.Reach{Regions: 1, Safe: true})
+	r.settle()
+	d.wants("ok", "safe")
 }
 
 // TestConnIsTooSlow: what does not fit the queue costs the connection, with a reason, and nothing else is kept.

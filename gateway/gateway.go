@@ -145,6 +145,7 @@ type Gateway struct {
 	mu      sync.Mutex
 	closing bool
 	conns   []*Conn // by seq
+	due     []*Conn // whose clients are to be told what is safe
 	lastSeq uint64
 	running sync.WaitGroup
 }
@@ -214,15 +215,6 @@ func (g *Gateway) rest(ctx context.Context, d time.Duration) {
 
 // Watch brings the region's events to the connections until stop.
 func (g *Gateway) Watch() (stop func()) { return g.cfg.Backend.Watch(g.deliver) }
-
-// Recheck has the connections whose clients wait for that look what is safe by now: other regions have acknowledged more.
-func (g *Gateway) Recheck() {
-	for _, c := range g.all() {
-		if c.reached() {
-			c.recheck()
-		}
-	}
-}
 
 // deliver is the region's watcher. A node that has taken over another's state has not told what led to it: its clients
 // come back with their tokens, which the state may or may not cover.

@@ -38,10 +38,17 @@ func (a await) tells(o await) bool {
 	return a.regions == 0 && o.regions == 0 && a.dot.ID == o.dot.ID && a.dot.Partition == o.dot.Partition && a.dot.F <= o.dot.F
 }
 
-// reached reports whether something that the connection waits for has come to other regions. It is for any goroutine.
-func (c *Conn) reached() bool {
-	all := c.awaits.Load()
-	return all != nil && slices.ContainsFunc(*all, c.arrived)
+// reached reports whether something that the connection waits for has come to other regions, and whether an ok was held for it. It is for any
+// goroutine.
+func (c *Conn) reached() (some, held bool) {
+	if all := c.awaits.Load(); all != nil {
+		for _, a := range *all {
+			if c.arrived(a) {
+				some, held = true, held || a.regions > 0
+			}
+		}
+	}
+	return some, held
 }
 
 func (c *Conn) arrived(a await) bool {
@@ -62,6 +69,48 @@ func (c *Conn) await(a await) {
 	c.awaits.Store(&all)
 	if c.arrived(a) {
 		c.recheck()
+	}
+}
+
+// safeWithin is how long a client may not be told what is safe: it waits for no more than to forget it. Mostly there is something else to send before,
+// and a message less for both.
+const safeWithin = 100 * time.Millisecond
+
+// Recheck has the connections whose clients wait for that look what is safe by now: other regions have acknowledged more.
+func (g *Gateway) Recheck() {
+	for _, c := range g.all() {
+		some, held := c.reached()
+		switch {
+		case held:
+			c.recheck()
+		case some:
+			g.soon(c)
+		}
+	}
+}
+
+// soon has a connection look with the next message to its client, or in a while.
+func (g *Gateway) soon(c *Conn) {
+	if c.due.Swap(true) {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.due = append(g.due, c); len(g.due) == 1 {
+		g.cfg.Clock.AfterFunc(safeWithin, g.tellSafe)
+	}
+}
+
+// tellSafe wakes those who have had nothing to send since.
+func (g *Gateway) tellSafe() {
+	g.mu.Lock()
+	all := g.due
+	g.due = nil
+	g.mu.Unlock()
+	for _, c := range all {
+		if c.due.Load() {
+			c.recheck()
+		}
 	}
 }
 
@@ -111,6 +160,7 @@ func (c *Conn) reachOf(placed []wire.Placed) wire.Reach {
 
 // reach tells the client what has become safe, and answers puts that have waited for regions.
 func (c *Conn) reach() (err error) {
+	c.due.Store(false)
 	c.awaits.Store(nil)
 	held := c.held[:0]
 	for _, h := range c.held {

@@ -35,6 +35,9 @@ func (c *Conn) finish() {
 
 // work does items in order and sends what comes of them.
 func (c *Conn) work(items []item) error {
+	if c.due.Load() {
+		items = append(items, item{kind: itemRecheck})
+	}
 	for i := range items {
 		it := &items[i]
 		if it.kind == itemEnd {
