@@ -153,13 +153,15 @@ func (a *attempt) closed(err error) error {
 	return err
 }
 
+// receive takes a message: all of it, or, if the connection is left, none. Only in the first case the next one is asked for; checkers on
+// connections rely on that (internal/check).
 func (a *attempt) receive(life context.Context, frames []*frame) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if life.Err() != nil {
+		return context.Cause(life)
+	}
 	for _, f := range frames {
-		if life.Err() != nil {
-			return context.Cause(life)
-		}
 		if err := a.core.receive(f, time.Now()); err != nil {
 			return err
 		}
