@@ -230,8 +230,7 @@ func (c *core) release(s *session) {
 
 func (c *core) enqueue(s *session, p *pending, now time.Time) {
 	s.adding--
-	p.known = s.live
-	s.queue.ops = append(s.queue.ops, p)
+	s.put(p)
 	s.touch()
 	c.pump(s, now)
 }
@@ -254,8 +253,7 @@ func (c *core) pump(s *session, now time.Time) {
 		c.link.out = append(c.link.out, openFrame{T: "open", ID: id, openItem: s.ask(id, now)})
 	}
 	if old := s.queue.expired(now, c.maxAge); len(old) > 0 {
-		c.expired += len(old)
-		s.fail(old, ErrExpired)
+		c.expired += s.fail(old, ErrExpired)
 		c.settle(s)
 	}
 	if batch := s.queue.next(now, c.link.max); batch != nil {
@@ -407,6 +405,7 @@ func (c *core) close(s *session) {
 		c.link.out = append(c.link.out, closeFrame{T: "close", ID: c.nextID(nil), S: s.id})
 	}
 	s.leave()
+	c.settle(s)
 	c.forget(s)
 }
 
