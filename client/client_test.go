@@ -124,6 +124,9 @@ type pipe struct {
 	in     chan []byte
 	out    chan []byte
 	closed chan struct{}
+
+	url     string
+	goodbye time.Duration // how long the other side takes to answer one
 }
 
 func newPipe() *pipe {
@@ -141,7 +144,13 @@ func (p *pipe) Read(ctx context.Context) ([]byte, error) {
 
 func (p *pipe) Write(ctx context.Context, b []byte) error { p.out <- b; return nil }
 
-func (p *pipe) Close(int, string) error { close(p.closed); return nil }
+func (p *pipe) Close(code int, _ string) error {
+	if code != 0 {
+		time.Sleep(p.goodbye)
+	}
+	close(p.closed)
+	return nil
+}
 
 func (p *pipe) send(f any) { p.in <- encodeFrames([]any{f}) }
 

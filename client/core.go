@@ -57,7 +57,8 @@ type link struct {
 	why     *Refusal // what the region said before it would close
 	move    *frame   // until taken
 	rate    bucket
-	stuck   bool // the node hangs: another of its region is to be tried
+	stuck   bool      // the node hangs: another of its region is to be tried
+	tried   time.Time // when that came to nothing last
 }
 
 // goneOps are ops of a session that left the outbox.
@@ -342,10 +343,19 @@ func (c *core) stuckAt() time.Time {
 			owed(s.askedAt)
 		}
 	}
-	if quiet := c.link.heard.Add(c.patience); quiet.After(first) {
-		return quiet
+	for _, quiet := range []time.Time{c.link.heard, c.link.tried} {
+		if t := quiet.Add(c.patience); t.After(first) {
+			first = t
+		}
 	}
 	return first
+}
+
+// stay takes it that no other node was reached.
+func (c *core) stay(now time.Time) {
+	if c.link.stuck {
+		c.link.stuck, c.link.tried = false, now
+	}
 }
 
 // due is when tick has something to do at the latest, if nothing happens before.

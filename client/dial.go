@@ -77,15 +77,17 @@ func (c *Client) reach(ctx context.Context, ways []Region) (*dialled, error) {
 }
 
 // nodes are the ways to the current region, the one whose turn it is first.
-func (r *route) nodes() []Region {
-	now := r.regions[r.at]
-	if len(now.URLs) == 0 {
-		return []Region{now}
+func (r *route) nodes() []Region { return r.regions[r.at].ways(r.node) }
+
+// ways are those to a region's nodes, beginning with one.
+func (g Region) ways(first int) []Region {
+	if len(g.URLs) == 0 {
+		return []Region{g}
 	}
-	ways := make([]Region, len(now.URLs))
+	ways := make([]Region, len(g.URLs))
 	for i := range ways {
-		ways[i] = now
-		ways[i].URL = now.URLs[(r.node+i)%len(now.URLs)]
+		ways[i] = g
+		ways[i].URL = g.URLs[(first+i)%len(g.URLs)]
 	}
 	return ways
 }

@@ -97,6 +97,9 @@ func (a *attempt) begin(life context.Context, to Region, token string) {
 	defer a.mu.Unlock()
 	if life.Err() == nil {
 		a.route.landed(to)
+		if a.goal == to.Name {
+			a.goal = ""
+		}
 		a.core.begin(token, time.Now())
 		nudge(a.kick)
 	}
@@ -114,13 +117,36 @@ func (a *attempt) live(ctx, life context.Context, end func(error)) error {
 	hangs := a.core.link.stuck
 	a.hangUp()
 	a.mu.Unlock()
-	code := 0
-	if !hangs && (ctx.Err() != nil || errors.Is(why, errMoved)) { // a node that hangs does not answer a goodbye, which would be waited for
-		code = int(websocket.StatusNormalClosure)
+	close := func(code int) { _ = a.conn.Close(code, ""); wg.Wait() }
+	switch {
+	case hangs: // it does not answer a goodbye, which would be waited for
+		close(0)
+	case ctx.Err() != nil:
+		close(int(websocket.StatusNormalClosure))
+	case !errors.Is(why, errMoved) || !a.aside(func() { close(int(websocket.StatusNormalClosure)) }):
+		close(0)
 	}
-	_ = a.conn.Close(code, "")
-	wg.Wait()
 	return why
+}
+
+// maxByes bounds the goodbyes that are waited for at once. Beyond, connections are dropped without.
+const maxByes = 4
+
+// aside says goodbye while the client goes on elsewhere: what answers may be far away, or gone. false: there are too many already.
+func (c *Client) aside(goodbye func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.byes >= maxByes {
+		return false
+	}
+	c.byes++
+	c.leaving.Go(func() {
+		goodbye()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.byes--
+	})
+	return true
 }
 
 // read gives frames to the core until the connection ends.
@@ -177,6 +203,9 @@ func (a *attempt) learn() {
 		a.welcomed = time.Now()
 		a.route.learn(l.region, l.regions)
 		l.news = false
+		if a.goal != "" { // it was called for while another region was gone to
+			nudge(a.moves)
+		}
 		select {
 		case a.exp <- l.exp:
 		default:
@@ -255,29 +284,32 @@ func (a *attempt) mover(life context.Context) error {
 	defer timer.Stop()
 	var plan []Region
 	for {
+		var now []Region
 		select {
 		case <-life.Done():
 			return nil
 		case <-a.moves:
-			if to, after := a.targets(); len(to) > 0 {
+			if to, after := a.targets(); after > 0 {
 				plan = to
 				timer.Reset(after)
+			} else {
+				now = to
 			}
 		case <-timer.C:
-			if a.next = a.first(life, plan); a.next != nil {
-				return errMoved
-			}
-			plan = nil
-			nudge(a.kick) // a node that hangs may be left later
+			now, plan = plan, nil
 		}
+		if len(now) == 0 {
+			continue
+		}
+		if a.next = a.first(life, now); a.next != nil {
+			return errMoved
+		}
+		a.stays()
 	}
 }
 
 // first connects to the first region of a plan that can be reached.
 func (a *attempt) first(life context.Context, plan []Region) *dialled {
-	if len(plan) == 0 {
-		return nil
-	}
 	next, err := a.reach(life, plan)
 	if err != nil {
 		a.log.Warn("move", "to", plan[0].Name, "reason", err)
@@ -285,13 +317,24 @@ func (a *attempt) first(life context.Context, plan []Region) *dialled {
 	return next
 }
 
+// stays takes it that a move came to nothing: a node that hangs may be left later, and the region may have named another one to go to.
+func (a *attempt) stays() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.core.stay(time.Now())
+	if a.core.link.move != nil {
+		nudge(a.moves)
+	}
+	nudge(a.kick)
+}
+
 // targets takes where to move to, in order of preference, and when.
 func (a *attempt) targets() ([]Region, time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if to := a.goal; to.Name != "" {
-		a.goal = Region{}
-		return []Region{to}, 0
+	to := a.goal
+	if a.goal = ""; to != "" && to != a.route.current().Name {
+		return a.route.to(to), 0
 	}
 	f := a.core.link.move
 	if f == nil && a.core.link.stuck {
