@@ -381,12 +381,14 @@ func (a *attempt) renew(life context.Context) error {
 		return nil
 	}
 	every := max(time.Until(time.Unix(exp, 0))*4/5, minRenew)
-	for pause(life, every) {
+	for wait := every; pause(life, wait); {
 		token, err := a.cfg.Token(life)
 		if err != nil {
 			a.log.Warn("a fresh token", "reason", err)
+			wait = minRenew // while the one in use lasts
 			continue
 		}
+		wait = every
 		a.mu.Lock()
 		if life.Err() == nil {
 			a.core.auth(token)
