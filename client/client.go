@@ -22,6 +22,8 @@ type Client struct {
 
 	// kick wakes the writer: there may be something to send. wake ends the wait between connections.
 	kick, wake, moves chan struct{}
+	// asking holds one while the configuration is asked for a token.
+	asking chan struct{}
 
 	mu      sync.Mutex
 	core    *core       // guarded by mu
@@ -59,7 +61,7 @@ func New(cfg Config) (*Client, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Client{
-		cfg: cfg, log: cfg.Logger, kick: make(chan struct{}, 1), wake: make(chan struct{}, 1), moves: make(chan struct{}, 1),
+		cfg: cfg, log: cfg.Logger, kick: make(chan struct{}, 1), wake: make(chan struct{}, 1), moves: make(chan struct{}, 1), asking: make(chan struct{}, 1),
 		core: newCore(cfg.Device, cfg.Agent, cfg.MaxOutbox), route: newRoute(cfg.Regions),
 		handles: map[string]*Session{},
 	}

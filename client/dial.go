@@ -16,10 +16,11 @@ const (
 	maxWays = 8
 )
 
-// dialled is a connection and the region that it leads to.
+// dialled is a connection, the region that it leads to, and the token for it, when there is one.
 type dialled struct {
 	conn   Conn
 	region Region
+	token  string
 }
 
 func (c *Client) dial(ctx context.Context, to Region) (*dialled, error) {
@@ -29,7 +30,7 @@ func (c *Client) dial(ctx context.Context, to Region) (*dialled, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", to.Name, err)
 	}
-	return &dialled{conn, to}, nil
+	return &dialled{conn: conn, region: to}, nil
 }
 
 // reach connects to the first of some ways that answers; those before in the list have a head start, and one that fails gives way
@@ -74,6 +75,39 @@ func (c *Client) reach(ctx context.Context, ways []Region) (*dialled, error) {
 		return nil, errors.Join(errs...)
 	}
 	return won, nil
+}
+
+// nextToken bounds what the token for a connection may take that is made beside the one in use: regions wait 10 s for a hello.
+const nextToken = 8 * time.Second
+
+// prepare makes a connection that is only to be greeted, while another one serves.
+func (c *Client) prepare(ctx context.Context, ways []Region) (*dialled, error) {
+	d, err := c.reach(ctx, ways)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, nextToken)
+	defer cancel()
+	if d.token, err = c.token(ctx); err != nil {
+		_ = d.conn.Close(0, "")
+		return nil, err
+	}
+	return d, nil
+}
+
+// token asks for one. The owner of the program is asked for one at a time.
+func (c *Client) token(ctx context.Context) (string, error) {
+	select {
+	case c.asking <- struct{}{}:
+		defer func() { <-c.asking }()
+	case <-ctx.Done():
+		return "", fmt.Errorf("token: %w", context.Cause(ctx))
+	}
+	token, err := c.cfg.Token(ctx)
+	if err != nil {
+		return "", fmt.Errorf("token: %w", err)
+	}
+	return token, nil
 }
 
 // nodes are the ways to the current region, the one whose turn it is first.

@@ -81,13 +81,15 @@ func (c *Client) once(ctx context.Context, ready *dialled) (*dialled, error) {
 		}
 	}
 	a := &attempt{Client: c, conn: ready.conn, exp: make(chan int64, 1)}
-	token, err := c.cfg.Token(life)
-	if err != nil {
-		_ = a.conn.Close(0, "")
-		return nil, fmt.Errorf("token: %w", err)
+	if ready.token == "" {
+		var err error
+		if ready.token, err = c.token(life); err != nil {
+			_ = a.conn.Close(0, "")
+			return nil, err
+		}
 	}
-	a.begin(life, ready.region, token)
-	err = a.live(ctx, life, end)
+	a.begin(life, ready.region, ready.token)
+	err := a.live(ctx, life, end)
 	c.settle()
 	return a.next, err
 }
@@ -310,7 +312,7 @@ func (a *attempt) mover(life context.Context) error {
 
 // first connects to the first region of a plan that can be reached.
 func (a *attempt) first(life context.Context, plan []Region) *dialled {
-	next, err := a.reach(life, plan)
+	next, err := a.prepare(life, plan)
 	if err != nil {
 		a.log.Warn("move", "to", plan[0].Name, "reason", err)
 	}
@@ -382,7 +384,7 @@ func (a *attempt) renew(life context.Context) error {
 	}
 	every := max(time.Until(time.Unix(exp, 0))*4/5, minRenew)
 	for wait := every; pause(life, wait); {
-		token, err := a.cfg.Token(life)
+		token, err := a.token(life)
 		if err != nil {
 			a.log.Warn("a fresh token", "reason", err)
 			wait = minRenew // while the one in use lasts

@@ -15,6 +15,22 @@ type lines struct {
 	refuse string                   // guarded by mu
 	wait   map[string]chan struct{} // guarded by mu; until closed, connecting takes
 	conns  chan *pipe
+	tokens chan error // guarded by mu; if set, what to say of the next token
+}
+
+func (l *lines) token(ctx context.Context) (string, error) {
+	l.mu.Lock()
+	tokens := l.tokens
+	l.mu.Unlock()
+	if tokens == nil {
+		return "dev:alice", nil
+	}
+	select {
+	case err := <-tokens:
+		return "dev:alice", err
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
 }
 
 func (l *lines) refuses(url string) {
@@ -54,7 +70,7 @@ func (l *lines) dial(ctx context.Context, url string) (Conn, error) {
 func inBubbleWith(t *testing.T, regions []Region, test func(c *Client, l *lines)) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &lines{wait: map[string]chan struct{}{}, conns: make(chan *pipe, 64)}
-		c, stop := run(t, Config{Regions: regions, Dice: func() float64 { return 0 }, Dial: l.dial})
+		c, stop := run(t, Config{Regions: regions, Token: l.token, Dice: func() float64 { return 0 }, Dial: l.dial})
 		test(c, l)
 		if err := stop(); err != nil {
 			t.Fatalf("Run: %v", err)
@@ -95,7 +111,11 @@ func TestLastMoveCounts(t *testing.T) {
 				synctest.Wait()
 			}
 			close(made)
-			l.next(t, "ws://b/", "b")
+			between := <-l.conns // it may be left before it is greeted
+			if between.url != "ws://b/" {
+				t.Fatalf("it connects to %s", between.url)
+			}
+			between.send(object{"t": "welcome", "id": 1, "user": "alice", "region": "b", "exp": 0, "max": object{}, "regions": []object{}})
 			l.next(t, "ws://"+last+"/", last)
 			if st := c.Status(); st.Region != last || !st.Connected {
 				t.Errorf("it is in %s, not %s", st.Region, last)
@@ -173,6 +193,40 @@ func TestHungNodeIsLeftLater(t *testing.T) {
 		l.next(t, "ws://a2/", "a")
 		if took := time.Since(begun); took > 5*time.Second {
 			t.Errorf("it was left after %s", took)
+		}
+	})
+}
+
+// TestMoveHasItsTokenFirst: a connection is left when there is all that the next one needs. If there is no token it stays.
+func TestMoveHasItsTokenFirst(t *testing.T) {
+	inBubbleWith(t, three, func(c *Client, l *lines) {
+		first := l.next(t, "ws://a/", "a")
+		l.mu.Lock()
+		l.tokens = make(chan error)
+		l.mu.Unlock()
+		for _, then := range []func(){
+			func() { l.tokens <- errors.New("no network") },
+			func() { time.Sleep(nextToken) },
+			func() { l.tokens <- nil },
+		} {
+			if err := c.Move("b"); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			first.send(object{"t": "ping"})
+			if st := c.Status(); st.Region != "a" || !st.Connected {
+				t.Errorf("without a token it is in %s: %v", st.Region, st.Connected)
+			}
+			then()
+			synctest.Wait()
+		}
+		for range 2 { // of what came to nothing
+			p := <-l.conns
+			<-p.closed
+		}
+		l.next(t, "ws://b/", "b")
+		if st := c.Status(); st.Region != "b" || !st.Connected {
+			t.Errorf("status %+v", st)
 		}
 	})
 }
