@@ -10,8 +10,9 @@ import (
 // nothing of it. So it is not to be held to it: an op of the next moment need not stand after that message. Whether it has taken one is
 // known when it asks for the next.
 //
-// This is exact for clients that read with one goroutine, ask for the next message if and only if they took all of the one before, and
-// connect anew only when that goroutine has ended.
+// This is exact for clients that read a connection with one goroutine, ask for the next message if and only if they took all of the one before, and
+// take nothing of a connection any more once they have said hello on another. What they took just before that may be told a moment after it: the
+// checker then sees a cur in the hello which it does not know yet, and allows for that.
 type Tap struct {
 	took func(message []byte)
 
