@@ -22,16 +22,21 @@ type Client struct {
 
 	// kick wakes the writer: there may be something to send. wake ends the wait between connections.
 	kick, wake, moves chan struct{}
+	// asking holds one while the configuration is asked for a token.
+	asking chan struct{}
 
 	mu      sync.Mutex
 	core    *core       // guarded by mu
 	route   route       // guarded by mu; it always has a region
-	goal    Region      // of a move under way, guarded by mu
+	goal    string      // the region to move to, empty if none; guarded by mu
+	byes    int         // goodbyes under way; guarded by mu
 	running bool        // guarded by mu
 	cut     func(error) // ends the connection; guarded by mu, nil without one
 	// welcomed is when the connection was, zero if it was not; guarded by mu.
 	welcomed time.Time
 	handles  map[string]*Session // guarded by mu
+
+	leaving sync.WaitGroup // of goodbyes
 }
 
 // New checks the configuration, loads the outbox and connects to nothing.
@@ -56,7 +61,7 @@ func New(cfg Config) (*Client, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Client{
-		cfg: cfg, log: cfg.Logger, kick: make(chan struct{}, 1), wake: make(chan struct{}, 1), moves: make(chan struct{}, 1),
+		cfg: cfg, log: cfg.Logger, kick: make(chan struct{}, 1), wake: make(chan struct{}, 1), moves: make(chan struct{}, 1), asking: make(chan struct{}, 1),
 		core: newCore(cfg.Device, cfg.Agent, cfg.MaxOutbox), route: newRoute(cfg.Regions),
 		handles: map[string]*Session{},
 	}
@@ -132,20 +137,19 @@ func (c *Client) Regions() []Region {
 }
 
 // Move goes on in another region: at once if there is no connection, or else as soon as the new one is made. If it
-// cannot be made the client stays where it is.
+// cannot be made the client stays where it is. Of several calls the last one counts, also while a move is under way.
 func (c *Client) Move(region string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i := slices.IndexFunc(c.route.regions, func(g Region) bool { return g.Name == region })
-	switch {
-	case i < 0:
+	if i < 0 {
 		return fmt.Errorf("%w: %q", ErrUnknownRegion, region)
-	case i == c.route.at:
-		c.goal = Region{}
+	}
+	c.goal = region // until a connection leads there, or cannot be made
+	switch {
 	case c.core.link.up:
-		c.goal = c.route.regions[i]
 		nudge(c.moves)
-	default:
+	case i != c.route.at:
 		c.hangUp()
 		c.route.prefer(region)
 	}
@@ -191,6 +195,7 @@ func (c *Client) Run(ctx context.Context) error {
 	if ran {
 		return ErrRunning
 	}
+	defer c.leaving.Wait()
 	var ready *dialled
 	for ctx.Err() == nil {
 		var err error

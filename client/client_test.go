@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -124,6 +125,9 @@ type pipe struct {
 	in     chan []byte
 	out    chan []byte
 	closed chan struct{}
+
+	url     string
+	goodbye time.Duration // how long the other side takes to answer one
 }
 
 func newPipe() *pipe {
@@ -141,7 +145,13 @@ func (p *pipe) Read(ctx context.Context) ([]byte, error) {
 
 func (p *pipe) Write(ctx context.Context, b []byte) error { p.out <- b; return nil }
 
-func (p *pipe) Close(int, string) error { close(p.closed); return nil }
+func (p *pipe) Close(code int, _ string) error {
+	if code != 0 {
+		time.Sleep(p.goodbye)
+	}
+	close(p.closed)
+	return nil
+}
 
 func (p *pipe) send(f any) { p.in <- encodeFrames([]any{f}) }
 
@@ -204,6 +214,25 @@ func TestTokenRenewed(t *testing.T) {
 		<-p.out // hello
 		want := `{"t":"auth","id":2,"token":"token-2"}` + "\n"
 		if got := string(<-p.out); got != want || time.Since(start) > 41*time.Second {
+			t.Fatalf("after %s: %q", time.Since(start), got)
+		}
+	})
+}
+
+// TestTokenRenewedAtTheNextTry: who cannot give a fresh token is asked again while the old one lasts.
+func TestTokenRenewedAtTheNextTry(t *testing.T) {
+	n := 0
+	token := func(context.Context) (string, error) {
+		if n++; n == 2 {
+			return "", errors.New("no network")
+		}
+		return fmt.Sprint("token-", n), nil
+	}
+	inBubble(t, Config{Token: token}, func(c *Client, conns <-chan *pipe) {
+		p, start := <-conns, time.Now()
+		p.send(welcome(start.Add(50 * time.Second).Unix()))
+		<-p.out // hello
+		if got := string(<-p.out); !strings.Contains(got, `"token":"token-3"`) || time.Since(start) >= 50*time.Second {
 			t.Fatalf("after %s: %q", time.Since(start), got)
 		}
 	})

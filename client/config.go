@@ -13,7 +13,7 @@ import (
 type Config struct {
 	// Regions is where to connect, the first first. What a region tells in its welcome comes before what is left of it.
 	Regions []Region
-	// Token gives the token for one connection, and a fresh one before it ends. It may block until ctx ends.
+	// Token gives the token for one connection, and a fresh one before it ends. It may block until ctx ends, and is not called twice at once.
 	Token func(ctx context.Context) (string, error)
 	// Device names this device among the user's; other devices see it. Empty: a random name.
 	Device string

@@ -57,7 +57,8 @@ type link struct {
 	why     *Refusal // what the region said before it would close
 	move    *frame   // until taken
 	rate    bucket
-	stuck   bool // the node hangs: another of its region is to be tried
+	stuck   bool      // the node hangs: another of its region is to be tried
+	tried   time.Time // when that came to nothing last
 }
 
 // goneOps are ops of a session that left the outbox.
@@ -230,8 +231,7 @@ func (c *core) release(s *session) {
 
 func (c *core) enqueue(s *session, p *pending, now time.Time) {
 	s.adding--
-	p.known = s.live
-	s.queue.ops = append(s.queue.ops, p)
+	s.put(p)
 	s.touch()
 	c.pump(s, now)
 }
@@ -254,8 +254,7 @@ func (c *core) pump(s *session, now time.Time) {
 		c.link.out = append(c.link.out, openFrame{T: "open", ID: id, openItem: s.ask(id, now)})
 	}
 	if old := s.queue.expired(now, c.maxAge); len(old) > 0 {
-		c.expired += len(old)
-		s.fail(old, ErrExpired)
+		c.expired += s.fail(old, ErrExpired)
 		c.settle(s)
 	}
 	if batch := s.queue.next(now, c.link.max); batch != nil {
@@ -344,10 +343,19 @@ func (c *core) stuckAt() time.Time {
 			owed(s.askedAt)
 		}
 	}
-	if quiet := c.link.heard.Add(c.patience); quiet.After(first) {
-		return quiet
+	for _, quiet := range []time.Time{c.link.heard, c.link.tried} {
+		if t := quiet.Add(c.patience); t.After(first) {
+			first = t
+		}
 	}
 	return first
+}
+
+// stay takes it that no other node was reached.
+func (c *core) stay(now time.Time) {
+	if c.link.stuck {
+		c.link.stuck, c.link.tried = false, now
+	}
 }
 
 // due is when tick has something to do at the latest, if nothing happens before.
@@ -407,6 +415,7 @@ func (c *core) close(s *session) {
 		c.link.out = append(c.link.out, closeFrame{T: "close", ID: c.nextID(nil), S: s.id})
 	}
 	s.leave()
+	c.settle(s)
 	c.forget(s)
 }
 

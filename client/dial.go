@@ -16,10 +16,11 @@ const (
 	maxWays = 8
 )
 
-// dialled is a connection and the region that it leads to.
+// dialled is a connection, the region that it leads to, and the token for it, when there is one.
 type dialled struct {
 	conn   Conn
 	region Region
+	token  string
 }
 
 func (c *Client) dial(ctx context.Context, to Region) (*dialled, error) {
@@ -29,7 +30,7 @@ func (c *Client) dial(ctx context.Context, to Region) (*dialled, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", to.Name, err)
 	}
-	return &dialled{conn, to}, nil
+	return &dialled{conn: conn, region: to}, nil
 }
 
 // reach connects to the first of some ways that answers; those before in the list have a head start, and one that fails gives way
@@ -76,16 +77,51 @@ func (c *Client) reach(ctx context.Context, ways []Region) (*dialled, error) {
 	return won, nil
 }
 
-// nodes are the ways to the current region, the one whose turn it is first.
-func (r *route) nodes() []Region {
-	now := r.regions[r.at]
-	if len(now.URLs) == 0 {
-		return []Region{now}
+// nextToken bounds what the token for a connection may take that is made beside the one in use: regions wait 10 s for a hello.
+const nextToken = 8 * time.Second
+
+// prepare makes a connection that is only to be greeted, while another one serves.
+func (c *Client) prepare(ctx context.Context, ways []Region) (*dialled, error) {
+	d, err := c.reach(ctx, ways)
+	if err != nil {
+		return nil, err
 	}
-	ways := make([]Region, len(now.URLs))
+	ctx, cancel := context.WithTimeout(ctx, nextToken)
+	defer cancel()
+	if d.token, err = c.token(ctx); err != nil {
+		_ = d.conn.Close(0, "")
+		return nil, err
+	}
+	return d, nil
+}
+
+// token asks for one. The owner of the program is asked for one at a time.
+func (c *Client) token(ctx context.Context) (string, error) {
+	select {
+	case c.asking <- struct{}{}:
+		defer func() { <-c.asking }()
+	case <-ctx.Done():
+		return "", fmt.Errorf("token: %w", context.Cause(ctx))
+	}
+	token, err := c.cfg.Token(ctx)
+	if err != nil {
+		return "", fmt.Errorf("token: %w", err)
+	}
+	return token, nil
+}
+
+// nodes are the ways to the current region, the one whose turn it is first.
+func (r *route) nodes() []Region { return r.regions[r.at].ways(r.node) }
+
+// ways are those to a region's nodes, beginning with one.
+func (g Region) ways(first int) []Region {
+	if len(g.URLs) == 0 {
+		return []Region{g}
+	}
+	ways := make([]Region, len(g.URLs))
 	for i := range ways {
-		ways[i] = now
-		ways[i].URL = now.URLs[(r.node+i)%len(now.URLs)]
+		ways[i] = g
+		ways[i].URL = g.URLs[(first+i)%len(g.URLs)]
 	}
 	return ways
 }

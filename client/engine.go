@@ -132,9 +132,11 @@ func (e *Engine) Close(session string) {
 // returned is to be kept until then, for a program that may end.
 func (e *Engine) Put(it Item, now time.Time) (Item, error) {
 	s := e.core.session(it.Session)
-	it.Cur, it.Anew = s.follows()
+	after := s.follows()
+	it.Cur, it.Anew = after.cur, after.anew
 	p, err := newPending(it)
 	if err == nil {
+		p.stand = after
 		err = e.core.admit(s)
 	}
 	if err != nil {

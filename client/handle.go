@@ -98,17 +98,18 @@ func (s *Session) put(o op) (*Receipt, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.K, err)
 	}
-	it := Item{Session: s.rec.id, OID: o.OID, Born: now, Op: raw}
-	if it.Cur, it.Anew, err = s.admit(len(raw)); err != nil {
+	after, err := s.admit(len(raw))
+	if err != nil {
 		return nil, err
 	}
+	it := Item{Session: s.rec.id, OID: o.OID, Born: now, Op: raw, Cur: after.cur, Anew: after.anew}
 	if err := c.cfg.Outbox.Add(it); err != nil {
 		c.mu.Lock()
 		c.core.release(s.rec)
 		c.mu.Unlock()
 		return nil, fmt.Errorf("keep an op in the outbox: %w", err)
 	}
-	r := &Receipt{session: s, op: &pending{op: o, raw: raw, born: now, cur: it.Cur, anew: it.Anew}}
+	r := &Receipt{session: s, op: &pending{stand: after, op: o, raw: raw, born: now}}
 	c.mu.Lock()
 	c.core.enqueue(s.rec, r.op, now)
 	c.mu.Unlock()
@@ -116,8 +117,8 @@ func (s *Session) put(o op) (*Receipt, error) {
 	return r, nil
 }
 
-// admit makes room for an op, and returns the token that it is put after, and whether that was begun anew.
-func (s *Session) admit(size int) (cur string, anew bool, err error) {
+// admit makes room for an op, and returns what it is put after.
+func (s *Session) admit(size int) (after stand, err error) {
 	s.client.mu.Lock()
 	defer s.client.mu.Unlock()
 	limit := maxOpBytes
@@ -126,15 +127,14 @@ func (s *Session) admit(size int) (cur string, anew bool, err error) {
 	}
 	switch {
 	case s.client.handles[s.rec.id] != s:
-		return "", false, ErrClosed
+		return after, ErrClosed
 	case size > limit:
-		return "", false, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, size, limit)
+		return after, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, size, limit)
 	}
 	if err := s.client.core.admit(s.rec); err != nil {
-		return "", false, err
+		return after, err
 	}
-	cur, anew = s.rec.follows()
-	return cur, anew, nil
+	return s.rec.follows(), nil
 }
 
 // Older asks for up to limit entries before the first one held; they appear in the State. Without a connection it

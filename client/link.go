@@ -81,13 +81,15 @@ func (c *Client) once(ctx context.Context, ready *dialled) (*dialled, error) {
 		}
 	}
 	a := &attempt{Client: c, conn: ready.conn, exp: make(chan int64, 1)}
-	token, err := c.cfg.Token(life)
-	if err != nil {
-		_ = a.conn.Close(0, "")
-		return nil, fmt.Errorf("token: %w", err)
+	if ready.token == "" {
+		var err error
+		if ready.token, err = c.token(life); err != nil {
+			_ = a.conn.Close(0, "")
+			return nil, err
+		}
 	}
-	a.begin(life, ready.region, token)
-	err = a.live(ctx, life, end)
+	a.begin(life, ready.region, ready.token)
+	err := a.live(ctx, life, end)
 	c.settle()
 	return a.next, err
 }
@@ -97,6 +99,9 @@ func (a *attempt) begin(life context.Context, to Region, token string) {
 	defer a.mu.Unlock()
 	if life.Err() == nil {
 		a.route.landed(to)
+		if a.goal == to.Name {
+			a.goal = ""
+		}
 		a.core.begin(token, time.Now())
 		nudge(a.kick)
 	}
@@ -114,13 +119,36 @@ func (a *attempt) live(ctx, life context.Context, end func(error)) error {
 	hangs := a.core.link.stuck
 	a.hangUp()
 	a.mu.Unlock()
-	code := 0
-	if !hangs && (ctx.Err() != nil || errors.Is(why, errMoved)) { // a node that hangs does not answer a goodbye, which would be waited for
-		code = int(websocket.StatusNormalClosure)
+	close := func(code int) { _ = a.conn.Close(code, ""); wg.Wait() }
+	switch {
+	case hangs: // it does not answer a goodbye, which would be waited for
+		close(0)
+	case ctx.Err() != nil:
+		close(int(websocket.StatusNormalClosure))
+	case !errors.Is(why, errMoved) || !a.aside(func() { close(int(websocket.StatusNormalClosure)) }):
+		close(0)
 	}
-	_ = a.conn.Close(code, "")
-	wg.Wait()
 	return why
+}
+
+// maxByes bounds the goodbyes that are waited for at once. Beyond, connections are dropped without.
+const maxByes = 4
+
+// aside says goodbye while the client goes on elsewhere: what answers may be far away, or gone. false: there are too many already.
+func (c *Client) aside(goodbye func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.byes >= maxByes {
+		return false
+	}
+	c.byes++
+	c.leaving.Go(func() {
+		goodbye()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.byes--
+	})
+	return true
 }
 
 // read gives frames to the core until the connection ends.
@@ -153,13 +181,15 @@ func (a *attempt) closed(err error) error {
 	return err
 }
 
+// receive takes a message: all of it, or, if the connection is left, none. Only in the first case the next one is asked for; checkers on
+// connections rely on that (internal/check).
 func (a *attempt) receive(life context.Context, frames []*frame) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if life.Err() != nil {
+		return context.Cause(life)
+	}
 	for _, f := range frames {
-		if life.Err() != nil {
-			return context.Cause(life)
-		}
 		if err := a.core.receive(f, time.Now()); err != nil {
 			return err
 		}
@@ -175,6 +205,9 @@ func (a *attempt) learn() {
 		a.welcomed = time.Now()
 		a.route.learn(l.region, l.regions)
 		l.news = false
+		if a.goal != "" { // it was called for while another region was gone to
+			nudge(a.moves)
+		}
 		select {
 		case a.exp <- l.exp:
 		default:
@@ -253,43 +286,57 @@ func (a *attempt) mover(life context.Context) error {
 	defer timer.Stop()
 	var plan []Region
 	for {
+		var now []Region
 		select {
 		case <-life.Done():
 			return nil
 		case <-a.moves:
-			if to, after := a.targets(); len(to) > 0 {
+			if to, after := a.targets(); after > 0 {
 				plan = to
 				timer.Reset(after)
+			} else {
+				now = to
 			}
 		case <-timer.C:
-			if a.next = a.first(life, plan); a.next != nil {
-				return errMoved
-			}
-			plan = nil
-			nudge(a.kick) // a node that hangs may be left later
+			now, plan = plan, nil
 		}
+		if len(now) == 0 {
+			continue
+		}
+		if a.next = a.first(life, now); a.next != nil {
+			return errMoved
+		}
+		a.stays()
 	}
 }
 
 // first connects to the first region of a plan that can be reached.
 func (a *attempt) first(life context.Context, plan []Region) *dialled {
-	if len(plan) == 0 {
-		return nil
-	}
-	next, err := a.reach(life, plan)
+	next, err := a.prepare(life, plan)
 	if err != nil {
 		a.log.Warn("move", "to", plan[0].Name, "reason", err)
 	}
 	return next
 }
 
+// stays takes it that a move came to nothing: a node that hangs may be left later, and the region may have named another one to go to.
+func (a *attempt) stays() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.core.stay(time.Now())
+	if a.core.link.move != nil {
+		nudge(a.moves)
+	}
+	nudge(a.kick)
+}
+
 // targets takes where to move to, in order of preference, and when.
 func (a *attempt) targets() ([]Region, time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if to := a.goal; to.Name != "" {
-		a.goal = Region{}
-		return []Region{to}, 0
+	to := a.goal
+	if a.goal = ""; to != "" && to != a.route.current().Name {
+		return a.route.to(to), 0
 	}
 	f := a.core.link.move
 	if f == nil && a.core.link.stuck {
@@ -336,12 +383,14 @@ func (a *attempt) renew(life context.Context) error {
 		return nil
 	}
 	every := max(time.Until(time.Unix(exp, 0))*4/5, minRenew)
-	for pause(life, every) {
-		token, err := a.cfg.Token(life)
+	for wait := every; pause(life, wait); {
+		token, err := a.token(life)
 		if err != nil {
 			a.log.Warn("a fresh token", "reason", err)
+			wait = minRenew // while the one in use lasts
 			continue
 		}
+		wait = every
 		a.mu.Lock()
 		if life.Err() == nil {
 			a.core.auth(token)

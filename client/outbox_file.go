@@ -25,7 +25,8 @@ type FileOutbox struct {
 	mu    sync.Mutex
 	file  *os.File
 	items []Item
-	dead  int // lines of the file that say nothing any more
+	dead  int  // lines of the file that say nothing any more
+	torn  bool // the file may end in half a line: it is to be written anew before the next
 }
 
 // line is an op that came, or ops that went.
@@ -93,16 +94,31 @@ func (o *FileOutbox) rewrite() error {
 	if err = errors.Join(err, f.Sync()); err == nil {
 		err = os.Rename(o.path+".new", o.path)
 	}
-	if err == nil {
-		err = syncDir(filepath.Dir(o.path))
-	}
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
 	if o.file != nil {
 		_ = o.file.Close() // all that it held is in the new one
 	}
-	o.file, o.dead = f, 0
+	o.file, o.dead, o.torn = f, 0, false
+	return syncDir(filepath.Dir(o.path))
+}
+
+// write appends a line. A disk that does not take all of it, or any more, is given a new file of what is kept, now or before the next line.
+func (o *FileOutbox) write(l line, sync bool) error {
+	if o.torn {
+		if err := o.rewrite(); err != nil {
+			return err
+		}
+	}
+	_, err := o.file.Write(encodeLine(l))
+	if err == nil && sync {
+		err = o.file.Sync()
+	}
+	if err != nil {
+		o.torn = true
+		return errors.Join(err, o.rewrite())
+	}
 	return nil
 }
 
@@ -133,10 +149,7 @@ func (o *FileOutbox) Load() ([]Item, error) {
 func (o *FileOutbox) Add(it Item) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if _, err := o.file.Write(encodeLine(line{Add: &it})); err != nil {
-		return errors.Join(err, o.rewrite()) // the file may end in half a line
-	}
-	if err := o.file.Sync(); err != nil {
+	if err := o.write(line{Add: &it}, true); err != nil {
 		return err
 	}
 	o.items = append(o.items, it)
@@ -152,8 +165,7 @@ func (o *FileOutbox) Remove(session string, oids []string) error {
 	if o.dead > maxDead && o.dead > len(o.items) {
 		return o.rewrite()
 	}
-	_, err := o.file.Write(encodeLine(line{S: session, Gone: oids}))
-	return err
+	return o.write(line{S: session, Gone: oids}, false)
 }
 
 // Close closes the file.

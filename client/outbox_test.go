@@ -136,3 +136,55 @@ func TestOutboxIsPutAfterRestart(t *testing.T) {
 		t.Fatalf("still kept: %v", got)
 	}
 }
+
+// TestFileOutboxOnABadDisk: what the disk did not take is refused and not in the file, and what comes after that is, however the first write failed, and
+// also if a new file could not be made at first.
+func TestFileOutboxOnABadDisk(t *testing.T) {
+	broken := func() *os.File { // takes nothing
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = r.Close()
+		return w
+	}
+	forgetful := func() *os.File { // takes all, and cannot be synced
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = r.Close() })
+		return w
+	}
+	item := Item{Session: "a/s", OID: "x", Born: time.Unix(1, 0), Op: json.RawMessage(`{"k":"msg"}`)}
+	for _, c := range []struct {
+		name string
+		disk func() *os.File
+		do   func(*FileOutbox) error
+		full bool // at first
+		want string
+	}{
+		{"add, not written", broken, func(o *FileOutbox) error { return o.Add(item) }, false, "[a/s:0 a/s:1 a/s:0]"},
+		{"add, not synced", forgetful, func(o *FileOutbox) error { return o.Add(item) }, false, "[a/s:0 a/s:1 a/s:0]"},
+		{"remove", broken, func(o *FileOutbox) error { return o.Remove("a/s", []string{"1"}) }, false, "[a/s:0 a/s:0]"},
+		{"add, and no new file", broken, func(o *FileOutbox) error { return o.Add(item) }, true, "[a/s:0 a/s:1 a/s:0]"},
+		{"remove, and no new file", broken, func(o *FileOutbox) error { return o.Remove("a/s", []string{"1"}) }, true, "[a/s:0 a/s:0]"},
+	} {
+		path := filepath.Join(t.TempDir(), "outbox")
+		o := openFile(t, path)
+		addItems(t, o, 2)
+		_ = o.file.Close()
+		o.file = c.disk()
+		if c.full {
+			o.path = filepath.Join(path, "none", "outbox")
+		}
+		if err := c.do(o); err == nil {
+			t.Errorf("%s: no error", c.name)
+		}
+		o.path = path
+		addItems(t, o, 1)
+		if got := fmt.Sprint(oidsOf(t, openFile(t, path))); got != c.want {
+			t.Errorf("%s: the file has %s, want %s", c.name, got, c.want)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package client
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 )
@@ -24,23 +25,35 @@ const (
 
 // pending is an op in the outbox. Its owner is the Client's lock.
 type pending struct {
+	stand
 	op    op
 	raw   json.RawMessage
 	born  time.Time
-	cur   string // as in Item
-	anew  bool   // as in Item
-	moved bool   // was taken on a connection before this one
-	known bool   // the region knows what it comes after: it was put while the session was open as it is now
+	moved bool // was taken on a connection before this one
+	known bool // the region knows what it comes after: it was put while the session was open as it is now
 	stage Stage
 	sent  bool // on this connection
+	// placed: a region has said on this connection where it stands. covered is a token that knows that, and of what the next op is put after; its n
+	// is 0 if there is none.
+	placed  bool
+	covered stand
 	// missed is when a region first did not have what it is about, or another op that waited with it, although another region has accepted it.
 	missed time.Time
 	solo   bool // was in a put that was refused: goes alone, so that only what is wrong is refused
 	err    error
 }
 
+// stand is what an op is put after.
+type stand struct {
+	cur  string // as in Item
+	anew bool   // as in Item
+	// n counts the session's ops in the order in which their tokens were taken, and begun how often the token had been begun anew; 0 and -1: by a
+	// program before this one.
+	n, begun int
+}
+
 func newPending(it Item) (*pending, error) {
-	p := &pending{raw: it.Op, born: it.Born, cur: it.Cur, anew: it.Anew}
+	p := &pending{stand: stand{cur: it.Cur, anew: it.Anew, begun: -1}, raw: it.Op, born: it.Born}
 	if err := json.Unmarshal(it.Op, &p.op); err != nil {
 		return nil, fmt.Errorf("op %s in the outbox: %w", it.OID, err)
 	}
@@ -54,6 +67,7 @@ func newPending(it Item) (*pending, error) {
 // region has them in this order whatever it refuses; the ops that come meanwhile go together in the next.
 type queue struct {
 	ops    []*pending
+	bare   int   // ops that are placed, and not covered by a token
 	flight int64 // id of the put under way, 0 if none
 	flying []*pending
 	since  time.Time
@@ -138,9 +152,60 @@ func (q *queue) lost() {
 	q.landed()
 	q.again()
 	for _, p := range q.ops {
-		p.moved, p.known = true, false
+		p.moved, p.known, p.placed = true, false, false
 	}
-	q.after = time.Time{}
+	q.after, q.bare = time.Time{}, 0
+}
+
+// placed notes that a region has said where an op stands.
+func (q *queue) placed(p *pending) {
+	if !p.placed && p.covered.n == 0 {
+		q.bare++
+	}
+	p.placed = true
+}
+
+// cover takes it that a token knows where what was placed on this connection stands, and reports whether that is news of some.
+func (q *queue) cover(by stand) bool {
+	if q.bare == 0 {
+		return false
+	}
+	for _, p := range q.ops {
+		if p.placed && p.covered.n == 0 {
+			p.covered = by
+		}
+	}
+	q.bare = 0
+	return true
+}
+
+// done takes the ops that need not be kept: those that are safe. Others that were put after one of them are to stand after it in any region, also
+// one that has neither: from now on they come after a token that knows where it stands. As long as there is none, and one is waited for or there are
+// others, or it need not cover what those came after, the op that is safe stays, and is put again with the others.
+func (q *queue) done(waits bool) (ops []*pending) {
+	first, begun := math.MaxInt, math.MaxInt // of those behind that stay
+	for _, p := range slices.Backward(q.ops) {
+		c := p.covered
+		tells := c.n > 0 && (first >= c.n || begun >= c.begun)
+		if p.stage == Safe && (tells || !waits && first == math.MaxInt) {
+			ops = append(ops, p)
+			continue
+		}
+		first, begun = min(first, p.n), min(begun, p.begun)
+	}
+	slices.Reverse(ops)
+	var after stand
+	for _, p := range q.ops {
+		switch {
+		case slices.Contains(ops, p):
+			if p.covered.n > after.n {
+				after = p.covered
+			}
+		case p.n < after.n:
+			p.cur, p.n, p.begun = after.cur, after.n, after.begun
+		}
+	}
+	return ops
 }
 
 // unknown takes it that the region will not know what the ops come after.
@@ -168,7 +233,7 @@ func (q *queue) refused(why *Refusal, retry *int64, now time.Time) []*pending {
 	if why.Code == "not_found" {
 		q.missing(now)
 	}
-	if len(batch) == 1 && batch[0].patient(why, now) {
+	if len(batch) == 1 && batch[0].stage != Safe && batch[0].patient(why, now) {
 		q.after = now.Add(defaultRetry)
 		unsend(batch)
 		return nil

@@ -112,6 +112,15 @@ func (r *route) prefer(name string) bool {
 	return true
 }
 
+// to are the ways to a region; none if it is not known any more.
+func (r *route) to(name string) []Region {
+	i := slices.IndexFunc(r.regions, func(g Region) bool { return g.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return r.regions[i].ways(0)
+}
+
 // target adds or updates the region that a `move` names.
 func (r *route) target(to moveTarget) Region {
 	g := Region{Name: to.Region, URL: to.URL}

@@ -2,12 +2,16 @@ package client
 
 import (
 	"maps"
+	"slices"
 	"time"
 )
 
 const (
-	// askTimeout is how long an open may go unanswered before it may be sent again.
+	// askTimeout is how long an open may go unanswered before it is sent again, the first time; each time after that takes twice as long, since
+	// the answer may only be long on its way.
 	askTimeout = 10 * time.Second
+	// maxAsked bounds how often one is sent; from then on the answer is waited for.
+	maxAsked = 6
 	// askPause is the least time between two times of asking again, so that a region whose answers never fit is
 	// not asked in a loop.
 	askPause = time.Second
@@ -18,8 +22,11 @@ type session struct {
 	id      string
 	open    bool // somebody holds the handle
 	replica *replica
-	cur     string // the token received last
+	cur     string // the token received last, not past a gap
+	newest  string // the token received last: what is put comes after it
 	anew    bool   // it need not cover what the last op was put after
+	begun   int    // how often it was begun anew
+	count   int    // ops that were put
 	region  string // of the connection
 	live    bool   // the answer to open came on this connection
 	behind  bool
@@ -32,7 +39,9 @@ type session struct {
 	want    bool // an open is to be sent
 	fresh   bool // without cur
 	asking  int64
-	greeted bool // it was asked for by the hello
+	before  []int64 // asked before for the same: what answers one of them will do
+	whole   bool    // that is all of it: it was asked without cur
+	greeted bool    // it was asked for by the hello
 	askedAt time.Time
 	after   time.Time         // not before
 	gaps    int               // pieces that did not fit, since one did
@@ -52,31 +61,52 @@ func (s *session) touch() {
 	s.changed = make(chan struct{})
 }
 
-// follows is what the next op is put after: the token, and whether that was begun anew since the op before.
-func (s *session) follows() (cur string, anew bool) {
-	anew, s.anew = s.anew, false
-	return s.cur, anew
+// follows is what the next op is put after.
+func (s *session) follows() stand {
+	s.count++
+	return stand{cur: s.newest, anew: s.anew, n: s.count, begun: s.begun}
 }
 
-// ask marks the session as asked for by request id and returns what to ask.
-func (s *session) ask(id int64, now time.Time) openItem {
-	it := openItem{S: s.id, Cur: s.cur}
-	if s.fresh {
-		it.Cur = ""
+// put takes an op into the outbox. Only then it is known that one bears the token that was begun anew.
+func (s *session) put(p *pending) {
+	if p.begun == s.begun {
+		s.anew = false
 	}
-	if it.Cur == "" {
+	p.known = s.live
+	s.queue.ops = append(s.queue.ops, p)
+}
+
+// beginAnew takes it that the next token need not cover what the last one did.
+func (s *session) beginAnew() {
+	s.anew = true
+	s.begun++
+}
+
+// ask marks the session as asked for by request id and returns what to ask: once more the same, if that was not answered.
+func (s *session) ask(id int64, now time.Time) openItem {
+	if s.asking != 0 {
+		s.before = append(s.before, s.asking)
+	} else {
+		s.before, s.greeted, s.whole, s.want = nil, false, s.fresh || s.cur == "", false
+	}
+	it := openItem{S: s.id, Cur: s.cur}
+	if s.whole {
+		it.Cur = ""
 		s.queue.unknown()
 	}
-	s.want, s.asking, s.askedAt, s.greeted = false, id, now, false
+	s.asking, s.askedAt = id, now
 	s.after = now.Add(askPause)
 	return it
 }
 
+// patience is how long the answer may take.
+func (s *session) patience() time.Duration { return askTimeout << len(s.before) }
+
 func (s *session) wantOpen(now time.Time) bool {
-	if s.asking != 0 && now.Sub(s.askedAt) >= askTimeout {
-		s.want, s.asking = true, 0
+	if s.asking != 0 {
+		return s.open && len(s.before) < maxAsked-1 && now.Sub(s.askedAt) >= s.patience()
 	}
-	return s.open && s.want && s.asking == 0 && !now.Before(s.after)
+	return s.open && s.want && !now.Before(s.after)
 }
 
 // askAgain notes that what is held needs the region's help; fresh: all of it.
@@ -94,10 +124,12 @@ func (s *session) lost() {
 
 // leave drops what is held, since nobody has the session open any more.
 func (s *session) leave() {
-	s.open, s.live, s.want, s.asking, s.cur, s.paging, s.anew = false, false, false, 0, "", 0, true
+	s.open, s.live, s.want, s.asking, s.cur, s.newest, s.paging = false, false, false, 0, "", "", 0
+	s.beginAnew()
 	s.replica, s.behind, s.err = newReplica(), false, nil
 	s.queue.unknown()
 	s.touch()
+	s.release()
 }
 
 // receive takes a frame of this session.
@@ -121,14 +153,16 @@ func (s *session) receive(f *frame, now time.Time, user, device string) []note {
 func (s *session) content(f *frame) (notes []note) {
 	answers := s.answers(f)
 	if answers {
-		s.asking, s.live, s.err, s.fresh, s.behind = 0, true, nil, false, false
+		s.asking, s.live, s.err, s.behind = 0, true, nil, false
+		s.fresh = s.fresh && !s.whole // else it is asked for all of it next
 	}
 	if !s.live {
 		return nil // of an open that this connection did not ask, or whose answer did not come yet
 	}
 	switch f.T {
 	case "snap":
-		s.gaps, s.paging, s.anew = 0, 0, true
+		s.gaps, s.paging = 0, 0
+		s.beginAnew()
 		notes = s.doubt(s.replica.snap(f))
 		if f.Why == "resync" {
 			s.queue.again()
@@ -147,19 +181,26 @@ func (s *session) content(f *frame) (notes []note) {
 	return notes
 }
 
-// answers reports whether a frame is the answer to the open that is under way. What comes first after a hello is; any other is known
-// by its id: what was sent to an open before it may still come.
+// answers reports whether a frame is the answer to the open that is under way, or to the same before. What comes first after a hello is; any
+// other is known by its id: what was sent to another open before may still come.
 func (s *session) answers(f *frame) bool {
 	if s.asking == 0 || f.T != "snap" && f.T != "delta" {
 		return false
 	}
-	return f.ID == s.asking || f.ID == 0 && s.greeted
+	return f.ID == s.asking || f.ID == 0 && s.greeted || f.ID != 0 && slices.Contains(s.before, f.ID)
 }
 
-// token takes a frame's resume token, unless something is missing before it.
+// token takes a frame's resume token, unless something is missing before it. For what is put next it counts all the same: its user is shown
+// what came.
 func (s *session) token(f *frame) {
-	if f.Cur != "" && s.live && s.asking == 0 && !s.want {
-		s.cur = f.Cur
+	if f.Cur != "" && s.live {
+		s.newest = f.Cur
+		if s.asking == 0 && !s.want {
+			s.cur = f.Cur
+			if s.queue.cover(stand{cur: s.cur, n: s.count + 1, begun: s.begun}) {
+				s.release()
+			}
+		}
 	}
 	if f.Behind != nil {
 		s.behind = *f.Behind
@@ -207,6 +248,7 @@ func (s *session) stored(f *frame, user, device string) {
 	}
 	for _, p := range batch {
 		p.stage = max(p.stage, Stored)
+		s.queue.placed(p)
 		if where, ok := at[p.op.OID]; ok && s.live && (where.HLC != "" || !p.op.onMap()) {
 			s.replica.own(p, where, user, device)
 		} else if s.asking == 0 && (p.op.K == KindMessage || p.op.onMap()) {
@@ -219,23 +261,36 @@ func (s *session) stored(f *frame, user, device string) {
 	}
 }
 
-// safe takes ops out of the outbox.
+// safe takes it that ops need not be put again, but for the order of those that came after them.
 func (s *session) safe(ops []*pending) {
 	for _, p := range ops {
 		p.stage = Safe
 	}
-	s.drop(ops)
+	s.touch()
+	s.release()
 }
 
-// fail takes ops out of the outbox that will never be stored.
-func (s *session) fail(ops []*pending, why error) {
+// release takes out of the outbox what need not be kept any more.
+func (s *session) release() { s.drop(s.queue.done(s.open && s.err == nil)) }
+
+// fail takes ops out of the outbox that will never be stored, and returns how many. Those that are safe were only put again for the order of
+// others.
+func (s *session) fail(ops []*pending, why error) (n int) {
 	for _, p := range ops {
-		p.stage, p.err = Refused, why
+		if p.stage != Safe {
+			p.stage, p.err = Refused, why
+			n++
+		}
 	}
 	s.drop(ops)
+	s.release()
+	return n
 }
 
 func (s *session) drop(ops []*pending) {
+	if len(ops) == 0 {
+		return
+	}
 	s.queue.remove(ops)
 	s.gone = append(s.gone, ops...)
 	s.touch()
@@ -254,6 +309,7 @@ func (s *session) refused(f *frame, why *Refusal, now time.Time) {
 		wait, ok := retryable(why, f.Retry)
 		if !ok {
 			s.err = why
+			s.release()
 			return
 		}
 		s.want, s.after = true, now.Add(wait)
@@ -268,7 +324,9 @@ func (s *session) due(sooner func(time.Time)) {
 		sooner(s.queue.after)
 	}
 	if s.asking != 0 {
-		sooner(s.askedAt.Add(askTimeout))
+		if len(s.before) < maxAsked-1 {
+			sooner(s.askedAt.Add(s.patience()))
+		}
 	} else if s.want && s.open && s.err == nil {
 		sooner(s.after)
 	}
@@ -284,6 +342,9 @@ func (s *session) state() State {
 		st.Region = s.region
 	}
 	for _, p := range s.queue.ops {
+		if p.stage == Safe {
+			continue
+		}
 		own := OwnOp{OID: p.op.OID, Kind: p.op.K, Stage: p.stage, Put: p.born}
 		if p.op.Text != nil {
 			own.Text = *p.op.Text

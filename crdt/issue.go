@@ -91,7 +91,7 @@ func Issue(st Store, op *Op, floor Floor) (id Identity, known bool) {
 			op.Runs = OpenRuns(st)
 		}
 	case KindRead:
-		op.Seq = min(op.ReadSeq, h.MaxSeq)
+		op.Seq = min(op.ReadSeq, max(h.MaxSeq, floor.Seq)) // what the client has seen elsewhere it may have read
 	case KindForget:
 		op.Seen = h.Seen.Clone()
 	}

@@ -30,7 +30,7 @@ const (
 	KindEdit   Kind = 5  // message Of gets Text
 	KindDel    Kind = 6  // message Of is deleted
 	KindReact  Kind = 7  // User has (or, without On, has not) reaction Key to message Of
-	KindRead   Kind = 8  // User has read up to ReadSeq; Seq is that, capped at the log's end
+	KindRead   Kind = 8  // User has read up to ReadSeq; Seq is that, capped at the end of the log that its user has seen
 	KindForget Kind = 9  // all of the session that Seen covers goes
 	KindBegin  Kind = 10 // Attempt of Run starts, by worker Nonce
 	KindChunk  Kind = 11 // Text at Off of Attempt; without Text it only shows that the worker lives

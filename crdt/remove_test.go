@@ -138,6 +138,30 @@ func TestWhatWasNotSeenStays(t *testing.T) {
 	}
 }
 
+// TestReadMarkReachesWhatWasSeen: a mark is capped at the end of the log, which for its user may be further than the region knows yet.
+func TestReadMarkReachesWhatWasSeen(t *testing.T) {
+	for _, c := range []struct{ marked, floor, want uint64 }{{9, 0, 1}, {9, 4, 4}, {3, 4, 3}, {1, 4, 1}} {
+		a, b := twoRegions()
+		for i := range 4 {
+			must(t, b.put(message(fmt.Sprintf("m%d", i)), Floor{}))
+		}
+		must(t, a.put(message("here"), Floor{}))
+		must(t, a.put(Op{Kind: KindRead, OID: "q", ReadSeq: c.marked, User: "u"}, Floor{Seq: c.floor}))
+		if got := Read(a.st)["u"]; got != c.want {
+			t.Errorf("%+v: it is read up to %d", c, got)
+		}
+		a.pullAll(b)
+		b.pullAll(a)
+		if x, y := Read(a.st)["u"], Read(b.st)["u"]; x != c.want || y != c.want {
+			t.Errorf("%+v: in the end it is read up to %d and %d", c, x, y)
+		}
+		must(t, a.put(message("next"), Floor{}))
+		if id, _ := Lookup(a.st, "next"); id.Seq != 5 {
+			t.Errorf("%+v: a mark moved the end of the log: the next stands at %d", c, id.Seq)
+		}
+	}
+}
+
 // TestTrim: down to what is asked, once there is a quarter more, and never into an answer that is not closed.
 func TestTrim(t *testing.T) {
 	a, _ := twoRegions()

@@ -43,6 +43,25 @@ func TestConnOpensCovered(t *testing.T) {
 	}
 }
 
+// TestConnOpenedAnewPutsAfterWhatWasSeen: a client that asks for all of a session again, without a cur, has seen what it came with all the same. So do its
+// next tokens say, and a bad one changes nothing.
+func TestConnOpenedAnewPutsAfterWhatWasSeen(t *testing.T) {
+	for _, cur := range []string{"", `,"cur":"x"`} {
+		r := newRig(t, Config{})
+		d := r.hello()
+		d.say(`{"t":"open","id":2,"s":"alice/a","cur":%q}`, r.ahead())
+		d.say(`{"t":"open","id":3,"s":"alice/a"%s}`, cur)
+		snap := d.want("snap")
+		if pos, err := r.g.tokens.Load().parse(snap.str("cur"), "alice", "alice/a"); err != nil || pos.floor.Seq != 41 {
+			t.Errorf("the token says %+v, %v", pos, err)
+		}
+		d.say(`{"t":"put","id":4,"s":"alice/a","ops":[{"k":"msg","oid":"m","text":"x"}]}`)
+		if ok := d.want("ok"); ok["at"].([]any)[0].(map[string]any)["seq"] != 42.0 {
+			t.Errorf("a put after what the client has seen: %v", ok)
+		}
+	}
+}
+
 // TestConnOpensBehind: an open waits until the region has what its client has seen, or BehindAfter; then the client is told
 // when the region has caught up.
 func TestConnOpensBehind(t *testing.T) {

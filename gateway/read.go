@@ -162,6 +162,9 @@ func (c *Conn) open(id *int64, session, cur string, tail *int) {
 		pos, err := c.g.tokens.Load().parse(cur, c.identity.User, session)
 		s.begin(pos, err == nil)
 	}
+	if old != nil {
+		s.after(old.floor)
+	}
 	s.before = old
 	c.subs[session] = s
 	c.g.hub.add(s)

@@ -47,6 +47,14 @@ func (s *sub) begin(pos position, good bool) {
 	s.floor = s.came.floor
 }
 
+// after has what is put come after what the client had seen when it opened the session before, on this connection: it may have dropped that, but its
+// user has seen it.
+func (s *sub) after(floor crdt.Floor) {
+	at := &s.came.floor
+	at.Seq, at.Stamp = max(at.Seq, floor.Seq), max(at.Stamp, floor.Stamp)
+	s.floor = *at
+}
+
 func (s *sub) close() { s.conn.g.hub.remove(s) }
 
 // cursor is the token of what the client was shown.

@@ -46,7 +46,7 @@ func (o *outcome) broken() (all []string) {
 	return append(append(all, o.checkDigests()...), o.checkSame()...)
 }
 
-// checkAcked: what was acknowledged is in every node, as it was put.
+// checkAcked: what was acknowledged is in every node, as it was put, and after what its user was shown then.
 func (o *outcome) checkAcked(c copyOf) (all []string) {
 	for _, a := range o.acked {
 		if a.session != c.session {
@@ -57,6 +57,8 @@ func (o *outcome) checkAcked(c copyOf) (all []string) {
 			all = append(all, fmt.Sprintf("1 acknowledged, not lost: %s %q was acknowledged in %s, and %s does not have it", a.oid, a.text, a.region, c.who))
 		case a.kind == "msg" && e.Shown != a.text:
 			all = append(all, fmt.Sprintf("2 one oid, one op: %s was put as %q, and is %q at %s", a.oid, a.text, e.Shown, c.who))
+		case a.kind == "msg" && e.Seq <= a.after:
+			all = append(all, fmt.Sprintf("7 order: %s was put when its user was shown %d, and stands at %d at %s", a.oid, a.after, e.Seq, c.who))
 		case a.kind == "set" && c.view.Values[a.key].OID == "":
 			all = append(all, fmt.Sprintf("1 acknowledged, not lost: %s was set by %s in %s, and %s has no value", a.key, a.oid, a.region, c.who))
 		}

@@ -41,6 +41,7 @@ type device struct {
 	mu     sync.Mutex // guards what follows
 	eye    *check.Device
 	sentAt map[string]time.Time // by oid: when it was put on this connection
+	after  map[string]int64     // by oid: the highest seq that the user was shown when it was put
 	region string               // of the connection
 	count  int
 }
@@ -53,7 +54,7 @@ func (w *world) newDevice(user, name, session, home string) *device {
 // newDeviceOf is a client that is told of regions as a user would tell it.
 func (w *world) newDeviceOf(user, name, session string, regions []client.Region) *device {
 	d := &device{w: w, user: user, name: name, session: session, place: "device/" + name, done: make(chan error, 1),
-		doctor: w.doctor, eye: check.NewDevice(user, name), sentAt: map[string]time.Time{}}
+		doctor: w.doctor, eye: check.NewDevice(user, name), sentAt: map[string]time.Time{}, after: map[string]int64{}}
 	d.eye.Stored = d.stored
 	var err error
 	d.sdk, err = client.New(client.Config{
@@ -120,7 +121,7 @@ func (d *device) dial(ctx context.Context, url string) (client.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &tap{d: d, ws: ws, region: d.w.regionAt(url)}, nil
+	return &tap{d: d, ws: ws, region: d.w.regionAt(url), seen: check.NewTap(d.took)}, nil
 }
 
 // tap is a connection of the SDK's whose frames the checker sees too.
@@ -128,31 +129,42 @@ type tap struct {
 	d      *device
 	ws     *websocket.Conn
 	region string
+	seen   *check.Tap
 	begun  bool // owned by who writes
 }
 
 // Read implements client.Conn.
 func (c *tap) Read(ctx context.Context) ([]byte, error) {
+	c.seen.Asks()
 	_, b, err := c.ws.Read(ctx)
 	if err == nil && c.d.doctor != nil {
 		b = c.d.doctor(b)
 	}
 	if err == nil {
-		c.d.mu.Lock()
-		c.d.eye.Got(b)
-		c.d.mu.Unlock()
+		c.seen.Came(b)
 	}
 	return b, err
 }
 
+// took has the checker see what the SDK took.
+func (d *device) took(message []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.eye.Got(message)
+}
+
 // Write implements client.Conn.
 func (c *tap) Write(ctx context.Context, b []byte) error {
+	if !c.seen.Sends(ctx) {
+		return net.ErrClosed
+	}
 	c.d.sending(c, b)
 	return c.ws.Write(ctx, websocket.MessageText, b)
 }
 
 // Close implements client.Conn.
 func (c *tap) Close(code int, reason string) error {
+	c.seen.Leaves()
 	if code == 0 {
 		return c.ws.CloseNow()
 	}
@@ -183,7 +195,7 @@ func (d *device) sending(c *tap, b []byte) {
 
 // stored takes an acknowledgement: it is noted for the end, and must have come soon. Holding mu.
 func (d *device) stored(session string, op check.Item, at check.Place) {
-	a := ack{session: session, region: d.region, oid: at.OID, kind: op.K, key: op.Key}
+	a := ack{session: session, region: d.region, oid: at.OID, kind: op.K, key: op.Key, after: d.after[at.OID]}
 	if op.Text != nil {
 		a.text = *op.Text
 	}
@@ -222,9 +234,15 @@ func (d *device) ask(words int) *client.Receipt {
 }
 
 func (d *device) put(text string, ask bool) *client.Receipt {
+	shown := d.s.State().Log
+	d.mu.Lock() // its ok is looked at after that
+	defer d.mu.Unlock()
 	r, err := d.s.Send(text, client.SendOptions{Ask: ask})
 	if err != nil {
 		d.w.t.Fatal(err)
+	}
+	if len(shown) > 0 {
+		d.after[r.OID()] = int64(shown[len(shown)-1].Seq)
 	}
 	return r
 }

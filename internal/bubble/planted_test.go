@@ -108,7 +108,7 @@ func told(t *testing.T) *check.View {
 func sound(t *testing.T) *outcome {
 	o := &outcome{acked: []ack{
 		{session: trip, region: "beijing", oid: "m", kind: "msg", text: "hi"},
-		{session: trip, region: "beijing", oid: "q", kind: "msg", text: "ask me", asks: true},
+		{session: trip, region: "beijing", oid: "q", kind: "msg", text: "ask me", asks: true, after: 1},
 		{session: trip, region: "beijing", oid: "s", kind: "set", key: "title"},
 	}}
 	for _, place := range []string{"beijing/n1", "shanghai/n1"} {
@@ -132,6 +132,7 @@ func TestDoctoredOutcomes(t *testing.T) {
 		{"1 acknowledged", func(o *outcome) { delete(o.copies[1].view.Entries, "m") }},
 		{"1 acknowledged", func(o *outcome) { delete(o.copies[1].view.Values, "title") }},
 		{"2 one oid", func(o *outcome) { o.copies[0].view.Entries["m"].Shown = "ho" }},
+		{"7 order", func(o *outcome) { o.acked[1].after = 2 }},
 		{"5 equal state", func(o *outcome) { o.nodes[1].partitions[0].Digest = "d2" }},
 		{"6 and 7", func(o *outcome) { o.copies[2].rows = o.copies[2].rows[1:] }},
 		{"6 and 7", func(o *outcome) { slices.Reverse(o.copies[1].rows) }},

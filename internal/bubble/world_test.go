@@ -58,6 +58,7 @@ type site struct {
 type ack struct {
 	session, region, oid, kind, key, text string
 	asks                                  bool
+	after                                 int64 // of a msg: the highest seq that its user was shown when it was put
 }
 
 // plan names regions and how many nodes each has.

@@ -4,9 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 )
 
-// Device holds what one client sends and gets to the protocol: it believes every frame as it stands, whatever the client
+// Device holds what one client sends, and takes (see Tap), to the protocol: it believes every frame as it stands, whatever the client
 // makes of it. It has one owner.
 type Device struct {
 	User, Name string
@@ -14,14 +15,29 @@ type Device struct {
 	Stored func(session string, op Item, at Place)
 	Faults []string
 
+	conn   int // connections so far, each of which begins with a hello
 	views  map[string]*View
-	fresh  map[string]bool  // sessions that were asked for from their start
-	floors map[string]int64 // by oid: the highest seq that was held when it was put first
+	fresh  map[string]bool    // sessions that were asked for from their start
+	floors map[string]floor   // by oid: what was held when it was put first
+	asked  map[string][]asked // by session: opens of this connection that were not answered
+}
+
+// floor is the highest seq that was held at a moment, and the connections of then and on which that entry came.
+type floor struct {
+	seq      int64
+	on, came int
+}
+
+// asked is an open, and the cur that it was for. What answers a hello may have no id.
+type asked struct {
+	id    int64
+	hello bool
+	cur   string
 }
 
 // NewDevice is of a client that has nothing.
 func NewDevice(user, name string) *Device {
-	return &Device{User: user, Name: name, views: map[string]*View{}, fresh: map[string]bool{}, floors: map[string]int64{}}
+	return &Device{User: user, Name: name, views: map[string]*View{}, fresh: map[string]bool{}, floors: map[string]floor{}, asked: map[string][]asked{}}
 }
 
 // View is what the device has of a session.
@@ -39,6 +55,7 @@ func (d *Device) fault(format string, args ...any) {
 // sent is what is looked at of a frame that goes out.
 type sent struct {
 	T, S, Cur string
+	ID        int64
 	Open      []struct{ S, Cur string }
 	Ops       []Item
 }
@@ -51,12 +68,16 @@ func (d *Device) Sent(message []byte) {
 			d.fault("it sends %q: %v", line, err)
 			continue
 		}
+		if f.T == "hello" {
+			d.conn++
+			clear(d.asked)
+		}
 		for _, o := range f.Open {
-			d.opening(o.S, o.Cur)
+			d.opening(o.S, asked{f.ID, true, o.Cur})
 		}
 		switch f.T {
 		case "open":
-			d.opening(f.S, f.Cur)
+			d.opening(f.S, asked{f.ID, false, f.Cur})
 		case "close":
 			d.anew(f.S)
 			d.fresh[f.S] = true
@@ -77,9 +98,24 @@ func (d *Device) anew(session string) *View {
 }
 
 // opening: a client that asks without a cur starts anew.
-func (d *Device) opening(session, cur string) {
-	d.fresh[session] = cur == ""
-	d.View(session).Opening(cur)
+func (d *Device) opening(session string, a asked) {
+	d.fresh[session] = a.cur == ""
+	d.asked[session] = append(d.asked[session], a)
+	d.View(session).Opening(a.cur)
+}
+
+// answered: what answers an open may bring again all that came since it was asked, beside what came before that after its cur: the answer to
+// another open, for one.
+func (d *Device) answered(v *View, f *Frame) {
+	list := d.asked[f.S]
+	i := slices.IndexFunc(list, func(a asked) bool { return a.id == f.ID || a.hello && f.ID == 0 })
+	if i < 0 || f.T != "snap" && f.T != "delta" {
+		return
+	}
+	if list[i].cur != v.Cur {
+		v.repeats()
+	}
+	d.asked[f.S] = slices.Delete(list, i, i+1)
 }
 
 func (d *Device) putting(session string, it Item) {
@@ -90,15 +126,19 @@ func (d *Device) putting(session string, it Item) {
 	}
 	v.Own[it.OID] = it
 	if _, again := d.floors[it.OID]; !again {
-		d.floors[it.OID] = v.highest()
+		fl := v.highest()
+		fl.on = d.conn
+		d.floors[it.OID] = fl
 	}
 }
 
-func (v *View) highest() (seq int64) {
+func (v *View) highest() (fl floor) {
 	for _, e := range v.Entries {
-		seq = max(seq, e.Seq)
+		if e.Seq > fl.seq {
+			fl.seq, fl.came = e.Seq, e.conn
+		}
 	}
-	return seq
+	return fl
 }
 
 // Got sees a message that has come.
@@ -129,6 +169,8 @@ func (d *Device) apply(f *Frame) {
 	if f.T == "ok" {
 		d.acked(v, f)
 	}
+	d.answered(v, f)
+	v.conn = d.conn
 	v.Apply(f)
 	for _, fault := range v.Faults {
 		d.fault("%s", fault)
@@ -143,8 +185,8 @@ func (d *Device) acked(v *View, f *Frame) {
 		if !own {
 			continue
 		}
-		if floor := d.floors[at.OID]; op.K == "msg" && at.Seq <= floor {
-			d.fault("%s was put after %d was seen, and stands at %d", at.OID, floor, at.Seq)
+		if fl := d.floors[at.OID]; op.K == "msg" && at.Seq <= fl.seq {
+			d.fault("%s was put on connection %d after %d was seen on connection %d, and stands at %d, by connection %d", at.OID, fl.on, fl.seq, fl.came, at.Seq, d.conn)
 		}
 		if d.Stored != nil {
 			d.Stored(f.S, op, at)

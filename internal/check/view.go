@@ -19,11 +19,13 @@ type Entry struct {
 	// beyond may come once more.
 	covered int
 	again   bool
+	conn    int // that it came on
 }
 
 // View is a session as a client holds it: what it has applied, and the faults it met while it did.
 type View struct {
 	s       string
+	conn    int // of what comes; the owner's
 	Cur     string
 	Behind  bool
 	Opened  bool // a snap or a delta has come since the last open
@@ -58,14 +60,19 @@ func (v *View) Opening(cur string) {
 	answered := v.Opened
 	v.Opened = false
 	if cur != v.Cur || v.Behind { // what came while the region was behind was for the time being
-		v.told, v.stood = map[string]string{}, map[string]Item{}
-		for _, e := range v.Entries {
-			e.covered = 0
-		}
+		v.repeats()
 	}
 	v.loose, v.Behind = v.Behind || v.loose && !answered, false
 	for _, e := range v.Entries {
 		e.again = true
+	}
+}
+
+// repeats says that what is held may come again.
+func (v *View) repeats() {
+	v.told, v.stood = map[string]string{}, map[string]Item{}
+	for _, e := range v.Entries {
+		e.covered = 0
 	}
 }
 
@@ -196,7 +203,7 @@ func (v *View) entry(it Item, snap bool) {
 		v.run(held, it)
 		return
 	}
-	e := &Entry{Item: it}
+	e := &Entry{Item: it, conn: v.conn}
 	if it.Text != nil {
 		e.Shown = *it.Text
 	}
@@ -220,7 +227,7 @@ func (v *View) run(held *Entry, it Item) {
 		}
 		return
 	}
-	e := &Entry{Item: it}
+	e := &Entry{Item: it, conn: v.conn}
 	switch {
 	case it.Text != nil:
 		e.Shown = *it.Text
@@ -371,7 +378,7 @@ func (v *View) ok(f *Frame) {
 		}
 		switch op.K {
 		case "msg":
-			e := &Entry{Item: op, Shown: *op.Text}
+			e := &Entry{Item: op, Shown: *op.Text, conn: v.conn}
 			if held := v.Entries[p.OID]; held != nil {
 				e = held
 			}

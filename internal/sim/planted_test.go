@@ -22,7 +22,7 @@ var planted = []struct {
 	{"records are acknowledged before they are applied", "4", []edit{
 		{"replication/feeds/follower.go", "f.ack(feed, cursor)}})", "f.ack(feed, b.Last())}})"}}},
 	{"an op that is put again after a restart is taken for another", "2", []edit{
-		{"region/machine/step.go", "id, known = crdt.Issue(st, op, c.Floor)", "id, known = crdt.Issue(st, op, c.Floor)\n\t\t\tknown = known && id.At == s.self"}}},
+		{"region/machine/step.go", "id, known = crdt.Issue(st, op, s.seen(op, c.Floor))", "id, known = crdt.Issue(st, op, s.seen(op, c.Floor))\n\t\t\tknown = known && id.At == s.self"}}},
 	{"stamps follow the machine's clock", "8", []edit{
 		{"crdt/stamp.go", "c.last = max(c.last+1, StampAt(now))", "c.last = StampAt(now)"},
 		{"region/machine/step.go", "op.Stamp = max(op.Stamp, s.stamp+1)", "_ = op.Stamp"}}},

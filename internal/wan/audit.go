@@ -18,7 +18,7 @@ type Findings struct {
 	Lost        int // acknowledged, and not in some region
 	Doubled     int // twice in some region
 	Unknown     int // in some region, and never put
-	Disordered  int // before an earlier one of the same device, or in another order than in the first region
+	Disordered  int // before what its device was shown when it put it, or an earlier one of that, or in another order than in the first region
 	Unseen      int // acknowledged, and not shown to a device of another region
 	Unended     int // questions without a whole answer
 	Misheard    int // answers that are not one, whole and with the sum that they name
@@ -154,6 +154,10 @@ func (t *talk) hold(f *Findings, w *world, logs [][]check.Item) {
 				f.note("%s in %s: %s, number %d of its device, stands after number %d", t.session, w.regions[i].name, it.OID, p.n, last[p.from])
 			}
 			last[p.from] = max(last[p.from], p.n)
+			if int(it.Seq) <= p.after {
+				f.Disordered++
+				f.note("%s in %s: %s was put when its user was shown %d, and stands at %d", t.session, w.regions[i].name, it.OID, p.after, it.Seq)
+			}
 		}
 		for oid, p := range t.puts {
 			if p.ok > 0 && times[oid] == 0 {

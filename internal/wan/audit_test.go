@@ -15,7 +15,7 @@ func heard() (*talk, *world, [][]check.Item) {
 	t.devices = []*device{{t: t, home: "a"}, {t: t, index: 1, home: "b"}}
 	now := t.start.Add(time.Second)
 	for i, oid := range []string{"m0", "m1", "m2"} {
-		t.sending(i%2, oid, 0, i == 2)
+		t.sending(i%2, oid, 0, i == 2, i)
 		t.stored([]tapped{{OID: oid}}, now)
 		t.shown(1-i%2, []tapped{{K: "msg", OID: oid}}, now)
 	}
@@ -36,6 +36,7 @@ func TestAuditFindsWhatIsPlanted(t *testing.T) {
 		{"twice", "1 twice", func(_ *talk, logs [][]check.Item) { logs[0] = append(logs[0], logs[0][1]) }},
 		{"never put", "unknown", func(_ *talk, logs [][]check.Item) { logs[1][1].OID = "x" }},
 		{"another order", "out of order", func(_ *talk, logs [][]check.Item) { logs[1][0], logs[1][2] = logs[1][2], logs[1][0] }},
+		{"before what its user was shown", "2 out of order", func(k *talk, _ [][]check.Item) { k.puts["m1"].after = 2 }},
 		{"not acknowledged", "1 never acknowledged", func(k *talk, _ [][]check.Item) { k.puts["m1"].ok = 0 }},
 		{"not shown", "1 not shown", func(k *talk, _ [][]check.Item) { k.puts["m0"].shown[1] = 0 }},
 		{"no answer", "answers wrong", func(_ *talk, logs [][]check.Item) { logs[0] = logs[0][:3] }},

@@ -163,6 +163,7 @@ func (c *crowd) load(ctx context.Context, length time.Duration) {
 func (c *crowd) say(talk, device int, due time.Duration, n int) {
 	t := c.talks[talk]
 	asks := c.dice.Float64() < c.asks
+	after := t.devices[device].highest()
 	r, err := t.devices[device].s.Send(c.texts[n%len(c.texts)], client.SendOptions{Ask: asks})
 	if err != nil {
 		c.mu.Lock()
@@ -170,7 +171,7 @@ func (c *crowd) say(talk, device int, due time.Duration, n int) {
 		c.mu.Unlock()
 		return
 	}
-	t.sending(device, r.OID(), due, asks)
+	t.sending(device, r.OID(), due, asks, after)
 }
 
 // sums counts what was put, acknowledged, and shown to all, and questions without a whole answer.

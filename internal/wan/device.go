@@ -56,7 +56,26 @@ func (d *device) connect(ctx context.Context, url string) (client.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &tap{d, ws}, nil
+	return newTap(d, socket{ws}), nil
+}
+
+// socket makes a Conn of a websocket.Conn.
+type socket struct{ *websocket.Conn }
+
+func (s socket) Read(ctx context.Context) ([]byte, error) {
+	_, b, err := s.Conn.Read(ctx)
+	return b, err
+}
+
+func (s socket) Write(ctx context.Context, b []byte) error {
+	return s.Conn.Write(ctx, websocket.MessageText, b)
+}
+
+func (s socket) Close(code int, reason string) error {
+	if code == 0 {
+		return s.CloseNow()
+	}
+	return s.Conn.Close(websocket.StatusCode(code), reason)
 }
 
 func webSocket(ctx context.Context, dial dialFunc, url string) (*websocket.Conn, error) {
@@ -71,41 +90,68 @@ func webSocket(ctx context.Context, dial dialFunc, url string) (*websocket.Conn,
 
 // tap is a connection of the SDK's.
 type tap struct {
-	d  *device
-	ws *websocket.Conn
+	client.Conn
+	d    *device
+	seen *check.Tap
+	came time.Time // what the SDK got last; owned by who reads
+}
+
+func newTap(d *device, conn client.Conn) *tap {
+	c := &tap{Conn: conn, d: d}
+	c.seen = check.NewTap(func(b []byte) { d.took(b, c.came) })
+	return c
 }
 
 // Read implements client.Conn.
 func (c *tap) Read(ctx context.Context) ([]byte, error) {
-	_, b, err := c.ws.Read(ctx)
-	if err != nil {
-		return b, err
+	c.seen.Asks()
+	b, err := c.Conn.Read(ctx)
+	if err == nil {
+		c.came = time.Now()
+		c.seen.Came(b)
 	}
-	c.d.got(b, time.Now())
-	if c.d.eye != nil {
-		c.d.mu.Lock()
-		c.d.eye.Got(b)
-		c.d.mu.Unlock()
-	}
-	return b, nil
+	return b, err
 }
 
 // Write implements client.Conn.
 func (c *tap) Write(ctx context.Context, b []byte) error {
+	if !c.seen.Sends(ctx) {
+		return net.ErrClosed
+	}
 	if c.d.eye != nil {
 		c.d.mu.Lock()
 		c.d.eye.Sent(b)
 		c.d.mu.Unlock()
 	}
-	return c.ws.Write(ctx, websocket.MessageText, b)
+	return c.Conn.Write(ctx, b)
 }
 
 // Close implements client.Conn.
 func (c *tap) Close(code int, reason string) error {
-	if code == 0 {
-		return c.ws.CloseNow()
+	c.seen.Leaves()
+	return c.Conn.Close(code, reason)
+}
+
+// took notes what the SDK took.
+func (d *device) took(message []byte, came time.Time) {
+	d.got(message, came)
+	if d.eye != nil {
+		d.mu.Lock()
+		d.eye.Got(message)
+		d.mu.Unlock()
 	}
-	return c.ws.Close(websocket.StatusCode(code), reason)
+}
+
+// highest is the last seq that the user of a device that is watched is shown now.
+func (d *device) highest() int {
+	if d.eye == nil {
+		return 0
+	}
+	log := d.s.State().Log
+	if len(log) == 0 {
+		return 0
+	}
+	return int(log[len(log)-1].Seq)
 }
 
 // faults is what the device was given against the protocol.

@@ -12,6 +12,7 @@ type put struct {
 	oid   string
 	from  int // device
 	n     int // of its device
+	after int // the highest seq that its device had been shown then, if it is watched
 	due   time.Duration
 	ok    time.Duration
 	shown []time.Duration // by device
@@ -47,13 +48,13 @@ func (t *talk) of(oid string) *put {
 	return p
 }
 
-// sending notes a message that a device has put.
-func (t *talk) sending(device int, oid string, due time.Duration, asks bool) {
+// sending notes a message that a device has put, after it had been shown what stands up to a seq.
+func (t *talk) sending(device int, oid string, due time.Duration, asks bool, after int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p := t.of(oid)
 	was := p.done()
-	p.from, p.due, p.n, p.asks = device, due, t.sent[device], asks
+	p.from, p.due, p.n, p.asks, p.after = device, due, t.sent[device], asks, after
 	t.sent[device]++
 	if !was && p.done() { // it was quicker than the note of it
 		t.reached++

@@ -18,7 +18,7 @@ func TestTalkCountsOnceWhatComesInAnyOrder(t *testing.T) {
 	show(1)
 	show(2)
 	want(0)
-	k.sending(0, "m", 0, true) // the note of it comes last
+	k.sending(0, "m", 0, true, 0) // the note of it comes last
 	want(1)
 	show(0)
 	show(1)

@@ -292,7 +292,7 @@ func (s *step) put(c *Command) {
 		}
 		id, known := s.late(st, op)
 		if !known {
-			id, known = crdt.Issue(st, op, c.Floor)
+			id, known = crdt.Issue(st, op, s.seen(op, c.Floor))
 		}
 		if !known {
 			change := s.issue(st, p, op)
@@ -310,6 +310,14 @@ func (s *step) put(c *Command) {
 	if ev.Tag != 0 || len(ev.Changes) > 0 {
 		s.events = append(s.events, ev)
 	}
+}
+
+// seen is what an op's client has seen elsewhere. Before ExpireLevel a read mark did not reach beyond what is here.
+func (s *step) seen(op *crdt.Op, floor crdt.Floor) crdt.Floor {
+	if op.Kind == crdt.KindRead && s.level < ExpireLevel {
+		return crdt.Floor{}
+	}
+	return floor
 }
 
 // placed is where an op that was issued now stands.
