@@ -20,7 +20,7 @@ func BenchmarkApply(b *testing.B) {
 }
 
 // benchStore is a Pebble as a node has it.
-func benchStore(b *testing.B) machine.Store {
+func benchStore(b testing.TB) machine.Store {
 	r := &Region{cfg: Config{Region: "beijing", Node: "n1", Dir: b.TempDir(), Logger: discard}}
 	if err := r.cfg.check(); err != nil {
 		b.Fatal(err)
@@ -36,8 +36,13 @@ func benchStore(b *testing.B) machine.Store {
 }
 
 // benchMachine is a machine that issues, over a state that may be there already, and what applies its next entry.
-func benchMachine(b *testing.B, st machine.Store, watch func([]wire.Event)) (apply func(entry []byte)) {
-	m, err := machine.New(machine.Config{Region: "beijing", Entry: "here", Store: st, Watch: watch, SessionBytes: 96 << 20})
+func benchMachine(b testing.TB, st machine.Store, watch func([]wire.Event)) (apply func(entry []byte)) {
+	_, apply = newMachine(b, machine.Config{Region: "beijing", Entry: "here", Store: st, Watch: watch, SessionBytes: 96 << 20})
+	return apply
+}
+
+func newMachine(b testing.TB, cfg machine.Config) (m *machine.Machine, apply func(entry []byte)) {
+	m, err := machine.New(cfg)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -49,11 +54,11 @@ func benchMachine(b *testing.B, st machine.Store, watch func([]wire.Event)) (app
 		}
 	}
 	if m.Self() != "" {
-		return apply
+		return m, apply
 	}
-	renew := &machine.Command{Kind: machine.KindRenew, Next: crdt.NewOrigin("beijing", 1)}
+	renew := &machine.Command{Kind: machine.KindRenew, Next: crdt.NewOrigin(cfg.Region, 1)}
 	apply(machine.EncodeEntry([][]byte{renew.Encode()}))
-	return apply
+	return m, apply
 }
 
 func applyPuts(b *testing.B, st machine.Store) {

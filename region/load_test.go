@@ -177,6 +177,11 @@ func applyAll(b *testing.B, apply func([]byte), entries [][]byte) {
 
 // entryOf is an entry of n messages, each to one of the sessions.
 func entryOf(put *int, n int, session func(int) int) []byte {
+	return machine.EncodeEntry(putsOf(put, n, session))
+}
+
+// putsOf are n commands, of a message each.
+func putsOf(put *int, n int, session func(int) int) [][]byte {
 	clock, text := crdt.Clock{}, strings.Repeat("some words of a message, ", 11)[:messageBytes]
 	now := time.UnixMilli(1_700_000_000_000 + int64(*put))
 	cmds := make([][]byte, n)
@@ -189,5 +194,5 @@ func entryOf(put *int, n int, session func(int) int) []byte {
 		c.Stamp(&clock, now)
 		cmds[i] = c.Encode()
 	}
-	return machine.EncodeEntry(cmds)
+	return cmds
 }

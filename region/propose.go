@@ -21,8 +21,8 @@ const (
 	batchBytes = 1 << 20
 	// linger is how long the next entry waits for more proposals, where the last one had lingerFrom of them and fewer than lingerBelow wait:
 	// under some load a few more in each entry save most of what an entry costs. A put that is alone does not wait.
-	linger      = 300 * time.Microsecond
-	lingerFrom  = 4
+	linger      = 600 * time.Microsecond
+	lingerFrom  = 2
 	lingerBelow = 128
 	// retryPause is the time between tries of an entry whose fate is unknown.
 	retryPause = 20 * time.Millisecond

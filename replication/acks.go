@@ -8,7 +8,7 @@ import (
 )
 
 // acksEvery is how often at most acknowledgements are sent: those in between go together. The first of a while goes at once.
-const acksEvery = 5 * time.Millisecond
+const acksEvery = 10 * time.Millisecond
 
 // acks are a stream's acknowledgements that wait to be sent together.
 type acks struct {

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/wire/peerpb"
 )
 
@@ -33,5 +34,21 @@ func TestAcksGoTogether(t *testing.T) {
 	w := a.take(due)
 	if len(w.GetAck()) != 2 || w.Ack[0].F != 3 || w.Ack[1].F != 9 || a.take(due) != nil {
 		t.Errorf("together: %v", w)
+	}
+}
+
+// TestAcksAreToldOfOnce: whoever watches what is where looks once a message, and not if nothing in it is new.
+func TestAcksAreToldOfOnce(t *testing.T) {
+	m, told := newMatrix(), 0
+	m.watch(func() { told++ })
+	all := []acked{{1, 0, 5}, {1, 1, 7}, {2, 0, 9}}
+	m.acks("shanghai", 1, all)
+	m.acks("shanghai", 1, all)
+	if told != 1 {
+		t.Errorf("told %d times of cursors that grew in one message", told)
+	}
+	m.acks("shanghai", 1, []acked{{1, 0, 4}, {2, 0, 10}})
+	if r := m.known.Holders(crdt.Dot{Origin: "a.1", ID: 2, F: 10}, "beijing", nil); told != 2 || r != 2 {
+		t.Errorf("told %d times, %d regions hold it", told, r)
 	}
 }

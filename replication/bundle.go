@@ -2,6 +2,7 @@ package replication
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/prometheus/client_golang/prometheus"
@@ -115,7 +116,7 @@ func (s *server) flush() error {
 		return nil
 	}
 	b, spans := s.batch, s.spans
-	s.batch, s.size, s.spans = &peerpb.Bundle{}, 0, nil
+	s.batch, s.size, s.spans, s.sent = &peerpb.Bundle{}, 0, nil, time.Now()
 	if s.bundles {
 		feeds.Shorten(b.Records)
 	}
@@ -150,10 +151,5 @@ func (k *link) takeBundle(b *peerpb.Bundle) error {
 		return err
 	}
 	feeds.Lengthen(b.Records)
-	for _, r := range b.Records {
-		if err := k.takeRecords(r); err != nil {
-			return err
-		}
-	}
-	return nil
+	return k.takeRecords(b.Records)
 }

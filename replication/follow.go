@@ -144,7 +144,7 @@ func (k *link) take(have *peerpb.Have) error {
 	case have.Bundle != nil:
 		return k.takeBundle(have.Bundle)
 	case have.Records != nil:
-		return k.takeRecords(have.Records)
+		return k.takeRecords([]*peerpb.Records{have.Records})
 	case have.Refused != nil:
 		return k.do(func(f *feeds.Follower, now time.Time) error { return f.Refused(have.Refused, now) })
 	case have.Part != nil:
@@ -155,11 +155,16 @@ func (k *link) take(have *peerpb.Have) error {
 	return nil
 }
 
-func (k *link) takeRecords(r *peerpb.Records) error {
+func (k *link) takeRecords(all []*peerpb.Records) error {
 	return k.do(func(f *feeds.Follower, _ time.Time) error {
-		f.Named(r)
-		rs := wire.Records{Origin: crdt.Origin(r.Origin), Partition: uint8(r.Partition), From: r.From, Records: r.Records}
-		return f.Records(r, k.l.crossings("receive", trace.SpanKindConsumer, k.region, &rs))
+		for _, r := range all {
+			f.Named(r)
+			rs := wire.Records{Origin: crdt.Origin(r.Origin), Partition: uint8(r.Partition), From: r.From, Records: r.Records}
+			if err := f.Records(r, k.l.crossings("receive", trace.SpanKindConsumer, k.region, &rs)); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 

@@ -23,7 +23,7 @@ func TestMatrixOnlyGrows(t *testing.T) {
 		for range rapid.IntRange(1, 30).Draw(t, "n") {
 			f, before := rapid.Uint64Range(0, 9).Draw(t, "f"), told
 			if rapid.Bool().Draw(t, "ack") {
-				m.ack("shanghai", 1, o.ID(), 0, f)
+				m.acks("shanghai", 1, []acked{{o.ID(), 0, f}})
 			} else {
 				m.heads("shanghai", 1, feeds.All, o.ID(), []uint64{f})
 			}

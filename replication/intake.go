@@ -38,8 +38,16 @@ type entrant struct {
 
 // enter waits until n records may be committed; first: before others that wait.
 func (i *intake) enter(ctx context.Context, n int, first bool) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	i.mu.Lock()
 	i.window = max(i.window, minIntake)
+	if len(i.waiting) == 0 && i.fits(n) {
+		i.flying += n
+		i.mu.Unlock()
+		return nil
+	}
 	e := &entrant{n, first, make(chan struct{})}
 	at := len(i.waiting)
 	if first {
@@ -73,12 +81,15 @@ func (i *intake) enter(ctx context.Context, n int, first bool) error {
 
 // admit lets in who waits, as far as there is room. mu is held.
 func (i *intake) admit() {
-	for len(i.waiting) > 0 && (i.flying == 0 || i.flying+i.waiting[0].n <= i.window) {
+	for len(i.waiting) > 0 && i.fits(i.waiting[0].n) {
 		i.flying += i.waiting[0].n
 		close(i.waiting[0].open)
 		i.waiting = i.waiting[1:]
 	}
 }
+
+// fits reports whether there is room for n records. mu is held.
+func (i *intake) fits(n int) bool { return i.flying == 0 || i.flying+n <= i.window }
 
 // leave ends what enter began: n records were committed, which took so long.
 func (i *intake) leave(n int, took time.Duration, now time.Time) {

@@ -46,8 +46,8 @@ func TestLag(t *testing.T) {
 	m := newMatrix()
 	l := newLag("beijing", h, h, m, time.Now)
 	now, n := time.Now(), lane{"shanghai", feeds.All}
-	m.ack("shanghai", 1, ours.ID(), 3, 7)
-	m.ack("shanghai", 1, theirs.ID(), 3, 5)
+	m.acks("shanghai", 1, []acked{{ours.ID(), 3, 7}})
+	m.acks("shanghai", 1, []acked{{theirs.ID(), 3, 5}})
 	l.heard(n, now)
 	size := uint64(len(wire.Record{Op: (&crdt.Op{Kind: crdt.KindMsg, Session: "u/s", OID: "o", Stamp: crdt.StampAt(putAt), TS: putAt.UnixMilli()}).Encode()}.Encode()))
 	if b, a := l.behind(n), l.ahead(n); b != 0 || a.ops != 3 || a.bytes < 3*size || a.bytes > 3*(size+4) {
@@ -56,8 +56,8 @@ func TestLag(t *testing.T) {
 	if age := l.ahead(n).age(putAt.Add(20 * time.Second)); age != 12 {
 		t.Errorf("the oldest, number 8, is %v s old", age)
 	}
-	m.ack("shanghai", 1, theirs.ID(), 3, 9)
-	m.ack("shanghai", 1, theirs.ID(), 4, 1)
+	m.acks("shanghai", 1, []acked{{theirs.ID(), 3, 9}})
+	m.acks("shanghai", 1, []acked{{theirs.ID(), 4, 1}})
 	l.heard(n, now.Add(time.Second))
 	if b := l.behind(n); b != 5 {
 		t.Errorf("behind %d, want 5", b)

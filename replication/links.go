@@ -75,8 +75,8 @@ type LinksConfig struct {
 
 const (
 	headsEvery   = 250 * time.Millisecond
-	gatherFor    = time.Millisecond // between two messages under load
-	silentAfter  = 2 * time.Second  // without heads a link is dead
+	gatherFor    = 2 * time.Millisecond // between two messages under load
+	silentAfter  = 2 * time.Second      // without heads a link is dead
 	redialMin    = 100 * time.Millisecond
 	redialMax    = 2 * time.Second
 	quietFor     = time.Second // a link is down before it is said: regions that start, or change leaders, are no news

@@ -41,9 +41,21 @@ func (m *matrix) heard(set func(*feeds.Matrix) (grew bool)) {
 	}
 }
 
-// ack takes one cursor, which a region has under an incarnation.
-func (m *matrix) ack(region string, epoch uint64, id crdt.OriginID, p uint8, f uint64) {
-	m.heard(func(k *feeds.Matrix) bool { return k.Ack(region, epoch, id, p, f) })
+// acked is a cursor that a region has.
+type acked struct {
+	id crdt.OriginID
+	p  uint8
+	f  uint64
+}
+
+// acks takes cursors that a region has under an incarnation, and tells of them once.
+func (m *matrix) acks(region string, epoch uint64, all []acked) {
+	m.heard(func(k *feeds.Matrix) (grew bool) {
+		for _, a := range all {
+			grew = k.Ack(region, epoch, a.id, a.p, a.f) || grew
+		}
+		return grew
+	})
 }
 
 // heads takes a region's row for an origin, as far as it is of some partitions, a bit each.

@@ -89,6 +89,7 @@ type Pool struct {
 	settled bool
 	peers   map[string]peer     // node name -> as last heard; kept when memberlist forgets it
 	met     map[string]struct{} // regions committed or seen
+	ever    []string            // the other regions of met and peers, in order, never changed; nil: to be found out
 	owed    map[string]struct{} // seeds that have not answered yet
 	evicted crdt.Evictions      // as the watchers of the matrix were last told
 	claims  map[string]claim    // names of other nodes that a second address claims
@@ -247,7 +248,7 @@ func (p *Pool) Settle() error {
 	for _, r := range met {
 		p.met[r] = struct{}{}
 	}
-	p.settled = true
+	p.settled, p.ever = true, nil
 	select {
 	case p.changed <- struct{}{}: // regions met before the region could commit are recorded now
 	default:
@@ -273,43 +274,9 @@ func (p *Pool) record(ctx context.Context) {
 			continue // not the leader, or not yet: it is tried again
 		}
 		p.mu.Lock()
-		p.met[r] = struct{}{}
+		p.met[r], p.ever = struct{}{}, nil
 		p.mu.Unlock()
 	}
-}
-
-// configured counts the other regions that count for safe. A seed that never answered counts as one: nothing is called
-// safe before it is known where that would be.
-func (p *Pool) configured() int {
-	all, _ := p.peerRegions()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(all) + len(p.owed)
-}
-
-// peerRegions returns the other regions that were ever met and were not given up, and whether every seed has answered.
-func (p *Pool) peerRegions() (regions []string, all bool) {
-	regions, all = p.everMet()
-	ev := p.cfg.Roster.Evictions(0)
-	return slices.DeleteFunc(regions, ev.Out), all
-}
-
-// everMet returns also those that were given up.
-func (p *Pool) everMet() (regions []string, all bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	regions = make([]string, 0, len(p.met)+len(p.peers))
-	for r := range p.met {
-		regions = append(regions, r)
-	}
-	for _, m := range p.peers {
-		if _, ok := p.met[m.Region]; !ok {
-			regions = append(regions, m.Region)
-		}
-	}
-	slices.Sort(regions)
-	regions = slices.DeleteFunc(slices.Compact(regions), func(r string) bool { return r == p.cfg.Region })
-	return regions, len(p.owed) == 0
 }
 
 // Reach implements gateway.Peers.
@@ -429,6 +396,7 @@ func (p *Pool) heard(n *memberlist.Node, alive bool) {
 		return
 	}
 	p.mu.Lock()
+	p.ever = nil
 	p.peers[n.Name] = peer{Region: region, Node: node, ID: m.ID, Addr: m.Peer, URL: m.URL, Gossip: n.Address(), Alive: alive, Gateway: m.Gateway, Start: m.Start}
 	p.mu.Unlock()
 	p.cfg.Logger.Info("member", "name", n.Name, "alive", alive, "peer", m.Peer)

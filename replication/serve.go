@@ -36,7 +36,7 @@ type server struct {
 	batch *peerpb.Bundle // records that go in one message
 	size  int            // of these, about
 	spans []crossing
-	sent  time.Time // when it was last woken to send
+	sent  time.Time // when records went last
 
 	epoch uint64 // of the peer's region, as last said; owned by receive
 
@@ -100,12 +100,12 @@ func (s *server) receive(ctx context.Context) error {
 		if want.Epoch != 0 {
 			s.epoch = want.Epoch
 		}
+		var acks []acked
 		s.mu.Lock()
-		s.sender.Want(want, func(f feeds.Feed, cursor uint64) {
-			s.l.cfg.Pool.matrix.ack(s.region, s.epoch, f.Origin.ID(), f.Partition, cursor)
-		})
+		s.sender.Want(want, func(f feeds.Feed, cursor uint64) { acks = append(acks, acked{f.Origin.ID(), f.Partition, cursor}) })
 		actions := s.sender.Take()
 		s.mu.Unlock()
+		s.l.cfg.Pool.matrix.acks(s.region, s.epoch, acks)
 		for _, a := range actions {
 			switch {
 			case a.Renew != nil:
@@ -152,12 +152,12 @@ func (s *server) send(ctx context.Context, gone <-chan error) error {
 	}
 }
 
-// gather waits a little when something was sent just now: under load what is committed in between goes together.
+// gather waits a little when records were sent just now: under load what is committed in between goes together. The other region
+// commits together what has come so, too.
 func (s *server) gather(ctx context.Context) {
 	if d := gatherFor - time.Since(s.sent); d > 0 {
 		wait(ctx, d)
 	}
-	s.sent = time.Now()
 }
 
 // beat says how far the feeds are applied here, if that has changed, and now and then that it has not.

@@ -19,7 +19,7 @@ func (l *Links) heard(n lane) {
 
 // awaitMet has the silence of regions count that were met once and that there is nobody to ask of yet.
 func (l *Links) awaitMet(partitions uint64, followed map[string]bool) {
-	regions, _ := l.cfg.Pool.everMet()
+	regions := l.cfg.Pool.allMet()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, region := range regions {
@@ -31,7 +31,7 @@ func (l *Links) awaitMet(partitions uint64, followed map[string]bool) {
 
 // leave is for partitions that this node no longer follows.
 func (l *Links) leave(partitions uint64) {
-	regions, _ := l.cfg.Pool.everMet()
+	regions := l.cfg.Pool.allMet()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, region := range regions {

@@ -131,6 +131,7 @@ func (n *node) load() {
 	m, err := machine.New(machine.Config{
 		Region: n.g.name, Entry: fmt.Sprintf("%s%d.%d", n.g.name[:1], n.at, n.life), Store: n.mem, Watch: n.tell,
 		HotSessions: 2, SessionBytes: 1 << 20, // so that sessions get cold, and come back
+		RecentBytes: 4 << 10, // so that feeds are read from memory, and from the store
 	})
 	if err != nil {
 		n.w.violate("state", "%s does not start: %v", n, err)

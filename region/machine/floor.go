@@ -49,10 +49,14 @@ func (s *step) lift(floors []Floor) {
 	}
 }
 
-// drop makes a position a feed's floor.
+// drop makes a position a feed's floor. What the entry itself has added before, as where a state that is merged jumps over it, goes too.
 func (s *step) drop(f feed, floor wire.Position) {
 	s.set(floorKey(f.p, f.id), encodePosition(floor))
 	s.dropped = append(s.dropped, [2][]byte{feedKey(f.p, f.id, 0), feedKey(f.p, f.id, floor.F+1)})
+	s.lifted = append(s.lifted, Floor{f.p, f.id, floor.F})
+	if added := s.fresh[f]; added != nil && added.last() <= floor.F {
+		delete(s.fresh, f)
+	}
 }
 
 // floor is the last position of a feed that is not held as a record; zero: all are.

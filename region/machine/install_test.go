@@ -19,6 +19,9 @@ type site struct {
 	index uint64
 	clock crdt.Clock
 	told  []wire.Event
+
+	image      *Mem // to go back to
+	imageIndex uint64
 }
 
 func newSite(t *testing.T, name string) *site {

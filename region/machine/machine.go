@@ -26,6 +26,7 @@ type Config struct {
 	Level  uint32             // the newest format of an entry that it applies; 0: FeatureLevel
 	// SessionBytes bounds the memory for what is remembered of sessions that are not hot, and up to half as much again for where it is. 0: none is.
 	SessionBytes int
+	RecentBytes  int // bounds the memory for the last records of feeds, but for 64 KiB more. 0: 4 MiB
 	HotSessions  int // how many sessions are at hand with all that changed in place, in each of two generations; 0: 4,096
 }
 
@@ -41,6 +42,8 @@ type Machine struct {
 	idle       idle
 	op, record []byte          // as encoded last
 	opened     []*sessionStore // room for those of an entry
+
+	recent *recent // of feeds; who applies changes it
 
 	// published after each commit, read by anyone
 	applied atomic.Uint64
@@ -63,7 +66,10 @@ func New(cfg Config) (*Machine, error) {
 	if cfg.HotSessions == 0 {
 		cfg.HotSessions = hotSessions
 	}
-	m := &Machine{cfg: cfg}
+	if cfg.RecentBytes == 0 {
+		cfg.RecentBytes = recentBytes
+	}
+	m := &Machine{cfg: cfg, recent: newRecent(cfg.RecentBytes)}
 	none := crdt.Origin("")
 	m.self.Store(&none)
 	return m, m.Load()
@@ -71,6 +77,7 @@ func New(cfg Config) (*Machine, error) {
 
 // Load reads the state anew, after it was replaced as a whole.
 func (m *Machine) Load() error {
+	m.recent.clear()
 	m.names, m.hot, m.positions = map[crdt.OriginID]crdt.Origin{}, newHot(m.cfg.HotSessions, newCold(m.cfg.SessionBytes)), elements{}
 	if err := m.loadMeta(); err != nil {
 		return err
@@ -148,7 +155,7 @@ func (m *Machine) Apply(index uint64, entry []byte, replayed bool) ([]Result, er
 	}
 	m.mem.reset()
 	s := &step{
-		m: m, own: newLayer(m.cfg.Store, m.positions, &m.mem), fresh: map[feed]*fresh{}, self: m.Self(), stamp: m.Stamp(), replayed: replayed, index: index, level: entryLevel(entry),
+		m: m, own: newLayer(m.cfg.Store, m.positions, &m.mem), fresh: map[feed]*run{}, self: m.Self(), stamp: m.Stamp(), replayed: replayed, index: index, level: entryLevel(entry),
 		cursors: map[uint8]crdt.Vector{}, heads: map[feed]*head{}, deps: map[uint8]crdt.Vector{}, digests: map[uint8]*uint64{}, finals: map[uint8]crdt.Finals{},
 	}
 	s.selfID = m.id(s.self)
@@ -192,6 +199,7 @@ func (m *Machine) commit(s *step, index uint64) error {
 	}
 	m.hot.turn()
 	m.positions.keepAll(s.own)
+	m.keepRecent(s)
 	m.stamp.Store(uint64(s.stamp))
 	if s.self != m.Self() {
 		m.self.Store(&s.self)
@@ -244,8 +252,8 @@ func (s *step) writeSessions(b Batch) error {
 }
 
 func (s *step) writeFeeds(b Batch) error {
-	all := slices.SortedFunc(maps.Keys(s.fresh), func(x, y feed) int { return cmp.Or(cmp.Compare(x.p, y.p), cmp.Compare(x.id, y.id)) })
-	for _, f := range all {
+	s.fed = slices.SortedFunc(maps.Keys(s.fresh), func(x, y feed) int { return cmp.Or(cmp.Compare(x.p, y.p), cmp.Compare(x.id, y.id)) })
+	for _, f := range s.fed {
 		added := s.fresh[f]
 		key := feedKey(f.p, f.id, 0)
 		for i, record := range added.records {
@@ -256,6 +264,16 @@ func (s *step) writeFeeds(b Batch) error {
 		}
 	}
 	return nil
+}
+
+// keepRecent has at hand what is in the store by now. It comes before the cursors: who sees a cursor finds the records.
+func (m *Machine) keepRecent(s *step) {
+	for _, f := range s.fed {
+		m.recent.add(f, s.fresh[f])
+	}
+	for _, fl := range s.lifted {
+		m.recent.lift(feed{fl.ID, fl.Partition}, fl.F)
+	}
 }
 
 func (m *Machine) publishOrigins() {

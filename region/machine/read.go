@@ -22,11 +22,11 @@ func (m *Machine) View(session string, read func(crdt.Store)) error {
 }
 
 // Feed returns records of a feed from one position on: at least one if there is one, up to maxBytes. Those below the
-// feed's floor are not held: wire.ErrFloor.
+// feed's floor are not held: wire.ErrFloor. The records are not to be changed.
 func (m *Machine) Feed(origin crdt.Origin, partition uint8, from uint64, maxBytes int) (wire.Records, error) {
 	rs, id, size := wire.Records{Origin: origin, Partition: partition, From: from}, origin.ID(), 0
 	head := m.Cursors(partition)[id]
-	if from > head {
+	if from > head || m.recent.read(&rs, feed{id, partition}, head, maxBytes) {
 		return rs, nil
 	}
 	err := m.cfg.Store.Scan(feedKey(partition, id, from), feedKey(partition, id, head+1), false, func(k, v []byte) bool {

@@ -15,7 +15,8 @@ type step struct {
 	m       *Machine
 	own     *layer          // of all keys but those of sessions and feeds
 	opened  []*sessionStore // of the sessions that were touched
-	fresh   map[feed]*fresh
+	fresh   map[feed]*run
+	fed     []feed // of fresh, in order
 	cursors map[uint8]crdt.Vector
 	heads   map[feed]*head
 	deps    map[uint8]crdt.Vector // what the own feeds' last records depended on
@@ -26,6 +27,7 @@ type step struct {
 	events  []wire.Event
 	results []Result
 	dropped [][2][]byte // ranges of keys that go, of which the entry sets none
+	lifted  []Floor     // of feeds
 	index   uint64      // of the entry
 	level   uint32      // likewise
 	at      uint64      // of the command in it
@@ -44,12 +46,6 @@ type step struct {
 type feed struct {
 	id crdt.OriginID
 	p  uint8
-}
-
-// fresh is what an entry adds to a feed.
-type fresh struct {
-	from    uint64
-	records [][]byte // each after its running hash
 }
 
 // head is the end of a feed.
@@ -151,10 +147,10 @@ func (s *step) extend(f feed, origin crdt.Origin, record []byte) uint64 {
 	h := s.head(f, origin)
 	var kept []byte
 	h.F, h.moved = h.F+1, true
-	kept, h.Hash = h.Hash.Chain(s.m.mem.room(len(h.Hash)+len(record)), record)
+	kept, h.Hash = h.Hash.Chain(s.m.recent.room(len(h.Hash)+len(record)), record)
 	added := s.fresh[f]
 	if added == nil {
-		added = &fresh{from: h.F}
+		added = &run{from: h.F}
 		s.fresh[f] = added
 	}
 	added.records = append(added.records, kept)

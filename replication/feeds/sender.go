@@ -282,7 +282,7 @@ func (s *Sender) queue(sub *subscription) {
 }
 
 func (s *Sender) batch(sub *subscription) (wire.Records, error) {
-	if sub.next > s.local.Cursors(sub.Partition)[sub.Origin.ID()] {
+	if sub.next > s.local.Cursors(sub.Partition)[sub.id] {
 		return wire.Records{}, nil
 	}
 	rs, err := s.local.Feed(sub.Origin, sub.Partition, sub.next, batchBytes)
