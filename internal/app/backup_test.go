@@ -172,7 +172,7 @@ func TestNobodyWhoReadsHoldsANodeUp(t *testing.T) {
 		}
 	}
 	w.until("all is there", func() bool { return w.has("beijing", "m399") })
-	body, err := ask(t.Context(), n.opts.AdminAddr, "GET", backupPath)
+	body, err := ask(t.Context(), n.opts.AdminAddr, "GET", backupPath, content{})
 	if err != nil {
 		t.Fatal(err)
 	}
