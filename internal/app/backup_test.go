@@ -23,6 +23,7 @@ import (
 // the other has comes back, once; what only a client has comes from its outbox; no number has two contents, else the regions would
 // refuse each other's feeds.
 func TestRestoreOfAnOldBackup(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	w := newWorld(t, "shanghai")
 	stop := w.start("beijing", t.TempDir(), w.ring)
 	w.put("beijing", "m1")

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -86,4 +88,42 @@ func TestSalvagerIsRefused(t *testing.T) {
 	if other.requests.Load() != 0 {
 		t.Error("another node is asked for what the leader refused")
 	}
+}
+
+// TestSalvageRefuses: what cannot be taken in says why, and costs nobody anything.
+func TestSalvageRefuses(t *testing.T) {
+	w := newWorld(t, "shanghai")
+	w.put("shanghai", "m1")
+	n := w.nodes["shanghai"]
+	if _, err := w.salvage("shanghai", n.opts.Data, nil); err == nil || !strings.Contains(err.Error(), "is a node running in") {
+		t.Errorf("a node that runs: %v", err)
+	}
+	if _, err := w.salvage("shanghai", t.TempDir(), nil); err == nil || !strings.Contains(err.Error(), "no node's directory") {
+		t.Errorf("an empty directory: %v", err)
+	}
+	full := t.TempDir()
+	if err := os.WriteFile(filepath.Join(full, "x"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.salvage("shanghai", n.opts.Data, func(o *RegionSalvageOptions) { o.Work = full }); err == nil || !strings.Contains(err.Error(), "not empty") {
+		t.Errorf("--work that is not empty: %v", err)
+	}
+	for path, bodies := range map[string][]string{
+		salvageHeld:   {`{`, `{"partition":64}`, `{"at":[{"origin":"nonsense","f":1}]}`},
+		salvageExpect: {`{"ends":[{"Origin":"beijing.0000000000000001","Partition":3,"F":1}]}`},
+		salvageTake: {`{"origin":"beijing.0000000000000001","from":1,"hash":"AA=="}`, `{"origin":"beijing.0000000000000001","from":1,"records":["AA=="],"hash":"AAAAAAAAAAAAAAAAAAAAAA=="}`,
+			`{"origin":"beijing.0000000000000001","from":7,"hash":"AAAAAAAAAAAAAAAAAAAAAA=="}`},
+	} {
+		for _, body := range bodies {
+			resp, err := http.Post("http://"+n.opts.AdminAddr+path, "application/json", strings.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusBadRequest && resp.StatusCode != http.StatusConflict {
+				t.Errorf("%s %s: %s", path, body, resp.Status)
+			}
+		}
+	}
+	w.put("shanghai", "m2")
 }
