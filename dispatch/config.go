@@ -52,8 +52,10 @@ type Config struct {
 	// TakeoverAfter is how long a region must not have been heard before the answers that it was to bring are brought here, if somebody here
 	// waits for them. 0: never.
 	TakeoverAfter time.Duration
-	// Now is the clock that leases are measured by: the region's. nil is time.Now.
+	// Now is the clock that stamps are of, and so leases: the region's, which jumps when it is set right. nil is time.Now.
 	Now func() time.Time
+	// Machine is the clock that all else is measured by. It does not jump. nil is Now.
+	Machine func() time.Time
 
 	// Dial makes the connections to Redis, with no timeout of ours on them. nil dials the machine's network.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -112,6 +114,9 @@ func (c *Config) defaults() {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.Machine == nil {
+		c.Machine = c.Now
+	}
 	orElse(&c.Tick, 250*time.Millisecond)
 	orElse(&c.Block, time.Second)
 	orElse(&c.PollWorkers, time.Second)
@@ -119,6 +124,14 @@ func (c *Config) defaults() {
 	orElse(&c.StaleAfter, 10*time.Second)
 	orElse(&c.UnservedAfter, 5*time.Second)
 }
+
+// moment is a time, by both clocks.
+type moment struct {
+	time.Time           // the machine's: what is due, and since when something is so
+	wall      time.Time // the region's: what is compared with stamps
+}
+
+func (c *Config) moment() moment { return moment{c.Machine(), c.Now()} }
 
 func orElse(d *time.Duration, def time.Duration) {
 	if *d == 0 {

@@ -6,7 +6,7 @@ import (
 	"github.com/roamsync/roam/crdt"
 )
 
-// maxWait bounds how long an answer is left alone, whatever was expected: clocks may be set back.
+// maxWait bounds how long an answer is left alone, whatever was expected: stamps may be of a clock that is far ahead.
 const maxWait = 30 * time.Second
 
 // action is what to do about an answer now.
@@ -56,22 +56,22 @@ type limits struct {
 func brings(region string, s *crdt.Slot) bool { return !s.State.Closed() && s.Home() == region }
 
 // decide says what to do about one answer. behind is true if it has to wait for an earlier question's.
-func (l limits) decide(now time.Time, s *crdt.Slot, behind bool, j job, sv service) decision {
+func (l limits) decide(now moment, s *crdt.Slot, behind bool, j job, sv service) decision {
 	switch {
 	case !brings(l.region, s):
 		return decision{do: forget}
 	case s.StopFin() != "":
 		return decision{do: closeStopped}
-	case s.Leased(crdt.StampAt(now)):
-		return decision{do: wait, at: earliest(now, leaseEnd(s))}
+	case s.Leased(crdt.StampAt(now.wall)):
+		return decision{do: wait, at: earliest(now.Time, now.Add(leaseEnd(s).Sub(now.wall)))}
 	case behind || sv == noWorkers:
 		return decision{do: wait, at: now.Add(maxWait)}
 	case sv == unserved:
-		return l.decideUnserved(now, j)
+		return l.decideUnserved(now.Time, j)
 	case j.id == "" || j.lost != "":
 		return decision{do: enqueue}
 	case now.Before(j.checkAt):
-		return decision{do: wait, at: earliest(now, j.checkAt)}
+		return decision{do: wait, at: earliest(now.Time, j.checkAt)}
 	}
 	return decision{do: check}
 }
@@ -94,7 +94,7 @@ func earliest(now, at time.Time) time.Time {
 	return at
 }
 
-// leaseEnd is the first moment at which the slot is no longer leased.
+// leaseEnd is the first moment at which the slot is no longer leased, by the region's clock.
 func leaseEnd(s *crdt.Slot) time.Time { return time.UnixMilli(s.Active.Wall()).Add(crdt.LeaseTTL) }
 
 // queued reports, for answers in order of place, which have to wait for an earlier question's. Answers to one

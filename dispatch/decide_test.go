@@ -68,7 +68,7 @@ func TestDecide(t *testing.T) {
 		{"job added, look for it", slotOf("here", "", 0), false, due, served, check, 0},
 		{"job lost", slotOf("here", "", 0), false, gone, served, enqueue, 0},
 	} {
-		d := lim.decide(noon, c.slot, c.behind, c.job, c.by)
+		d := lim.decide(moment{noon, noon}, c.slot, c.behind, c.job, c.by)
 		if d.do != c.do || (d.do == wait && !d.at.Equal(noon.Add(c.at))) {
 			t.Errorf("%s: %d at %v, want %d at %v", c.name, d.do, d.at.Sub(noon), c.do, c.at)
 		}

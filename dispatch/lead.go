@@ -15,7 +15,7 @@ const (
 )
 
 // Lead is a leader's dispatch that its owner drives, step by step: it starts no goroutine, does not wait for Redis to
-// have something, and looks at no clock but Config.Now. Run is a Lead with a goroutine for each of Round, Read and
+// have something, and looks at no clocks but the Config's. Run is a Lead with a goroutine for each of Round, Read and
 // Poll with Sweep. Those three may be called at the same time, each of them by one caller at a time.
 type Lead struct {
 	inbox   *inbox
@@ -56,7 +56,7 @@ func (d *Dispatch) Lead(ctx context.Context) (*Lead, error) {
 // join makes the parts of a Lead.
 func (d *Dispatch) join(l *Lead, pos stream.ID) {
 	keys := stream.KeysOf(d.cfg.Region)
-	health := &stream.Health{Log: d.cfg.Logger, Now: d.cfg.Now}
+	health := &stream.Health{Log: d.cfg.Logger, Now: d.cfg.Machine}
 	ctl := &control{redis: l.cmd, key: keys.Control()}
 	l.outbox = &outbox{
 		cfg: &d.cfg, met: d.met, limits: limits{region: d.cfg.Region, unserved: d.cfg.UnservedAfter}, group: d.cfg.label(),

@@ -28,7 +28,7 @@ const (
 
 // tracked is a session with answers to bring.
 type tracked struct {
-	due    time.Time // when to look at it without an event
+	due    time.Time // when to look at it without an event, by the machine's clock
 	jobs   map[string]*job
 	oldest crdt.Stamp // of the ops that asked for them
 }
@@ -122,7 +122,7 @@ func (o *outbox) absorb(all bool) []string {
 	if overflow || (o.backlog && len(o.sessions) < maxTracked*9/10) {
 		o.rescan(dirty)
 	}
-	now := o.cfg.Now()
+	now := o.cfg.Machine()
 	changed := sorted(dirty)
 	for _, session := range changed {
 		o.track(session, now)
@@ -179,7 +179,7 @@ func (o *outbox) due(now time.Time) []string {
 
 // plan decides about the answers of some sessions. Those that no longer have any are forgotten.
 func (o *outbox) plan(look []string) *plan {
-	p := &plan{now: o.cfg.Now(), group: o.cfg.Group}
+	p := &plan{now: o.cfg.moment(), group: o.cfg.Group}
 	for _, session := range look {
 		t := o.sessions[session]
 		if t == nil || p.bytes > maxRoundBytes {
@@ -217,7 +217,7 @@ func (o *outbox) planSession(p *plan, st crdt.Store, session string, t *tracked)
 		jobs[s.OID] = j
 		d := o.limits.decide(p.now, s, behind[i], *j, o.force.serves(s.Asked))
 		j.unserved = d.unserved
-		if s.Leased(crdt.StampAt(p.now)) {
+		if s.Leased(crdt.StampAt(p.now.wall)) {
 			*j = job{} // it was begun, and the worker that did removes its entry
 		}
 		j.nonce = s.Nonce

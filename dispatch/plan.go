@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -26,7 +25,7 @@ type planned struct {
 
 // plan is what one round does.
 type plan struct {
-	now   time.Time
+	now   moment
 	group uint32 // whose leader it is of
 	bytes int    // about the size of adds
 
@@ -204,7 +203,7 @@ func (o *outbox) check(ctx context.Context, p *plan) {
 		}
 		a.job.checkAt = p.now.Add(o.cfg.CheckAfter)
 		if a.job.lost = all[i].judge(o.cfg.StaleAfter); a.job.lost != "" {
-			a.track.by(p.now)
+			a.track.by(p.now.Time)
 			o.inbox.add(a.session)
 			continue
 		}

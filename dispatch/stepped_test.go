@@ -24,7 +24,8 @@ import (
 type stage struct {
 	*rig
 	mini  *miniredis.Miniredis
-	clock time.Time
+	clock time.Time     // the machines'
+	ahead time.Duration // by which the region's clock is
 	start time.Time
 	away  bool     // Redis cannot be reached
 	sent  []string // all that went to Redis, in order
@@ -52,7 +53,7 @@ func newStage(t *testing.T) *stage {
 		start: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), models: map[*worker.Answer][]string{},
 	}
 	s.clock = s.start
-	s.region.time = func() time.Time { return s.clock }
+	s.region.time = func() time.Time { return s.clock.Add(s.ahead) }
 	s.mini.SetTime(s.clock)
 	s.mini.ClockTTL(true)
 	s.begin()
@@ -63,7 +64,7 @@ func newStage(t *testing.T) *stage {
 func (s *stage) begin() {
 	s.t.Helper()
 	d, err := dispatch.New(dispatch.Config{
-		Region: regionName, Commits: s.region, Redis: "redis://stage", Now: s.now, Dial: s.dial("lead"), Wait: s.wait, Draw: least,
+		Region: regionName, Commits: s.region, Redis: "redis://stage", Now: s.now, Machine: s.machine, Dial: s.dial("lead"), Wait: s.wait, Draw: least,
 		Abroad: &s.abroad, TakeoverAfter: takeoverAfter,
 	})
 	if err == nil {
@@ -79,7 +80,7 @@ func (s *stage) hire() *hand {
 	s.t.Helper()
 	w, err := worker.New(worker.Config{
 		Region: regionName, Models: []string{"echo", "two"}, LLM: fast, Redis: "redis://stage", Dial: s.dial("work"),
-		Now: s.now, Draw: least, Concurrency: 2, Nonce: func() string {
+		Now: s.machine, Draw: least, Concurrency: 2, Nonce: func() string {
 			s.names++
 			return fmt.Sprint("n", s.names)
 		},
@@ -102,6 +103,8 @@ func (s *stage) close() {
 	}
 	s.mini.Close()
 }
+
+func (s *stage) machine() time.Time { return s.clock }
 
 func least(int64) int64 { return 0 }
 

@@ -62,25 +62,19 @@ type orphan struct {
 // takeOver looks for answers that other regions do not bring any more, and takes over those that somebody here waits for. What fails is tried
 // again with the next scan.
 func (o *outbox) takeOver(ctx context.Context) {
-	now := o.cfg.Now()
-	if o.cfg.Abroad == nil || o.cfg.TakeoverAfter == 0 || !elapsed(now, o.orphans.looked, lookAbroad) {
+	now := o.cfg.moment()
+	if o.cfg.Abroad == nil || o.cfg.TakeoverAfter == 0 || now.Sub(o.orphans.looked) < lookAbroad {
 		return
 	}
-	o.orphans.looked = now
-	o.scanAbroad(now)
+	o.orphans.looked = now.Time
+	o.scanAbroad(now.Time)
 	if len(o.orphans.left) == 0 {
 		return
 	}
 	n := min(len(o.orphans.left), maxAbroad)
-	found := o.findAbroad(now, o.orphans.left[:n])
+	found := o.findAbroad(now.wall, o.orphans.left[:n])
 	o.orphans.left = o.orphans.left[n:]
 	o.adopt(ctx, o.wanted(ctx, found))
-}
-
-// elapsed reports whether so much time has gone by, or the clock was set back.
-func elapsed(now, since time.Time, d time.Duration) bool {
-	gone := now.Sub(since)
-	return gone >= d || gone < 0
 }
 
 // scanAbroad lists the sessions with open answers, if regions are gone and it is time.
@@ -92,7 +86,7 @@ func (o *outbox) scanAbroad(now time.Time) {
 	case len(gone) == 0:
 		o.orphans.left = nil
 		return
-	case !fresh && (len(o.orphans.left) > 0 || !elapsed(now, o.orphans.scanned, rescanAbroad)):
+	case !fresh && (len(o.orphans.left) > 0 || now.Sub(o.orphans.scanned) < rescanAbroad):
 		return
 	}
 	o.orphans.scanned = now
@@ -109,9 +103,9 @@ func (o *outbox) scanAbroad(now time.Time) {
 }
 
 // findAbroad returns the answers of some sessions that are to be taken over if they are waited for.
-func (o *outbox) findAbroad(now time.Time, sessions []string) (found []orphan) {
+func (o *outbox) findAbroad(wall time.Time, sessions []string) (found []orphan) {
 	for _, session := range sessions {
-		err := o.cfg.Commits.View(session, func(st crdt.Store) { found = append(found, o.orphansOf(now, st, session)...) })
+		err := o.cfg.Commits.View(session, func(st crdt.Store) { found = append(found, o.orphansOf(wall, st, session)...) })
 		if err != nil {
 			o.cfg.Logger.Warn("session could not be read; trying again", "session", session, "err", err)
 		}
@@ -119,7 +113,7 @@ func (o *outbox) findAbroad(now time.Time, sessions []string) (found []orphan) {
 	return found
 }
 
-func (o *outbox) orphansOf(now time.Time, st crdt.Store, session string) (found []orphan) {
+func (o *outbox) orphansOf(wall time.Time, st crdt.Store, session string) (found []orphan) {
 	gone := func(s *crdt.Slot) bool { return slices.Contains(o.orphans.gone, s.Home()) }
 	slots := openSlots(st, func(s *crdt.Slot) bool { return brings(o.limits.region, s) || gone(s) })
 	for i, behind := range queued(slots) {
@@ -127,7 +121,7 @@ func (o *outbox) orphansOf(now time.Time, st crdt.Store, session string) (found 
 			put := crdt.LastPut(st, o.limits.region)
 			found = append(found, orphan{
 				session: session, run: s.OID, home: s.Home(), stops: s.StopFin() != "", ops: s.TakeOver(st, session),
-				lately: put > 0 && now.Sub(time.UnixMilli(put.Wall())) < putLately,
+				lately: put > 0 && wall.Sub(time.UnixMilli(put.Wall())) < putLately,
 			})
 		}
 	}

@@ -108,7 +108,7 @@ func (d *door) receive(stream peerpb.Door_ClientsServer) error {
 		case f.Ending != nil:
 			x.ending(f.Ending)
 		case len(f.Line) > 0 || f.TooLong:
-			x.line(f.Line, f.TooLong || len(f.Line) > wire.MaxFrame)
+			x.line(f.Line, f.TooLong || len(f.Line) > wire.MaxLine)
 		}
 	}
 }

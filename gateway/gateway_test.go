@@ -312,7 +312,7 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 
 func TestLinesAreBounded(t *testing.T) {
 	var got []string
-	long := strings.Repeat("x", wire.MaxFrame+2)
+	long := strings.Repeat("x", wire.MaxLine+2)
 	err := lines(strings.NewReader("a\n\n"+long+"\nb"), func(line []byte, tooLong bool) bool {
 		got = append(got, fmt.Sprintf("%s %t", line, tooLong))
 		return true

@@ -34,9 +34,9 @@ const (
 // toldMost bounds told: of more, the client is shown the session anew.
 const toldMost = 1024
 
-// begin takes the token that the client came with.
+// begin takes the token that the client came with. One that is not good may say at least what was the latest that it saw.
 func (h *holding) begin(pos position, good bool) {
-	h.cur = curBad
+	h.cur, h.came = curBad, position{floor: pos.floor}
 	if good {
 		h.cur, h.came = curGood, pos
 	}

@@ -35,7 +35,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		dropped: counter("roam_gateway_dropped_total", "What was not delivered, by reason.", "reason"),
 		sampled: counter("roam_gateway_traced_puts_total", "Puts whose journey is watched, or was to be, by why.", "reason"),
 		resync: counter("roam_gateway_resync_total",
-			"Tokens that named what is nowhere any more, by reason: closed (its origin is), nowhere (no region holds it). Their clients were shown the session anew.", "reason"),
+			"Tokens whose clients were shown the session anew, by reason: closed (they named what is nowhere, since its origin is), nowhere (what no region holds), wide (they could not say what was delivered).", "reason"),
 	}
 	reg.MustRegister(m.conns, m.open, put, m.frames, m.refused, m.closed, m.dropped, m.sampled, m.resync)
 	return m

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"errors"
+
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/roamsync/roam/crdt"
@@ -9,16 +11,17 @@ import (
 )
 
 // Receive takes one frame as it came, and reports whether to read on. It is for one goroutine, and so is Work.
-func (c *Conn) Receive(line []byte) (more bool) { return c.line(line, len(line) > wire.MaxFrame) }
+func (c *Conn) Receive(line []byte) (more bool) { return c.line(line, len(line) > wire.MaxLine) }
 
 // line handles one frame and reports whether to read on.
 func (c *Conn) line(line []byte, tooLong bool) bool {
 	var f *wire.ClientFrame
 	var err error
-	if tooLong {
-		err = wire.Errorf(wire.TooLarge, "a frame has at most %d bytes; this one was skipped", wire.MaxFrame)
-	} else {
+	if !tooLong {
 		f, err = wire.DecodeFrame(line)
+	}
+	if tooLong || f != nil && len(line) > wire.MaxFrame+len(f.Cur) {
+		f, err = nil, wire.Errorf(wire.TooLarge, "a frame has at most %d bytes; this one was skipped", wire.MaxFrame)
 	}
 	if !c.greeted {
 		c.greeted = c.hello(f, err)
@@ -161,6 +164,9 @@ func (c *Conn) open(id *int64, session, cur string, tail *int) {
 	if cur != "" {
 		pos, err := c.g.tokens.Load().parse(cur, c.identity.User, session)
 		s.begin(pos, err == nil)
+		if errors.Is(err, errWide) {
+			c.g.metrics.resync.WithLabelValues("wide").Inc()
+		}
 	}
 	if old != nil {
 		s.after(old.floor)
@@ -206,9 +212,8 @@ func (c *Conn) submit(f *wire.ClientFrame, span trace.Span) error {
 		floor = s.floor
 	}
 	if f.Cur != "" {
-		if pos, err := c.g.tokens.Load().parse(f.Cur, c.identity.User, f.S); err == nil {
-			floor.Seq, floor.Stamp = max(floor.Seq, pos.floor.Seq), max(floor.Stamp, pos.floor.Stamp)
-		}
+		pos, _ := c.g.tokens.Load().parse(f.Cur, c.identity.User, f.S) // a bad one says nothing
+		floor.Seq, floor.Stamp = max(floor.Seq, pos.floor.Seq), max(floor.Stamp, pos.floor.Stamp)
 	}
 	id := *f.ID
 	tag := c.g.hub.ticket(ticket{conn: c, id: id, regions: f.Regions, since: c.g.age(), watched: span != nil})

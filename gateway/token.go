@@ -8,6 +8,7 @@ import (
 	"errors"
 
 	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/wire"
 )
 
 // position is what was delivered of a session: what a resume token says.
@@ -50,11 +51,15 @@ func (p *position) reach(seq uint64, stamp crdt.Stamp) {
 const (
 	tokenVersion = 1
 	tokenBehind  = 0x40 // a bit of the version's byte (0x80 was a form without lent)
+	tokenWide    = 0x20 // another: the vectors would be too long for a token, and are left out
 	macSize      = 16
 	keyIDSize    = 2
 )
 
-var errToken = errors.New("not a resume token of this user and session")
+var (
+	errToken = errors.New("not a resume token of this user and session")
+	errWide  = errors.New("a resume token that does not say what was delivered")
+)
 
 // tokens signs and checks resume tokens: version, key id, seq, stamp, vector (while a region is behind three, the
 // first two after their lengths), and a MAC that also covers whom and
@@ -76,15 +81,31 @@ func sign(key, body []byte, user, session string) []byte {
 	return mac.Sum(nil)[:macSize]
 }
 
+// mint returns the token of a position. One of a session that so many origins have written to that it cannot be told has the floor alone: who
+// comes back with that is shown the session anew, which is true wherever it is, and what it puts still comes after all that it saw.
 func (t tokens) mint(p *position, user, session string) string {
-	id := keyID(t.keys[0])
-	version := byte(tokenVersion)
-	if p.shown != nil {
+	version, vectors := byte(tokenVersion), p.vectors()
+	switch {
+	case minted(vectors) > wire.MaxCur:
+		version, vectors = version|tokenWide, nil
+	case p.shown != nil:
 		version |= tokenBehind
 	}
+	id := keyID(t.keys[0])
 	b := append([]byte{version}, id[:]...)
 	b = binary.AppendUvarint(b, p.floor.Seq)
 	b = binary.BigEndian.AppendUint64(b, uint64(p.floor.Stamp))
+	b = append(b, vectors...)
+	return base64.RawURLEncoding.EncodeToString(append(b, sign(t.keys[0], b, user, session)...))
+}
+
+// minted is how long a token with such vectors is at most, in characters.
+func minted(vectors []byte) int {
+	return base64.RawURLEncoding.EncodedLen(1 + keyIDSize + binary.MaxVarintLen64 + 8 + len(vectors) + macSize)
+}
+
+// vectors are those of a position, as its token has them.
+func (p *position) vectors() (b []byte) {
 	last := p.seen
 	if p.shown != nil {
 		for _, v := range []crdt.Vector{p.seen, p.shown} {
@@ -93,19 +114,16 @@ func (t tokens) mint(p *position, user, session string) string {
 		}
 		last = p.lent
 	}
-	b = append(b, crdt.EncodeVector(last)...)
-	return base64.RawURLEncoding.EncodeToString(append(b, sign(t.keys[0], b, user, session)...))
+	return append(b, crdt.EncodeVector(last)...)
 }
 
-// maxToken bounds what is decoded: some eighty origins, or twenty-five of a region that is behind.
-const maxToken = 1024
-
+// parse reads a token. With errWide it returns what that one says.
 func (t tokens) parse(cur, user, session string) (position, error) {
-	if len(cur) > maxToken {
+	if len(cur) > wire.MaxCur {
 		return position{}, errToken
 	}
 	b, err := base64.RawURLEncoding.DecodeString(cur)
-	if err != nil || len(b) < 1+keyIDSize+macSize || b[0]&^tokenBehind != tokenVersion {
+	if err != nil || len(b) < 1+keyIDSize+macSize || b[0]&^tokenBehind != tokenVersion && b[0] != tokenVersion|tokenWide {
 		return position{}, errToken
 	}
 	body, mac := b[:len(b)-macSize], b[len(b)-macSize:]
@@ -119,6 +137,12 @@ func (t tokens) parse(cur, user, session string) (position, error) {
 	}
 	pos := position{floor: crdt.Floor{Seq: seq, Stamp: crdt.Stamp(binary.BigEndian.Uint64(rest[n:]))}}
 	rest = rest[n+8:]
+	if b[0]&tokenWide != 0 {
+		if len(rest) > 0 {
+			return position{}, errToken
+		}
+		return pos, errWide
+	}
 	last := &pos.seen
 	if b[0]&tokenBehind != 0 {
 		for _, v := range []*crdt.Vector{&pos.seen, &pos.shown} {

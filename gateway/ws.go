@@ -145,7 +145,7 @@ func lines(r io.Reader, visit func(line []byte, tooLong bool) bool) error {
 		part, err := br.ReadSlice('\n')
 		full, frame := errors.Is(err, bufio.ErrBufferFull), part
 		if full || len(long) > 0 || tooLong {
-			if len(long)+len(part) > wire.MaxFrame+1 {
+			if len(long)+len(part) > wire.MaxLine+1 {
 				long, tooLong = long[:0], true
 			} else if !tooLong {
 				long = append(long, part...)

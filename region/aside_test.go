@@ -13,6 +13,7 @@ import (
 // TestRebuild: a node that is to begin anew ends, puts its state aside when it is started, wherever that is cut short, and keeps it until it is taken in.
 // That happens once for an origin.
 func TestRebuild(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	p := crdt.PartitionOf("alice/trip")
 	for name, cut := range map[string]func(dir string) error{
 		"in order": func(string) error { return nil },

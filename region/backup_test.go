@@ -42,8 +42,10 @@ func restoreTo(t testing.TB, dir string, file []byte) Saved {
 // TestRestoreBeginsAnew: a node that is restored from a backup has what was put before it, goes on under an incarnation
 // of its own, and gets back what others have of the one before. No number has two contents.
 func TestRestoreBeginsAnew(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	for _, groups := range []int{1, 4} {
 		t.Run(fmt.Sprint(groups), func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			s := startWith(t, Config{Region: "beijing", Node: "n1", Dir: dir, Groups: groups})
 			other := start(t, "shanghai", t.TempDir())

@@ -76,6 +76,7 @@ func TestCrashChild(t *testing.T) {
 // TestCrashes kills a region at random moments. Whatever it had acknowledged is there after each restart, once, and
 // numbers, hashes and digests hold.
 func TestCrashes(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))

@@ -115,6 +115,7 @@ func refusesUntilLifted(t *testing.T, cfg Config, err error, where string) {
 
 // TestDamagedTable: a block of the state that does not read back ends the node when it is read, and the next start refuses.
 func TestDamagedTable(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	if !inProcessOfItsOwn(t) {
 		return
 	}
@@ -153,6 +154,7 @@ func size(t *testing.T, path string) int64 {
 
 // TestDamagedEntry: an entry of the log that does not read back ends the node before anything is applied from it.
 func TestDamagedEntry(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	if !inProcessOfItsOwn(t) {
 		return
 	}

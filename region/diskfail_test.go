@@ -105,11 +105,15 @@ func inProcessOfItsOwn(t *testing.T) bool {
 // TestDiskErrors: whichever change of the disk fails, once or from then on, the node ends and says what it was, and has what it
 // acknowledged when it starts on what is left.
 func TestDiskErrors(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	if !inProcessOfItsOwn(t) {
 		return
 	}
 	for _, engine := range []string{engineWAL, enginePebble} {
-		t.Run(engine, func(t *testing.T) { testDiskErrors(t, engine) })
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			testDiskErrors(t, engine)
+		})
 	}
 }
 

@@ -35,6 +35,7 @@ func (e *settled) Stable(p uint8, _ uint32) (crdt.Vector, bool) {
 
 // TestRemovedIsForgotten: after the time, once it is known what all regions have, and by the session's home only.
 func TestRemovedIsForgotten(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	all := &settled{asked: make(chan struct{}, 1)}
 	s := startWith(t, Config{Region: "a", Node: "n1", Dir: t.TempDir(), RemovedTTL: 24 * time.Hour, Now: func() time.Time {
 		return time.Now().Add(time.Duration(all.ahead.Load()))

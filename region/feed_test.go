@@ -235,6 +235,7 @@ func TestIngestRefuses(t *testing.T) {
 // TestCausesComeFirst: what shanghai wrote after it had seen beijing's message is held back at chengdu until that is
 // there too.
 func TestCausesComeFirst(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	a, b := start(t, "beijing", t.TempDir()), start(t, "shanghai", t.TempDir())
 	a.put(t, "alice/trip", msg("q", "question"))
 	b.pull(t, a, 1<<20)
@@ -256,6 +257,7 @@ func TestCausesComeFirst(t *testing.T) {
 
 // TestRenew: after a new incarnation the numbers begin again, under another name, and the old feed can be taken back.
 func TestRenew(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	a, b := start(t, "beijing", t.TempDir()), start(t, "shanghai", t.TempDir())
 	a.put(t, "alice/trip", msg("m1", "one"))
 	b.pull(t, a, 1<<20)
@@ -276,6 +278,7 @@ func TestRenew(t *testing.T) {
 }
 
 func TestDirectories(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -301,6 +304,7 @@ func TestDirectories(t *testing.T) {
 
 // TestStateOlderThanTheLog: a state that was put back without its log is refused, not guessed at.
 func TestStateOlderThanTheLog(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	dir := t.TempDir()
 	s := start(t, "beijing", dir)
 	s.put(t, "alice/trip", msg("m1", "one"))

@@ -14,8 +14,10 @@ import (
 
 // TestTrimAndTransfer: feeds are cut, also over a restart, and what is below goes to another region as a whole.
 func TestTrimAndTransfer(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	for _, groups := range []int{1, 4} {
 		t.Run(fmt.Sprint(groups), func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			cfg := Config{Region: "beijing", Node: "n1", Dir: dir, Groups: groups, FeedOps: 3}
 			a := startWith(t, cfg)

@@ -21,11 +21,11 @@ func (s *started) putMany(t testing.TB, prefix string, n int) {
 	want := map[uint64]bool{}
 	failed := make(chan error, n)
 	for i := range n {
-		tags++
-		want[tags] = true
+		tag := tags.Add(1)
+		want[tag] = true
 		session := fmt.Sprintf("alice/%d", i)
 		if err := s.Submit(&wire.Put{
-			Session: session, Ops: []*crdt.Op{msg2(session, fmt.Sprintf("%s%d", prefix, i))}, Tag: tags, Fail: func(err error) { failed <- err },
+			Session: session, Ops: []*crdt.Op{msg2(session, fmt.Sprintf("%s%d", prefix, i))}, Tag: tag, Fail: func(err error) { failed <- err },
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -61,6 +61,7 @@ func TestPartitionsOfGroups(t *testing.T) {
 
 // TestGroupsOnOneNode: each session is its group's alone; a restart finds all of them; their number is for good.
 func TestGroupsOnOneNode(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	dir := t.TempDir()
 	cfg := Config{Region: "beijing", Node: "n1", Dir: dir, Groups: 4}
 	s := startWith(t, cfg)
@@ -216,9 +217,7 @@ func TestGroupsOnThreeNodes(t *testing.T) {
 		}
 	})
 	c.spread(2)
-	if len(c.leads()) != 3 {
-		t.Errorf("%v lead", c.leads())
-	}
+	c.until("all three lead, the one that came last too", func() bool { return len(c.leads()) == 3 })
 	for _, name := range []string{"n1", "n2", "n3"} {
 		c.node(name).putMany(t, name+"-", 100)
 	}

@@ -31,6 +31,7 @@ func (e *everywhere) await(session string) {
 
 // TestUnusedSessionsArePurged: once all regions have all of it, and by its home only.
 func TestUnusedSessionsArePurged(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	var ahead atomic.Int64
 	s := startWith(t, Config{Region: "a", Node: "n1", Dir: t.TempDir(), SessionTTL: time.Hour, Now: func() time.Time {
 		return time.Now().Add(time.Duration(ahead.Load()))

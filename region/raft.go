@@ -57,7 +57,7 @@ func (g *group) network(stream raft.StreamLayer) *transport {
 		return id == g.r.id
 	}
 	return &transport{leads: leads, stopping: g.r.stopping.Done(), NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: stream, MaxPool: maxPool, Timeout: raftTimeout, Logger: raftLog(g.r.cfg.Logger),
+		Stream: &ending{StreamLayer: stream, closed: make(chan struct{})}, MaxPool: maxPool, Timeout: raftTimeout, Logger: raftLog(g.r.cfg.Logger),
 	})}
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"flag"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,7 +16,14 @@ import (
 	"github.com/roamsync/roam/wire"
 )
 
+// waiting is how many of the tests of regions of one node run side by side: they wait, mostly, for their disks and to lead. Those of several nodes have
+// the machine for themselves, lest they lose their leaders. The command line says otherwise with -parallel.
+const waiting = "4"
+
 func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", waiting); err != nil {
+		panic(err)
+	}
 	if os.Getenv(failingProcess) != "" {
 		os.Exit(m.Run()) // nodes whose disk fails leave what hangs to the end of their process
 	}
@@ -69,12 +78,11 @@ func startWith(t testing.TB, cfg Config) *started {
 	return s
 }
 
-var tags uint64 // of puts
+var tags atomic.Uint64 // of puts
 
 func (s *started) put(t testing.TB, session string, ops ...*crdt.Op) wire.Event {
 	t.Helper()
-	tags++
-	tag := tags
+	tag := tags.Add(1)
 	if err := s.Submit(&wire.Put{Session: session, Ops: ops, Tag: tag, Fail: func(err error) { t.Error(err) }}); err != nil {
 		t.Fatal(err)
 	}

@@ -2,10 +2,12 @@ package region
 
 import (
 	"context"
+	"fmt"
 	"math/bits"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 	"google.golang.org/grpc/status"
@@ -66,7 +68,10 @@ type NodeStatus struct {
 	Taking []Taking `json:"taking,omitempty"`
 }
 
-// Status asks all nodes of the region, each for at most a second.
+// statusWait is how long the other nodes are waited for, all at the same time, when an operator asks: less than a client of its own would wait.
+const statusWait = 500 * time.Millisecond
+
+// Status asks all nodes of the region, and says which have not answered within half a second.
 func (r *Region) Status(ctx context.Context) Status {
 	s := Status{ID: r.id, Level: r.cfg.level, Committed: r.level(), Size: r.size(), Disk: r.Space(), Groups: r.groupStatus()}
 	r.feedStatus(&s)
@@ -86,11 +91,7 @@ func (r *Region) Status(ctx context.Context) Status {
 			s.serves(srv, n)
 		}
 	}
-	var asking sync.WaitGroup
-	for i := range s.Nodes {
-		asking.Go(func() { r.ask(ctx, &s.Nodes[i]) })
-	}
-	asking.Wait()
+	r.askAll(ctx, s.Nodes)
 	slices.SortFunc(s.Nodes, func(a, b NodeStatus) int { return strings.Compare(a.ID, b.ID) })
 	s.Pending = r.pending(s.Nodes)
 	return s
@@ -133,6 +134,17 @@ const (
 	roleNone   = "not in the group"
 )
 
+// askAll asks nodes at the same time.
+func (r *Region) askAll(ctx context.Context, nodes []NodeStatus) {
+	ctx, cancel := context.WithTimeoutCause(ctx, statusWait, fmt.Errorf("it has not answered within %s: it hangs, or the way to it does", statusWait))
+	defer cancel()
+	var asking sync.WaitGroup
+	for i := range nodes {
+		asking.Go(func() { r.ask(ctx, &nodes[i]) })
+	}
+	asking.Wait()
+}
+
 func (r *Region) ask(ctx context.Context, n *NodeStatus) {
 	switch {
 	case n.ID == r.id:
@@ -149,7 +161,11 @@ func (r *Region) ask(ctx context.Context, n *NodeStatus) {
 		n.Error = "membership does not know it"
 	default:
 		hello, err := r.hello(ctx, wire.Member{Node: n.Node, ID: n.ID, Addr: n.Addr})
-		if err != nil {
+		switch {
+		case err != nil && ctx.Err() != nil:
+			n.Error = context.Cause(ctx).Error()
+			return
+		case err != nil:
 			n.Error = status.Convert(err).Message()
 			return
 		}

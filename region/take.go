@@ -92,7 +92,7 @@ type taker struct {
 // pull stages a node's state in tables beside the database, and then swaps them in, all at once: with the state its
 // applied index, cursors and digests. What is staged when it is cut short is of use for the next try.
 func (t *taker) pull(ctx context.Context, from wire.Member, index uint64) (err error) {
-	client, err := t.g.r.cfg.Cluster.Node(from.Addr)
+	client, err := t.reach(ctx, from, index)
 	if err != nil {
 		return err
 	}
@@ -118,6 +118,18 @@ func (t *taker) pull(ctx context.Context, from wire.Member, index uint64) (err e
 		return fmt.Errorf("%w: it is of entry %d, and %d is needed", errState, t.st.applied, index)
 	}
 	return t.install(ctx)
+}
+
+// reach finds out whether a node is there and has what is needed, before all that is held is read to tell it.
+func (t *taker) reach(ctx context.Context, from wire.Member, index uint64) (peerpb.NodeClient, error) {
+	hello, err := t.g.r.hello(ctx, from)
+	if err != nil {
+		return nil, fmt.Errorf("it is not reached: %w", err)
+	}
+	if applied := stateOf(hello, t.g.n).Applied; applied < index {
+		return nil, fmt.Errorf("it has applied entry %d, and %d is needed", applied, index)
+	}
+	return t.g.r.cfg.Cluster.Node(from.Addr)
 }
 
 // receive takes what comes until all has. It is given up when nothing comes; a disk that is slow here does not count.

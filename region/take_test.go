@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/wire"
 	"github.com/roamsync/roam/wire/peerpb"
 )
 
@@ -286,4 +287,30 @@ type slowFiles struct{ vfs.FS }
 func (s slowFiles) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	time.Sleep(2 * takeIdle)
 	return s.FS.Create(name, category)
+}
+
+// TestNobodyIsReachedForNothing: what is held is not read before a node is known to be there and to have what is needed.
+func TestNobodyIsReachedForNothing(t *testing.T) {
+	c := newCluster(t, 3, nil)
+	lead := c.leader()
+	gone := c.node(c.other(lead)).member
+	c.node(gone.Node).halt()
+	g := c.node(lead).all()[0]
+	for what, try := range map[string]struct {
+		from  wire.Member
+		index uint64
+		says  string
+	}{
+		"a node that is down": {gone, 1, "not reached"},
+		"another node there":  {wire.Member{Node: "n9", ID: "n9.1", Addr: c.node(lead).member.Addr}, 1, "not reached"},
+		"a node that lags":    {c.node(lead).member, 1 << 40, "is needed"},
+	} {
+		k := &taker{g: g}
+		if err := k.pull(t.Context(), try.from, try.index); err == nil || !strings.Contains(err.Error(), try.says) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if k.held != nil {
+			t.Errorf("%s: all that is held was read", what)
+		}
+	}
 }

@@ -76,7 +76,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 }
 
 // raftLog passes the warnings and errors of hashicorp's libraries on, one level lower: elections, and nodes that are away, are nothing to be
-// warned of, and at an end in order it calls closed listeners errors. What ends a node is told by failure.
+// warned of. What ends a node is told by failure.
 func raftLog(l *slog.Logger) hclog.Logger {
 	return hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, DisableTime: true, Output: &lineLog{log: l}})
 }

@@ -2,6 +2,8 @@ package region
 
 import (
 	"errors"
+	"net"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -37,6 +39,29 @@ func (t *transport) AppendEntries(id raft.ServerID, to raft.ServerAddress, req *
 		}
 	}
 	return err
+}
+
+// ending is a stream layer that may be closed before Raft is: the node's port is, when it stops. That is no failure to accept, which Raft would
+// log and try again: nothing comes any more until Raft closes the layer, too.
+type ending struct {
+	raft.StreamLayer
+	closed chan struct{}
+	once   sync.Once
+}
+
+// Accept implements net.Listener.
+func (e *ending) Accept() (net.Conn, error) {
+	conn, err := e.StreamLayer.Accept()
+	if errors.Is(err, net.ErrClosed) {
+		<-e.closed
+	}
+	return conn, err
+}
+
+// Close implements net.Listener.
+func (e *ending) Close() error {
+	e.once.Do(func() { close(e.closed) })
+	return e.StreamLayer.Close()
 }
 
 // heartbeats tells a heartbeat from a call that brings entries, or asks how far the other node is.

@@ -109,14 +109,15 @@ func (p *Pool) NotifyMsg(b []byte) { p.hear(b) }
 // GetBroadcasts implements memberlist.Delegate; nothing is broadcast: leaders tell leaders.
 func (p *Pool) GetBroadcasts(int, int) [][]byte { return nil }
 
-// LocalState implements memberlist.Delegate.
-func (p *Pool) LocalState(bool) []byte {
+// LocalState implements memberlist.Delegate. Who joins is told all that is known of the matrix; now and then that is a backstop, and must not cost
+// more than what happens.
+func (p *Pool) LocalState(join bool) []byte {
 	s := p.spread.Load()
 	if s == nil {
 		return nil
 	}
 	whole := s.whole()
-	if whole == nil || proto.Size(whole) > maxWhole {
+	if whole == nil || proto.Size(whole) > maxWhole || !join && !p.mayLevel(proto.Size(whole)) {
 		return nil
 	}
 	b, err := proto.Marshal(whole)
@@ -124,6 +125,12 @@ func (p *Pool) LocalState(bool) []byte {
 		return nil
 	}
 	return b
+}
+
+func (p *Pool) mayLevel(size int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.levelled.May(size, time.Now())
 }
 
 // MergeRemoteState implements memberlist.Delegate.

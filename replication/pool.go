@@ -85,14 +85,15 @@ type Pool struct {
 	spread   atomic.Pointer[spread] // nil: this node has no links, and tells nobody anything
 
 	// guarded by mu
-	mu      sync.Mutex
-	settled bool
-	peers   map[string]peer     // node name -> as last heard; kept when memberlist forgets it
-	met     map[string]struct{} // regions committed or seen
-	ever    []string            // the other regions of met and peers, in order, never changed; nil: to be found out
-	owed    map[string]struct{} // seeds that have not answered yet
-	evicted crdt.Evictions      // as the watchers of the matrix were last told
-	claims  map[string]claim    // names of other nodes that a second address claims
+	mu       sync.Mutex
+	settled  bool
+	peers    map[string]peer     // node name -> as last heard; kept when memberlist forgets it
+	met      map[string]struct{} // regions committed or seen
+	ever     []string            // the other regions of met and peers, in order, never changed; nil: to be found out
+	owed     map[string]struct{} // seeds that have not answered yet
+	evicted  crdt.Evictions      // as the watchers of the matrix were last told
+	claims   map[string]claim    // names of other nodes that a second address claims
+	levelled feeds.Again         // when all that is known of the matrix was told last
 }
 
 // peer is another node.

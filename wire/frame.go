@@ -22,6 +22,11 @@ const (
 	MaxTail    = 500       // entries of a snap or page
 	DefTail    = 50
 	maxTokenIn = 8 << 10 // bytes of a client's token
+
+	// MaxCur bounds a resume token, in characters: a hello with the 32 that the SDK puts into it fits a frame.
+	MaxCur = 7680
+	// MaxLine bounds what is read of a frame: it may be longer by the token in it, which is not its client's doing.
+	MaxLine = MaxFrame + MaxCur
 )
 
 // ClientFrame is any frame that a client sends. T says which fields count:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -24,7 +25,7 @@ func Backup(ctx context.Context, o BackupOptions, stdout, stderr io.Writer) erro
 	if at, err := os.Stat(o.Out); err == nil && at.IsDir() {
 		return fmt.Errorf("--out %s: it is a directory: name a file in it", o.Out)
 	}
-	body, err := ask(ctx, o.Admin, "GET", backupPath)
+	body, err := ask(ctx, o.Admin, http.MethodGet, backupPath, content{})
 	if err != nil {
 		return err
 	}

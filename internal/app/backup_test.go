@@ -23,6 +23,7 @@ import (
 // the other has comes back, once; what only a client has comes from its outbox; no number has two contents, else the regions would
 // refuse each other's feeds.
 func TestRestoreOfAnOldBackup(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	w := newWorld(t, "shanghai")
 	stop := w.start("beijing", t.TempDir(), w.ring)
 	w.put("beijing", "m1")
@@ -172,7 +173,7 @@ func TestNobodyWhoReadsHoldsANodeUp(t *testing.T) {
 		}
 	}
 	w.until("all is there", func() bool { return w.has("beijing", "m399") })
-	body, err := ask(t.Context(), n.opts.AdminAddr, "GET", backupPath)
+	body, err := ask(t.Context(), n.opts.AdminAddr, "GET", backupPath, content{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -115,6 +115,7 @@ func states(t *testing.T, addr string) map[string]string {
 // TestDevKillsAndStartsRegions: a conversation goes on while the region that it is in is killed in the middle of an
 // answer and started again; nothing is lost and nothing comes twice.
 func TestDevKillsAndStartsRegions(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	at := startDev(t)
 	shanghai := "http://" + at["shanghai"] + "/dev/v1/regions"
 	c, err := client.New(client.Config{

@@ -63,6 +63,7 @@ func written(t *testing.T) *world {
 
 // TestExport: an export holds all of a user's sessions, and nothing of others.
 func TestExport(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	w := written(t)
 	kinds := map[string]int{}
 	for _, l := range export(t, w.nodes["beijing"], "alice") {
@@ -84,6 +85,7 @@ func TestExport(t *testing.T) {
 
 // TestErase: an erasure takes a user's sessions from all regions, and says which have not got that yet.
 func TestErase(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	w := written(t)
 	var out strings.Builder
 	o := EraseOptions{Admin: w.nodes["beijing"].opts.AdminAddr, User: "alice", Wait: time.Minute}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"time"
 )
@@ -36,7 +37,7 @@ func Erase(ctx context.Context, o EraseOptions, stdout io.Writer) error {
 	if o.Yes {
 		q.Set("yes", "1")
 	}
-	body, err := ask(ctx, o.Admin, "POST", erasePath+"?"+q.Encode())
+	body, err := ask(ctx, o.Admin, http.MethodPost, erasePath+"?"+q.Encode(), content{})
 	if err != nil {
 		return err
 	}

@@ -125,16 +125,8 @@ func ofRegion(r *regionsReport, i int) string {
 }
 
 func askRegions(ctx context.Context, admin string) (*regionsReport, error) {
-	body, err := ask(ctx, admin, http.MethodGet, regionsPath)
-	if err != nil {
-		return nil, err
-	}
-	defer body.Close()
 	report := &regionsReport{}
-	if err := json.NewDecoder(io.LimitReader(body, maxStatus)).Decode(report); err != nil {
-		return nil, fmt.Errorf("--admin %s: its answer: %w", admin, err)
-	}
-	return report, nil
+	return report, askJSON(ctx, admin, http.MethodGet, regionsPath, content{}, maxStatus, report)
 }
 
 // ErrNotClosed is for an eviction that is noted, and not through.

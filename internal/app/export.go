@@ -109,7 +109,7 @@ func Export(ctx context.Context, o ExportOptions, stdout io.Writer) error {
 	if err := checkUser(o.User); err != nil {
 		return err
 	}
-	body, err := ask(ctx, o.Admin, "GET", exportPath+"?user="+url.QueryEscape(o.User))
+	body, err := ask(ctx, o.Admin, http.MethodGet, exportPath+"?user="+url.QueryEscape(o.User), content{})
 	if err != nil {
 		return err
 	}

@@ -121,6 +121,7 @@ func (f *fence) back(dir string) {
 // TestFence: whatever a region's disks forget, no number ever has two contents, although it goes on while it is cut off from all who
 // could tell.
 func TestFence(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	t.Run("disks lost", func(t *testing.T) {
 		t.Parallel() // they wait, mostly
 		f := newFence(t)

@@ -22,7 +22,7 @@ func Health(ctx context.Context, o HealthOptions, w io.Writer) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
-	resp, err := send(ctx, o.Admin, http.MethodGet, "/readyz", nil)
+	resp, err := send(ctx, o.Admin, http.MethodGet, "/readyz", content{})
 	if err != nil {
 		return err
 	}

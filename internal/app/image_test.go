@@ -148,6 +148,7 @@ func (x *trio) puts(at, oid string, n int) {
 // number nothing that the others know as something else; what was forgotten comes back; and the leader of before, which holds what the region
 // went on without, starts empty.
 func TestFenceOfSeveral(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	for _, groups := range []int{1, 4} {
 		t.Run(fmt.Sprintf("groups=%d", groups), func(t *testing.T) {
 			t.Parallel() // they wait, mostly

@@ -126,7 +126,7 @@ func (n *node) openDispatch(KeyRing) (err error) {
 		}
 	}
 	n.dispatch, err = dispatch.New(dispatch.Config{
-		Region: n.opts.Region, Commits: n.region.Commits(0), Redis: n.opts.Redis, Logger: n.log, Registerer: n.reg, Now: n.clock.Now,
+		Region: n.opts.Region, Commits: n.region.Commits(0), Redis: n.opts.Redis, Logger: n.log, Registerer: n.reg, Now: n.clock.Now, Machine: n.clock.Machine,
 		Tracer: n.telemetry.Tracer(), Dial: n.on.Redis, Abroad: abroad{n}, TakeoverAfter: n.opts.TakeoverAfter,
 	})
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"math"
 	"net/http/httptest"
@@ -18,7 +19,14 @@ import (
 	"github.com/roamsync/roam/wire"
 )
 
+// waiting is how many of the tests run side by side that wait for regions to miss and find each other, mostly: a second of the processor for
+// twenty. The command line says otherwise with -parallel.
+const waiting = "8"
+
 func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", waiting); err != nil {
+		panic(err)
+	}
 	// memberlist does not wait for its probes when it shuts down; they end by their time-outs.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).triggerFunc"),
 		goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).pushPullTrigger"))
@@ -198,6 +206,7 @@ func (w *world) safe(region, oid string) bool {
 // TestCutHealsAndIsRelayed: two regions that cannot reach each other still get everything, through the third; cut off
 // from all, a region goes on by itself, and catches up when it is back.
 func TestCutHealsAndIsRelayed(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	w := newWorld(t, "beijing", "shanghai", "guangzhou")
 	w.put("beijing", "m1")
 	w.until("m1 is everywhere", func() bool { return w.has("shanghai", "m1") && w.has("guangzhou", "m1") })
@@ -222,6 +231,7 @@ func TestCutHealsAndIsRelayed(t *testing.T) {
 
 // TestDiskLost: a region that comes back with an empty disk gets everything from the others, under a new incarnation.
 func TestDiskLost(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	w := newWorld(t, "beijing")
 	stop := w.start("shanghai", t.TempDir(), w.ring)
 	w.put("shanghai", "m1")
@@ -311,6 +321,7 @@ func TestOptionsAreChecked(t *testing.T) {
 // TestGroupsOfOneLeader: a node that leads all groups of its region says of each what it numbers under; none is taken for another, whose
 // region would then seem to have lost something.
 func TestGroupsOfOneLeader(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	w := newWorld(t, "shanghai")
 	w.tune = func(o *ServeOptions) { o.Groups = 16 }
 	w.start("beijing", t.TempDir(), w.ring)

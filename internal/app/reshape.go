@@ -47,7 +47,7 @@ func order(ctx context.Context, admin string, timeout time.Duration, path string
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	resp, err := sendData(ctx, admin, http.MethodPost, path, form)
+	resp, err := sendData(ctx, admin, http.MethodPost, path, formOf(form))
 	if err != nil {
 		return err
 	}

@@ -75,6 +75,7 @@ func (w *world) evict(region string) {
 // TestSalvageOfAnEvictedRegion: what only an evicted region had comes back from its disk, where it was in order, once, however often it is taken
 // in and although the command is cut short; and nothing in the disk's directory changes.
 func TestSalvageOfAnEvictedRegion(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	w := newWorld(t, "shanghai", "guangzhou")
 	dir := t.TempDir()
 	stop := w.start("beijing", dir, w.ring)
@@ -173,6 +174,7 @@ func tree(t *testing.T, dir string) (all []string) {
 // refused, and the region goes on under others, until it is started empty and its disk is taken in: then all regions have what was put in either
 // life, once. A client that was there in the second one, and whose token therefore says that it has seen what it has not, is shown all of it.
 func TestSalvageAfterAFork(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	t.Run("fewer than the others have of the first life", func(t *testing.T) {
 		t.Parallel() // they wait, mostly
 		forkAndSalvage(t, 3, "")
@@ -250,6 +252,7 @@ func forkAndSalvage(t *testing.T, anew int, noticed string) {
 // TestForkIsRepaired: of two regions, one whose disk went back while it was cut off ends when it meets the other, begins anew when it is started again, and
 // has what only it had taken in, although it is killed in between. Nobody has to do more than start it.
 func TestForkIsRepaired(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	f := newFence(t)
 	f.ends = region.ErrForked
 	f.stop()
@@ -301,6 +304,7 @@ func TestForkIsRepaired(t *testing.T) {
 
 // TestForkedStateIsKept: a state that was put aside and cannot be read in whole is taken in as far as it can, and stays.
 func TestForkedStateIsKept(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	f := newFence(t)
 	f.ends = region.ErrForked
 	f.stop()
@@ -333,6 +337,7 @@ func TestForkedStateIsKept(t *testing.T) {
 // TestForkAmongThree: two other regions hold different things under one region's numbers. That region begins anew once, and goes on; when one of the
 // others is started empty, and its disk is taken in, all have all.
 func TestForkAmongThree(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	f := newFence(t)
 	f.ends = region.ErrForked
 	f.stop()
@@ -393,6 +398,7 @@ func shown(s *client.Session) (oids []string) {
 // TestSalvageHonoursRemovals: what was erased while the disk was away stays away, what its users had deleted is deleted, the last
 // writer wins by when it wrote, and what was put elsewhere is not removed with what a forget had seen.
 func TestSalvageHonoursRemovals(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	w := newWorld(t, "shanghai")
 	dir := t.TempDir()
 	stop := w.start("beijing", dir, w.ring)
@@ -459,42 +465,4 @@ func (w *world) knows(region, session, oid string) (found bool) {
 		w.t.Fatal(err)
 	}
 	return found
-}
-
-// TestSalvageRefuses: what cannot be taken in says why, and costs nobody anything.
-func TestSalvageRefuses(t *testing.T) {
-	w := newWorld(t, "shanghai")
-	w.put("shanghai", "m1")
-	n := w.nodes["shanghai"]
-	if _, err := w.salvage("shanghai", n.opts.Data, nil); err == nil || !strings.Contains(err.Error(), "is a node running in") {
-		t.Errorf("a node that runs: %v", err)
-	}
-	if _, err := w.salvage("shanghai", t.TempDir(), nil); err == nil || !strings.Contains(err.Error(), "no node's directory") {
-		t.Errorf("an empty directory: %v", err)
-	}
-	full := t.TempDir()
-	if err := os.WriteFile(filepath.Join(full, "x"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.salvage("shanghai", n.opts.Data, func(o *RegionSalvageOptions) { o.Work = full }); err == nil || !strings.Contains(err.Error(), "not empty") {
-		t.Errorf("--work that is not empty: %v", err)
-	}
-	for path, bodies := range map[string][]string{
-		salvageHeld:   {`{`, `{"partition":64}`, `{"at":[{"origin":"nonsense","f":1}]}`},
-		salvageExpect: {`{"ends":[{"Origin":"beijing.0000000000000001","Partition":3,"F":1}]}`},
-		salvageTake: {`{"origin":"beijing.0000000000000001","from":1,"hash":"AA=="}`, `{"origin":"beijing.0000000000000001","from":1,"records":["AA=="],"hash":"AAAAAAAAAAAAAAAAAAAAAA=="}`,
-			`{"origin":"beijing.0000000000000001","from":7,"hash":"AAAAAAAAAAAAAAAAAAAAAA=="}`},
-	} {
-		for _, body := range bodies {
-			resp, err := http.Post("http://"+n.opts.AdminAddr+path, "application/json", strings.NewReader(body))
-			if err != nil {
-				t.Fatal(err)
-			}
-			resp.Body.Close()
-			if resp.StatusCode != http.StatusBadRequest && resp.StatusCode != http.StatusConflict {
-				t.Errorf("%s %s: %s", path, body, resp.Status)
-			}
-		}
-	}
-	w.put("shanghai", "m2")
 }

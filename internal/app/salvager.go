@@ -1,16 +1,13 @@
 package app
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/roamsync/roam/crdt"
@@ -204,24 +201,21 @@ func (c *salvager) Take(ctx context.Context, rs wire.Records) (cursor, known uin
 	return t.Cursor, t.Known, err
 }
 
-var errElsewhere = errors.New("another node leads")
-
 // ask asks the node that leads a partition, whichever that is.
 func (c *salvager) ask(ctx context.Context, p uint8, path string, question, said any) error {
-	body, err := json.Marshal(question)
+	with, err := jsonOf(question)
 	if err != nil {
 		return err
 	}
 	for deadline := time.Now().Add(leaderWait); ; {
 		for range c.admins {
-			admin := c.admins[c.leads[p]]
-			if err = c.one(ctx, admin, path, body, said); !errors.Is(err, errElsewhere) {
+			if err = c.one(ctx, c.admins[c.leads[p]], path, with, said); !elsewhere(err) {
 				return err
 			}
 			c.leads[p] = (c.leads[p] + 1) % len(c.admins)
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%w. Give --admin all nodes of the region, with commas between", err)
+			return fmt.Errorf("no node that was asked leads: %w. Give --admin all nodes of the region, with commas between", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -231,35 +225,15 @@ func (c *salvager) ask(ctx context.Context, p uint8, path string, question, said
 	}
 }
 
-func (c *salvager) one(ctx context.Context, admin, path string, body []byte, said any) error {
+func (c *salvager) one(ctx context.Context, admin, path string, with content, said any) error {
 	ctx, cancel := context.WithTimeout(ctx, salvageWait)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+admin+path, bytes.NewReader(body))
-	if err != nil {
-		return fmt.Errorf("--admin %s: %w", admin, err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := operatorsWay.RoundTrip(req)
-	if err != nil { // it may be down, and another one lead
-		return fmt.Errorf("--admin %s does not answer (is it the --admin-addr of a node that runs?): %w: %w", admin, errElsewhere, err)
-	}
-	defer resp.Body.Close()
-	switch resp.StatusCode {
-	case http.StatusOK:
-		if err := json.NewDecoder(io.LimitReader(resp.Body, maxSalvage)).Decode(said); err != nil {
-			return fmt.Errorf("--admin %s: its answer: %w", admin, err)
-		}
-		return nil
-	case http.StatusNotFound, http.StatusMethodNotAllowed:
-		return fmt.Errorf("--admin %s: "+notData, admin)
-	}
-	words, _ := io.ReadAll(io.LimitReader(resp.Body, maxWords))
-	err = fmt.Errorf("--admin %s: %s", admin, strings.TrimSpace(string(words)))
-	if resp.StatusCode == http.StatusMisdirectedRequest || resp.StatusCode == http.StatusServiceUnavailable {
-		err = fmt.Errorf("%w: %w", errElsewhere, err)
-	}
-	return err
+	return askJSON(ctx, admin, http.MethodPost, path, with, maxSalvage, said)
 }
 
-// operatorsWay goes through no proxy and follows no redirect: the node is asked, nobody else.
-var operatorsWay = &http.Transport{MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Second}
+// elsewhere reports whether another node may lead: this one does not, or is down or on its way there.
+func elsewhere(err error) bool {
+	var said *refusal
+	return errors.Is(err, errNoAnswer) ||
+		errors.As(err, &said) && (said.code == http.StatusMisdirectedRequest || said.code == http.StatusServiceUnavailable)
+}

@@ -35,7 +35,7 @@ func Status(ctx context.Context, o StatusOptions, stdout io.Writer) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
-	resp, err := send(ctx, o.Admin, http.MethodGet, "/v1/status", nil)
+	resp, err := send(ctx, o.Admin, http.MethodGet, "/v1/status", content{})
 	if err != nil {
 		return err
 	}

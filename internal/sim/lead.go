@@ -44,7 +44,7 @@ func newLeadership(n *node) *leadership {
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	r := n.g.redis
 	d, err := dispatch.New(dispatch.Config{
-		Region: n.g.name, Commits: l, Redis: "redis://sim", Dial: r.dial, Now: n.now, Wait: l.wait,
+		Region: n.g.name, Commits: l, Redis: "redis://sim", Dial: r.dial, Now: n.now, Machine: n.w.time, Wait: l.wait,
 		Draw: func(m int64) int64 { return m / 2 }, Abroad: l, TakeoverAfter: n.w.plan.Takeover,
 	})
 	if err != nil {

@@ -257,3 +257,45 @@ func TestPulse(t *testing.T) {
 		t.Errorf("another incarnation says %v", have)
 	}
 }
+
+// TestManyLivesCostLittle: what hundreds of incarnations have numbered long ago is said again, but costs no more than what few have.
+func TestManyLivesCostLittle(t *testing.T) {
+	for _, lives := range []int{3, 30, 300} {
+		all, size, whole := &peerpb.Heads{Epoch: 1}, 0, 0
+		for i := range lives {
+			h := &peerpb.Head{Origin: fmt.Sprintf("beijing.%016x", 1<<60+i)}
+			for range crdt.Partitions {
+				h.F, h.Final = append(h.F, 1000), append(h.Final, 1001)
+			}
+			all.Heads = append(all.Heads, h)
+		}
+		var b Pulse
+		b.Beat(all) // when a stream begins
+		seconds := max(60, 4*proto.Size(all)/againRate)
+		for range 4 * seconds {
+			if have := b.Beat(all); have != nil {
+				size += proto.Size(have)
+				if have.GetHeads().GetWhole() {
+					whole++
+				}
+			}
+		}
+		if rate := size / seconds; whole < 3 || rate > againRate {
+			t.Errorf("%d incarnations: all was said %d times in %d s, at %d bytes a second", lives, whole, seconds, rate)
+		}
+	}
+}
+
+// TestAgain: what is long is said more seldom.
+func TestAgain(t *testing.T) {
+	var a Again
+	now, said := time.Unix(0, 0), 0
+	for range 3600 {
+		if now = now.Add(time.Second); a.May(60*againRate, now) {
+			said++
+		}
+	}
+	if said != 60 {
+		t.Errorf("said %d times in an hour", said)
+	}
+}

@@ -2,6 +2,9 @@ package feeds
 
 import (
 	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/roamsync/roam/wire/peerpb"
 )
@@ -13,7 +16,21 @@ const (
 	// wholeBeats is how many such heartbeats come before one that says all heads again. Nothing is lost on a stream; what a
 	// bug has lost all the same is missed for some seconds, not for ever.
 	wholeBeats = 8
+	// againRate bounds what it costs to say again what has not changed, in bytes a second: what many incarnations have numbered is said more seldom.
+	againRate = 256
 )
+
+// Again decides when something is said again although nothing may have changed, by how long it is. The zero value may say it now.
+type Again struct{ due time.Time }
+
+// May reports whether something of a size is said now.
+func (a *Again) May(size int, now time.Time) bool {
+	if now.Before(a.due) {
+		return false
+	}
+	a.due = now.Add(time.Duration(size) * time.Second / againRate)
+	return true
+}
 
 // Pulse decides what of the heads a sender says when: what has changed, at once; that nothing has, now and then. The zero value
 // has said nothing.
@@ -24,12 +41,13 @@ type Pulse struct {
 	level uint32
 	quiet int // looks at which nothing had changed since something was said
 	beats int // heartbeats since all was said
+	after int // that come before it is said again
 }
 
 // Beat is what to send now, given all heads; nil: nothing. Who says that a region was given up says all heads with it: whoever hears that may
 // close what that region has numbered at what it knows the others to hold.
 func (b *Pulse) Beat(all *peerpb.Heads) *peerpb.Have {
-	whole := b.said == nil || all.Epoch != b.epoch || all.Level != b.level || b.beats >= wholeBeats && b.quiet >= quietBeats-1 ||
+	whole := b.said == nil || all.Epoch != b.epoch || all.Level != b.level || b.beats >= b.after && b.quiet >= quietBeats-1 ||
 		!slices.EqualFunc(b.out, all.Evicted, sameEvicted)
 	h := &peerpb.Heads{Epoch: all.Epoch, Level: all.Level, Whole: whole}
 	if whole {
@@ -43,6 +61,7 @@ func (b *Pulse) Beat(all *peerpb.Heads) *peerpb.Have {
 	}
 	if whole {
 		b.out, h.Evicted = all.Evicted, all.Evicted
+		b.after = max(wholeBeats, proto.Size(h)/againRate) // of a second each
 	}
 	switch b.quiet++; {
 	case whole || len(h.Heads) > 0:
