@@ -128,20 +128,35 @@ func (e *Edge) take(ctx context.Context, s *webSocket) (*remote, error) {
 	e.clients.Add(1)
 	e.metrics.conns.Set(float64(e.conns))
 	e.mu.Unlock()
-	u, err := e.upstream(ctx)
+	c := &remote{e: e, socket: s, turn: make(chan place, 1), handed: make(chan *peerpb.Handed, 1)}
+	at, err := e.place(ctx, c, nil)
 	if err == nil {
-		var c *remote
-		if c, err = u.begin(s); err == nil {
-			return c, nil
-		}
+		c.turn <- at
+		return c, nil
 	}
 	e.release()
 	e.metrics.refused.WithLabelValues("no_data_node").Inc()
 	return nil, err
 }
 
+// place brings a client, that begins or that a node has handed over, to a node. One that says at this moment that it is about to end is not tried twice.
+func (e *Edge) place(ctx context.Context, c *remote, h *peerpb.Handed) (at place, err error) {
+	for range 2 {
+		var u *upstream
+		if u, err = e.upstream(ctx); err != nil {
+			return at, err
+		}
+		if at, err = u.take(c, h); err == nil {
+			return at, nil
+		}
+	}
+	return at, err
+}
+
 func (e *Edge) drop(c *remote) {
-	c.up.leave(c)
+	at := <-c.turn
+	at.up.leave(at.id)
+	c.turn <- at
 	e.release()
 }
 
@@ -166,6 +181,7 @@ func (e *Edge) upstream(ctx context.Context) (*upstream, error) {
 				return nil, ErrFull
 			}
 			switch err := u.await(ctx, patience); {
+			case err == nil && u.ends(): // its clients are on their way elsewhere
 			case err == nil:
 				e.found(addr)
 				return u, nil

@@ -143,7 +143,8 @@ type Gateway struct {
 	left    chan struct{} // a connection has ended
 
 	mu      sync.Mutex
-	closing bool
+	closing bool    // no client connects here any more
+	closed  bool    // nor at an edge, to be served here
 	conns   []*Conn // by seq
 	due     []*Conn // whose clients are to be told what is safe
 	lastSeq uint64
@@ -248,6 +249,9 @@ func (g *Gateway) refuse() {
 
 func (g *Gateway) shut() {
 	g.refuse()
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
 	for _, c := range g.all() {
 		c.end(wire.Errorf(wire.Unavailable, "this node is going away: come back, here or elsewhere"), wire.StatusGoingAway)
 	}
@@ -313,12 +317,12 @@ var ErrFull = errors.New("this node takes no more connections now: try another r
 func (g *Gateway) Connect(t Transport, wake func()) (*Conn, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.closing || len(g.conns) >= g.cfg.MaxConns {
+	_, far := t.(*guest)
+	if g.closed || g.closing && !far || len(g.conns) >= g.cfg.MaxConns { // an edge may not have heard yet that this node ends
 		g.metrics.refused.WithLabelValues("full").Inc()
 		return nil, ErrFull
 	}
 	g.lastSeq++
-	_, far := t.(*guest)
 	c := &Conn{
 		far: far,
 		g:   g, t: t, wake: wake, seq: g.lastSeq, name: fmt.Sprintf("%s-%s-%d", g.cfg.Region, g.cfg.Node, g.lastSeq),
