@@ -42,7 +42,10 @@ type guest struct {
 
 // Clients implements peerpb.DoorServer: it serves the clients of a node that holds no data.
 func (g *Gateway) Clients(stream peerpb.Door_ClientsServer) error {
-	d := &door{g: g, ctx: stream.Context(), out: make(chan *peerpb.ToClient, doorQueue), guests: map[uint64]*guest{}}
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	defer context.AfterFunc(g.cut.ctx, cancel)()
+	d := &door{g: g, ctx: ctx, out: make(chan *peerpb.ToClient, doorQueue), guests: map[uint64]*guest{}}
 	gone := make(chan error, 1)
 	go func() { gone <- d.receive(stream) }() // ends with the stream, and that when this returns
 	if err := stream.Send(&peerpb.ToClient{}); err != nil {

@@ -39,6 +39,7 @@ type EdgeConfig struct {
 type Edge struct {
 	cfg     EdgeConfig
 	metrics *metrics
+	cut     cutter
 	ctx     context.Context // of all streams
 	stop    context.CancelFunc
 	streams sync.WaitGroup
@@ -72,7 +73,7 @@ func NewEdge(cfg EdgeConfig) (*Edge, error) {
 	if cfg.MaxConns == 0 {
 		cfg.MaxConns = 15_000
 	}
-	e := &Edge{cfg: cfg, metrics: newMetrics(cfg.Metrics), upstreams: map[string]*upstream{}, lost: map[string]time.Time{}}
+	e := &Edge{cfg: cfg, metrics: newMetrics(cfg.Metrics), cut: newCutter(), upstreams: map[string]*upstream{}, lost: map[string]time.Time{}}
 	e.ctx, e.stop = context.WithCancel(context.Background())
 	return e, nil
 }
@@ -87,6 +88,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	for _, u := range serving {
 		u.sendAway("this node is going away: come back, here or elsewhere")
 	}
+	defer time.AfterFunc(partTimeout, e.cut.all).Stop()
 	e.clients.Wait()
 	e.stop()
 	e.streams.Wait()
@@ -107,7 +109,7 @@ func (e *Edge) Handler() http.Handler {
 }
 
 func (e *Edge) connect(w http.ResponseWriter, r *http.Request) {
-	accept(w, r, e.metrics, func(s *webSocket) (party, func(), error) {
+	accept(w, r, e.metrics, e.cut, func(s *webSocket) (party, func(), error) {
 		c, err := e.take(r.Context(), s)
 		if err != nil {
 			return nil, nil, err

@@ -86,12 +86,15 @@ func (machineClock) AfterFunc(d time.Duration, fn func()) (stop func() bool) {
 
 // Times of the protocol.
 const (
-	helloTimeout  = 10 * time.Second
-	pingEvery     = 25 * time.Second
-	silentAfter   = 60 * time.Second
-	writeTimeout  = 10 * time.Second
-	regionsWait   = 2 * time.Second // for a put's regions: k
-	closeTimeout  = 2 * time.Second
+	helloTimeout = 10 * time.Second
+	pingEvery    = 25 * time.Second
+	silentAfter  = 60 * time.Second
+	writeTimeout = 10 * time.Second
+	regionsWait  = 2 * time.Second // for a put's regions: k
+	closeTimeout = 2 * time.Second
+	// partTimeout is for all connections together, from when they are told that the node ends until they are cut: a client that takes its bytes one by one keeps
+	// nobody waiting for longer.
+	partTimeout   = 3 * time.Second
 	maxRegionsAsk = 16
 	// nowhereAfter is how long a region is behind its client before it looks whether what it lacks is anywhere. What the client has
 	// seen was committed before it came; so where it is, it has been heard of by then.
@@ -141,6 +144,7 @@ type Gateway struct {
 	reached chan struct{} // some peer has acknowledged more
 	leaving chan struct{} // closed when no more connections are taken
 	left    chan struct{} // a connection has ended
+	cut     cutter
 
 	mu      sync.Mutex
 	closing bool    // no client connects here any more
@@ -161,7 +165,7 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		cfg: cfg, hub: newHub(cfg.Backend.Cursors, cfg.Finals, traces, m.open), metrics: m,
 		traces: traces, started: cfg.Clock.Now(), reached: make(chan struct{}, 1), leaving: make(chan struct{}),
-		left: make(chan struct{}, 1),
+		left: make(chan struct{}, 1), cut: newCutter(),
 	}
 	g.SetKeys(cfg.Keys)
 	return g, nil
@@ -255,6 +259,7 @@ func (g *Gateway) shut() {
 	for _, c := range g.all() {
 		c.end(wire.Errorf(wire.Unavailable, "this node is going away: come back, here or elsewhere"), wire.StatusGoingAway)
 	}
+	defer g.cfg.Clock.AfterFunc(partTimeout, g.cut.all)()
 	g.running.Wait()
 }
 
@@ -276,7 +281,7 @@ func offers(r *http.Request) []string {
 }
 
 func (g *Gateway) connect(w http.ResponseWriter, r *http.Request) {
-	accept(w, r, g.metrics, func(s *webSocket) (party, func(), error) {
+	accept(w, r, g.metrics, g.cut, func(s *webSocket) (party, func(), error) {
 		c, err := g.Connect(s, s.signal)
 		if err != nil {
 			return nil, nil, err
@@ -285,8 +290,19 @@ func (g *Gateway) connect(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
+// cutter cuts all connections of a node that has waited for them for long enough.
+type cutter struct {
+	ctx context.Context // of all connections
+	all context.CancelFunc
+}
+
+func newCutter() cutter {
+	ctx, cancel := context.WithCancel(context.Background())
+	return cutter{ctx, cancel}
+}
+
 // accept makes a WebSocket of a request, once there is somebody to talk to; drop lets go of that.
-func accept(w http.ResponseWriter, r *http.Request, m *metrics, connect func(*webSocket) (p party, drop func(), err error)) {
+func accept(w http.ResponseWriter, r *http.Request, m *metrics, cut cutter, connect func(*webSocket) (p party, drop func(), err error)) {
 	if !slices.Contains(offers(r), Subprotocol) {
 		m.refused.WithLabelValues("version").Inc()
 		http.Error(w, "no known subprotocol was offered; this server speaks "+Subprotocol, http.StatusBadRequest)
@@ -305,7 +321,7 @@ func accept(w http.ResponseWriter, r *http.Request, m *metrics, connect func(*we
 		m.refused.WithLabelValues("upgrade").Inc()
 		return
 	}
-	s.serve(context.WithoutCancel(r.Context()), p, ws)
+	s.serve(cut.ctx, p, ws)
 }
 
 // ErrFull is what Connect answers when the gateway has MaxConns connections, or is closing.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
@@ -185,11 +186,16 @@ func TestNobodyTakesItOn(t *testing.T) {
 	srv := httptest.NewServer(startEdge(t, d).Handler())
 	defer srv.Close()
 	alice := hello(t, "ws"+strings.TrimPrefix(srv.URL, "http")+"/v1/connect")
-	if err := leave(); err != nil {
-		t.Fatal(err)
-	}
+	left := make(chan error, 1)
+	go func() { left <- leave() }()
 	if f := alice.expect("err"); f.str("code") != string(wire.Unavailable) {
 		t.Errorf("%v", f)
+	}
+	if _, err := alice.hear(); websocket.CloseStatus(err) != websocket.StatusCode(wire.StatusGoingAway) {
+		t.Errorf("closed with %v", err)
+	}
+	if err := <-left; err != nil {
+		t.Error(err)
 	}
 }
 
