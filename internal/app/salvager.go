@@ -99,6 +99,7 @@ type salvaging struct {
 
 	feeds, failed                 int // failed: partitions
 	only, erased, missing, unsure uint64
+	there                         uint64 // without --yes: of only, what was taken in before
 	done                          salvage.Done
 }
 
@@ -122,7 +123,9 @@ func (s *salvaging) partition(ctx context.Context, p uint8) error {
 	}
 	s.show(plan)
 	if !s.o.Yes {
-		return nil
+		there, err := plan.There(ctx, s.to)
+		s.there += there
+		return err
 	}
 	done, err := plan.Put(ctx, s.disk.Of(p), s.to, s.o.Wait)
 	s.done.Add(done)
@@ -154,9 +157,11 @@ func (s *salvaging) show(plan *salvage.Plan) {
 
 // sum says what was done.
 func (s *salvaging) sum() error {
-	fmt.Fprintf(s.w, "%d feeds, %d ops that only this disk has; %d ops of sessions that were erased since are left out\n", s.feeds, s.only, s.erased)
+	fmt.Fprintf(s.w, "%d feeds, %d ops that only this disk has under these numbers; %d ops of sessions that were erased since are left out\n", s.feeds, s.only, s.erased)
 	switch {
 	case s.only == 0:
+	case !s.o.Yes && s.there == s.only:
+		fmt.Fprintln(s.w, "all of them were taken in before: there is nothing to do")
 	case !s.o.Yes:
 		fmt.Fprintln(s.w, "nothing was done: --yes has the region take them in")
 	default:
