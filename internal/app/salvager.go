@@ -168,7 +168,10 @@ func (s *salvaging) sum() error {
 		fmt.Fprintf(s.w, "%d ops taken in, %d of them known by their oids (their clients had put them again); %d were taken in before\n",
 			s.done.Put, s.done.Known, s.done.There)
 	}
-	if s.missing > 0 || s.failed > 0 || s.disk.Torn != nil {
+	if s.missing == 0 && s.failed == 0 && s.disk.Torn != nil {
+		return fmt.Errorf("%w: its log cannot be read, as said above, so what was in it and not yet applied is not known", errNotWhole)
+	}
+	if s.missing > 0 || s.failed > 0 {
 		return fmt.Errorf("%w (%d ops are not kept as such, %d partitions are not through)", errNotWhole, s.missing, s.failed)
 	}
 	return nil
