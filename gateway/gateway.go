@@ -86,19 +86,19 @@ func (machineClock) AfterFunc(d time.Duration, fn func()) (stop func() bool) {
 
 // Times of the protocol.
 const (
-	helloTimeout = 10 * time.Second
-	pingEvery    = 25 * time.Second
-	silentAfter  = 60 * time.Second
-	writeTimeout = 10 * time.Second
-	regionsWait  = 2 * time.Second // for a put's regions: k
-	closeTimeout = 2 * time.Second
-	// partTimeout is for all connections together, from when they are told that the node ends until they are cut: a client that takes its bytes one by one keeps
-	// nobody waiting for longer.
-	partTimeout   = 3 * time.Second
+	helloTimeout  = 10 * time.Second
+	pingEvery     = 25 * time.Second
+	silentAfter   = 60 * time.Second
+	writeTimeout  = 10 * time.Second
+	regionsWait   = 2 * time.Second // for a put's regions: k
+	closeTimeout  = 2 * time.Second
 	maxRegionsAsk = 16
 	// nowhereAfter is how long a region is behind its client before it looks whether what it lacks is anywhere. What the client has
 	// seen was committed before it came; so where it is, it has been heard of by then.
 	nowhereAfter = 10 * time.Second
+	// partTimeout is for all connections together, from when they are told that the node ends until they are cut: a client that takes its bytes one by one keeps
+	// nobody waiting for longer.
+	partTimeout = 3 * time.Second
 )
 
 func (c *Config) check() error {
