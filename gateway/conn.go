@@ -20,20 +20,21 @@ const (
 type itemKind uint8
 
 const (
-	itemFrame   itemKind = iota // send frame
-	itemEvent                   // of sub's session; with a ticket: the outcome of this connection's put
-	itemOutcome                 // of a put on a session that is not open here
-	itemOpen                    // answer an open of sub
-	itemCovered                 // sub's client has nothing any more that the region lacks
-	itemLate                    // sub has waited long enough for that
-	itemNowhere                 // sub's region has been behind for long
-	itemMerged                  // another region's copy of sub's session was merged into it
-	itemClose                   // answer a close of sub
-	itemPage                    // answer a page, frame
-	itemTraced                  // frame is the span of delivering the event before it
-	itemRecheck                 // peers have acknowledged more, or a wait for them is over
-	itemMove                    // frame, to a client that was welcomed
-	itemEnd                     // close the connection
+	itemFrame    itemKind = iota // send frame
+	itemEvent                    // of sub's session; with a ticket: the outcome of this connection's put
+	itemOutcome                  // of a put on a session that is not open here
+	itemOpen                     // answer an open of sub
+	itemCovered                  // sub's client has nothing any more that the region lacks
+	itemLate                     // sub has waited long enough for that
+	itemNowhere                  // sub's region has been behind for long
+	itemMerged                   // another region's copy of sub's session was merged into it
+	itemClose                    // answer a close of sub
+	itemPage                     // answer a page, frame
+	itemTraced                   // frame is the span of delivering the event before it
+	itemRecheck                  // peers have acknowledged more, or a wait for them is over
+	itemMove                     // frame, to a client that was welcomed
+	itemHandOver                 // hand the connection over, once nothing of it is under way
+	itemEnd                      // close the connection
 )
 
 // item is one thing for a connection's writer to do, in order.
@@ -71,6 +72,8 @@ type Conn struct {
 	full    bool
 	ended   bool
 	checked bool // a recheck is queued
+	puts    int  // that were not answered yet
+	waits   bool // for these, to be handed over
 
 	user string // set by hello, before anything is queued that reads it
 
@@ -78,6 +81,7 @@ type Conn struct {
 	greeted  bool
 	identity Identity
 	device   string
+	token    string // of the client, if it may be handed over
 	subs     map[string]*sub
 	rate     bucket
 	expiry   func() (stop bool)
@@ -88,6 +92,7 @@ type Conn struct {
 	out      outbox
 	unsafe   []unsafePut
 	held     []*heldOk
+	handing  *handing // nil: it stays
 
 	awaits atomic.Pointer[[]await] // stored by Work
 	due    atomic.Bool             // something that was awaited is safe, and Work has not looked
@@ -151,6 +156,9 @@ func (c *Conn) recheck() {
 func (c *Conn) Work() error {
 	if c.failed == nil {
 		c.failed = c.work(c.take())
+	}
+	if c.failed == nil && c.still() {
+		c.failed = c.hand()
 	}
 	if c.failed != nil {
 		c.finish()

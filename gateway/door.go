@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -21,6 +22,8 @@ type door struct {
 	g   *Gateway
 	ctx context.Context // of the stream
 	out chan *peerpb.ToClient
+	// takesOn: who has the sockets asks for connections when this node ends.
+	takesOn atomic.Bool
 
 	mu     sync.Mutex
 	guests map[uint64]*guest
@@ -39,7 +42,10 @@ type guest struct {
 
 // Clients implements peerpb.DoorServer: it serves the clients of a node that holds no data.
 func (g *Gateway) Clients(stream peerpb.Door_ClientsServer) error {
-	d := &door{g: g, ctx: stream.Context(), out: make(chan *peerpb.ToClient, doorQueue), guests: map[uint64]*guest{}}
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	defer context.AfterFunc(g.cut.ctx, cancel)()
+	d := &door{g: g, ctx: ctx, out: make(chan *peerpb.ToClient, doorQueue), guests: map[uint64]*guest{}}
 	gone := make(chan error, 1)
 	go func() { gone <- d.receive(stream) }() // ends with the stream, and that when this returns
 	if err := stream.Send(&peerpb.ToClient{}); err != nil {
@@ -50,7 +56,7 @@ func (g *Gateway) Clients(stream peerpb.Door_ClientsServer) error {
 		select {
 		case <-leaving: // once
 			leaving = nil
-			if err := stream.Send(&peerpb.ToClient{Ending: &peerpb.Ending{Status: uint32(wire.StatusGoingAway)}}); err != nil {
+			if err := stream.Send(&peerpb.ToClient{Ending: &peerpb.Ending{Status: uint32(wire.StatusGoingAway)}, HandsOver: true}); err != nil {
 				return err
 			}
 		case m := <-d.out:
@@ -98,15 +104,19 @@ func (d *door) receive(stream peerpb.Door_ClientsServer) error {
 				d.g.metrics.refused.WithLabelValues("edge").Inc()
 				return status.Errorf(codes.InvalidArgument, "connection %d cannot begin", f.Conn)
 			}
-			d.begin(f.Conn)
+			d.begin(f.Conn, f.Handed)
 			continue
 		}
 		switch x := d.guest(f.Conn); {
+		case f.Conn == 0 && f.HandOver:
+			d.takesOn.Store(true)
 		case f.Conn == 0:
 			d.live()
 		case x == nil: // it has ended, and its client does not know yet
 		case f.Ending != nil:
 			x.ending(f.Ending)
+		case f.HandOver:
+			x.handOver()
 		case len(f.Line) > 0 || f.TooLong:
 			x.line(f.Line, f.TooLong || len(f.Line) > wire.MaxLine)
 		}
@@ -128,9 +138,9 @@ func (d *door) guest(id uint64) *guest {
 	return d.guests[id]
 }
 
-// begin takes in a connection. Its goroutine ends with it or with the stream; whoever waits for the gateway's connections waits
+// begin takes in a connection, a new one or one that was another node's. Its goroutine ends with it or with the stream; whoever waits for the gateway's connections waits
 // for it.
-func (d *door) begin(id uint64) {
+func (d *door) begin(id uint64, handed *peerpb.Handed) {
 	x := &guest{door: d, id: id, wake: make(chan struct{}, 1)}
 	c, err := d.g.Connect(x, x.signal)
 	if err != nil {
@@ -138,6 +148,9 @@ func (d *door) begin(id uint64) {
 		return
 	}
 	x.conn = c
+	if handed.GetToken() != "" {
+		c.resume(handed)
+	}
 	d.mu.Lock()
 	d.guests[id] = x
 	d.mu.Unlock()
@@ -170,6 +183,14 @@ func (x *guest) line(frame []byte, tooLong bool) {
 	defer x.mu.Unlock()
 	if !x.ended {
 		x.conn.line(frame, tooLong)
+	}
+}
+
+func (x *guest) handOver() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.ended {
+		x.conn.handOver()
 	}
 }
 

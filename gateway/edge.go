@@ -39,6 +39,7 @@ type EdgeConfig struct {
 type Edge struct {
 	cfg     EdgeConfig
 	metrics *metrics
+	cut     cutter
 	ctx     context.Context // of all streams
 	stop    context.CancelFunc
 	streams sync.WaitGroup
@@ -72,7 +73,7 @@ func NewEdge(cfg EdgeConfig) (*Edge, error) {
 	if cfg.MaxConns == 0 {
 		cfg.MaxConns = 15_000
 	}
-	e := &Edge{cfg: cfg, metrics: newMetrics(cfg.Metrics), upstreams: map[string]*upstream{}, lost: map[string]time.Time{}}
+	e := &Edge{cfg: cfg, metrics: newMetrics(cfg.Metrics), cut: newCutter(), upstreams: map[string]*upstream{}, lost: map[string]time.Time{}}
 	e.ctx, e.stop = context.WithCancel(context.Background())
 	return e, nil
 }
@@ -87,6 +88,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	for _, u := range serving {
 		u.sendAway("this node is going away: come back, here or elsewhere")
 	}
+	defer time.AfterFunc(partTimeout, e.cut.all).Stop()
 	e.clients.Wait()
 	e.stop()
 	e.streams.Wait()
@@ -107,7 +109,7 @@ func (e *Edge) Handler() http.Handler {
 }
 
 func (e *Edge) connect(w http.ResponseWriter, r *http.Request) {
-	accept(w, r, e.metrics, func(s *webSocket) (party, func(), error) {
+	accept(w, r, e.metrics, e.cut, func(s *webSocket) (party, func(), error) {
 		c, err := e.take(r.Context(), s)
 		if err != nil {
 			return nil, nil, err
@@ -128,20 +130,35 @@ func (e *Edge) take(ctx context.Context, s *webSocket) (*remote, error) {
 	e.clients.Add(1)
 	e.metrics.conns.Set(float64(e.conns))
 	e.mu.Unlock()
-	u, err := e.upstream(ctx)
+	c := &remote{e: e, socket: s, turn: make(chan place, 1), handed: make(chan *peerpb.Handed, 1)}
+	at, err := e.place(ctx, c, nil)
 	if err == nil {
-		var c *remote
-		if c, err = u.begin(s); err == nil {
-			return c, nil
-		}
+		c.turn <- at
+		return c, nil
 	}
 	e.release()
 	e.metrics.refused.WithLabelValues("no_data_node").Inc()
 	return nil, err
 }
 
+// place brings a client, that begins or that a node has handed over, to a node. One that says at this moment that it is about to end is not tried twice.
+func (e *Edge) place(ctx context.Context, c *remote, h *peerpb.Handed) (at place, err error) {
+	for range 2 {
+		var u *upstream
+		if u, err = e.upstream(ctx); err != nil {
+			return at, err
+		}
+		if at, err = u.take(c, h); err == nil {
+			return at, nil
+		}
+	}
+	return at, err
+}
+
 func (e *Edge) drop(c *remote) {
-	c.up.leave(c)
+	at := <-c.turn
+	at.up.leave(at.id)
+	c.turn <- at
 	e.release()
 }
 
@@ -166,6 +183,7 @@ func (e *Edge) upstream(ctx context.Context) (*upstream, error) {
 				return nil, ErrFull
 			}
 			switch err := u.await(ctx, patience); {
+			case err == nil && u.ends(): // its clients are on their way elsewhere
 			case err == nil:
 				e.found(addr)
 				return u, nil

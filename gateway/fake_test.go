@@ -200,6 +200,9 @@ func serveWith(t testing.TB, f *fake, cfg Config) (*Gateway, string) {
 	if strings.HasPrefix(t.Name(), throughEdge) {
 		handler = edgeOf(t, g).Handler()
 	}
+	if strings.HasPrefix(t.Name(), passedOn) {
+		handler = passingEdge(t, f, g, cfg).Handler()
+	}
 	srv := httptest.NewServer(handler)
 	for { // Run has begun when it watches
 		f.mu.Lock()

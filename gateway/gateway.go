@@ -96,6 +96,9 @@ const (
 	// nowhereAfter is how long a region is behind its client before it looks whether what it lacks is anywhere. What the client has
 	// seen was committed before it came; so where it is, it has been heard of by then.
 	nowhereAfter = 10 * time.Second
+	// partTimeout is for all connections together, from when they are told that the node ends until they are cut: a client that takes its bytes one by one keeps
+	// nobody waiting for longer.
+	partTimeout = 3 * time.Second
 )
 
 func (c *Config) check() error {
@@ -141,9 +144,11 @@ type Gateway struct {
 	reached chan struct{} // some peer has acknowledged more
 	leaving chan struct{} // closed when no more connections are taken
 	left    chan struct{} // a connection has ended
+	cut     cutter
 
 	mu      sync.Mutex
-	closing bool
+	closing bool    // no client connects here any more
+	closed  bool    // nor at an edge, to be served here
 	conns   []*Conn // by seq
 	due     []*Conn // whose clients are to be told what is safe
 	lastSeq uint64
@@ -160,7 +165,7 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		cfg: cfg, hub: newHub(cfg.Backend.Cursors, cfg.Finals, traces, m.open), metrics: m,
 		traces: traces, started: cfg.Clock.Now(), reached: make(chan struct{}, 1), leaving: make(chan struct{}),
-		left: make(chan struct{}, 1),
+		left: make(chan struct{}, 1), cut: newCutter(),
 	}
 	g.SetKeys(cfg.Keys)
 	return g, nil
@@ -248,9 +253,13 @@ func (g *Gateway) refuse() {
 
 func (g *Gateway) shut() {
 	g.refuse()
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
 	for _, c := range g.all() {
 		c.end(wire.Errorf(wire.Unavailable, "this node is going away: come back, here or elsewhere"), wire.StatusGoingAway)
 	}
+	defer g.cfg.Clock.AfterFunc(partTimeout, g.cut.all)()
 	g.running.Wait()
 }
 
@@ -272,7 +281,7 @@ func offers(r *http.Request) []string {
 }
 
 func (g *Gateway) connect(w http.ResponseWriter, r *http.Request) {
-	accept(w, r, g.metrics, func(s *webSocket) (party, func(), error) {
+	accept(w, r, g.metrics, g.cut, func(s *webSocket) (party, func(), error) {
 		c, err := g.Connect(s, s.signal)
 		if err != nil {
 			return nil, nil, err
@@ -281,8 +290,19 @@ func (g *Gateway) connect(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
+// cutter cuts all connections of a node that has waited for them for long enough.
+type cutter struct {
+	ctx context.Context // of all connections
+	all context.CancelFunc
+}
+
+func newCutter() cutter {
+	ctx, cancel := context.WithCancel(context.Background())
+	return cutter{ctx, cancel}
+}
+
 // accept makes a WebSocket of a request, once there is somebody to talk to; drop lets go of that.
-func accept(w http.ResponseWriter, r *http.Request, m *metrics, connect func(*webSocket) (p party, drop func(), err error)) {
+func accept(w http.ResponseWriter, r *http.Request, m *metrics, cut cutter, connect func(*webSocket) (p party, drop func(), err error)) {
 	if !slices.Contains(offers(r), Subprotocol) {
 		m.refused.WithLabelValues("version").Inc()
 		http.Error(w, "no known subprotocol was offered; this server speaks "+Subprotocol, http.StatusBadRequest)
@@ -301,7 +321,7 @@ func accept(w http.ResponseWriter, r *http.Request, m *metrics, connect func(*we
 		m.refused.WithLabelValues("upgrade").Inc()
 		return
 	}
-	s.serve(context.WithoutCancel(r.Context()), p, ws)
+	s.serve(cut.ctx, p, ws)
 }
 
 // ErrFull is what Connect answers when the gateway has MaxConns connections, or is closing.
@@ -313,12 +333,12 @@ var ErrFull = errors.New("this node takes no more connections now: try another r
 func (g *Gateway) Connect(t Transport, wake func()) (*Conn, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.closing || len(g.conns) >= g.cfg.MaxConns {
+	_, far := t.(*guest)
+	if g.closed || g.closing && !far || len(g.conns) >= g.cfg.MaxConns { // an edge may not have heard yet that this node ends
 		g.metrics.refused.WithLabelValues("full").Inc()
 		return nil, ErrFull
 	}
 	g.lastSeq++
-	_, far := t.(*guest)
 	c := &Conn{
 		far: far,
 		g:   g, t: t, wake: wake, seq: g.lastSeq, name: fmt.Sprintf("%s-%s-%d", g.cfg.Region, g.cfg.Node, g.lastSeq),

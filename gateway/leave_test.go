@@ -3,11 +3,14 @@ package gateway
 import (
 	"context"
 	"errors"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/roamsync/roam/wire"
+	"github.com/roamsync/roam/wire/peerpb"
 )
 
 // ending is a gateway that is told to end, with three clients that were welcomed and one that has not said hello.
@@ -97,4 +100,54 @@ func TestNobodyIsWaitedForLonger(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// flood has clients write to a session until its name's queue holds a lot, for one who does not read.
+func flood(t *testing.T, url string) {
+	t.Helper()
+	d := hello(t, url)
+	text := strings.Repeat("x", 60_000)
+	for i := range 400 {
+		d.say(`{"t":"put","id":%d,"s":"alice/a","ops":[{"k":"msg","oid":"m%d","text":%q}]}`, i+2, i, text)
+		d.expect("ok")
+	}
+}
+
+// TestNobodyKeepsItFromEnding: a client that does not read, and an edge that has frozen, are cut when the node has waited for long enough.
+func TestNobodyKeepsItFromEnding(t *testing.T) {
+	for name, deaf := range map[string]func(t *testing.T, g *Gateway, url string){
+		"a client": func(t *testing.T, _ *Gateway, url string) {
+			hello(t, url).say(`{"t":"open","id":2,"s":"alice/a"}`)
+		},
+		"an edge": func(t *testing.T, g *Gateway, _ string) {
+			stream := knock(t, g)
+			for _, m := range []*peerpb.FromClient{
+				{HandOver: true}, {Conn: 1, Begin: true}, {Conn: 1, Line: []byte(`{"t":"hello","id":1,"token":"dev:alice","device":"x","open":[{"s":"alice/a"}]}`)},
+			} {
+				if err := stream.Send(m); err != nil {
+					t.Fatal(err)
+				}
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFake()
+			g, leave := leaver(t, f)
+			srv := httptest.NewServer(g.Handler())
+			url := "ws" + strings.TrimPrefix(srv.URL, "http") + "/v1/connect"
+			deaf(t, g, url)
+			for !g.hub.has("alice/a") {
+				<-time.After(time.Millisecond)
+			}
+			flood(t, url)
+			if err := leave(); err != nil {
+				t.Error(err)
+			}
+			if g.cut.ctx.Err() == nil {
+				t.Error("nobody was cut: nothing is tested")
+			}
+			srv.Close()
+		})
+	}
 }

@@ -14,6 +14,7 @@ type metrics struct {
 	dropped *prometheus.CounterVec
 	sampled *prometheus.CounterVec
 	resync  *prometheus.CounterVec
+	handed  *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -36,7 +37,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		sampled: counter("roam_gateway_traced_puts_total", "Puts whose journey is watched, or was to be, by why.", "reason"),
 		resync: counter("roam_gateway_resync_total",
 			"Tokens whose clients were shown the session anew, by reason: closed (they named what is nowhere, since its origin is), nowhere (what no region holds), wide (they could not say what was delivered).", "reason"),
+		handed: counter("roam_gateway_handed_total",
+			"Clients of an edge whose node with data ended, by outcome: moved (another one serves them, and they noticed nothing), failed (they had to come back).", "outcome"),
 	}
-	reg.MustRegister(m.conns, m.open, put, m.frames, m.refused, m.closed, m.dropped, m.sampled, m.resync)
+	reg.MustRegister(m.conns, m.open, put, m.frames, m.refused, m.closed, m.dropped, m.sampled, m.resync, m.handed)
 	return m
 }

@@ -69,6 +69,7 @@ func (c *Conn) hello(f *wire.ClientFrame, err error) bool {
 		c.device = c.device[:wire.MaxName]
 	}
 	c.user = id.User
+	c.keep(f.Token)
 	c.assume(id)
 	c.send(item{kind: itemFrame, frame: c.welcome(*f.ID)})
 	for i, o := range f.Open {
@@ -80,6 +81,13 @@ func (c *Conn) hello(f *wire.ClientFrame, err error) bool {
 	}
 	c.g.metrics.frames.WithLabelValues("hello").Inc()
 	return true
+}
+
+// keep keeps what the client has said of who it is, if another node may have to hear it.
+func (c *Conn) keep(token string) {
+	if c.far {
+		c.token = token
+	}
 }
 
 func (c *Conn) welcome(id int64) *wire.Welcome {
@@ -222,13 +230,16 @@ func (c *Conn) submit(f *wire.ClientFrame, span trace.Span) error {
 		c.g.hub.watched.add(tag, span)
 	}
 	session := f.S
+	c.beginPut()
 	err = c.g.cfg.Backend.Submit(&wire.Put{Session: session, Ops: ops, Floor: floor, Tag: tag, Fail: func(err error) {
 		if t, ok := c.g.hub.redeem(tag); ok {
 			t.conn.g.hub.watched.end(tag, err)
 			t.conn.fail(&id, session, err)
+			t.conn.endPut()
 		}
 	}})
 	if err != nil {
+		c.endPut()
 		c.g.hub.redeem(tag)
 		c.g.hub.watched.drop(tag)
 	}
@@ -265,5 +276,6 @@ func (c *Conn) reauth(f *wire.ClientFrame) {
 		return
 	}
 	c.assume(id)
+	c.keep(f.Token)
 	c.send(item{kind: itemFrame, frame: &wire.Ok{T: "ok", ID: *f.ID}})
 }

@@ -19,9 +19,11 @@ type sub struct {
 	holding
 	open   bool
 	closed bool
-	before *sub      // the one that it replaces, until it is open
-	cuts   int       // how often the client was shown the session anew since something was removed
-	tok    *wire.Tok // the last frame written, if it is this session's tok: it gets the cur
+	// again: another node has answered its open, and wasBehind: has told the client that the region is behind.
+	again, wasBehind bool
+	before           *sub      // the one that it replaces, until it is open
+	cuts             int       // how often the client was shown the session anew since something was removed
+	tok              *wire.Tok // the last frame written, if it is this session's tok: it gets the cur
 }
 
 func newSub(c *Conn, id *int64, session string, tail *int) *sub {
@@ -110,7 +112,7 @@ func (s *sub) show(at moment) (frame any, err error) {
 		}
 		items := s.lacks(at, st)
 		s.more(at, h)
-		if len(items) > 0 || at != merged {
+		if len(items) > 0 || s.speaks(at) {
 			frame = &wire.Delta{T: "delta", ID: s.answers(at), S: s.session, Cur: s.cursor(), Ops: itemFrames(items), Behind: s.sayBehind(at)}
 		}
 	})
@@ -125,6 +127,14 @@ func (s *sub) answers(at moment) *int64 {
 	return nil
 }
 
+// speaks reports whether the client is to hear something even if it lacks nothing.
+func (s *sub) speaks(at moment) bool {
+	if at == opened && s.again {
+		return s.sayBehind(at) != nil
+	}
+	return at != merged
+}
+
 // holds reports whether the session itself has all that its client has seen: it may be ahead of the region's cursors, while
 // another region's state is merged.
 func (s *sub) holds() (all bool) {
@@ -135,7 +145,7 @@ func (s *sub) holds() (all bool) {
 // sayBehind is nil unless the client has to hear it.
 func (s *sub) sayBehind(at moment) *bool {
 	behind := s.behind
-	if !behind && at != caughtUp {
+	if !behind && at != caughtUp && !(at == opened && s.wasBehind) {
 		return nil
 	}
 	return &behind

@@ -6,9 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
-	"slices"
 	"sync"
 	"time"
 
@@ -95,7 +93,11 @@ func (u *upstream) run() {
 		}
 	}
 	u.why = fmt.Errorf("node at %s: %w", u.addr, err)
-	if u.e.ctx.Err() == nil {
+	switch {
+	case u.e.ctx.Err() != nil:
+	case u.ends():
+		u.e.cfg.Logger.Info("a node that holds data has ended", "node", u.addr)
+	default:
 		u.e.cfg.Logger.Warn("a node that holds data is lost", "node", u.addr, "err", err, "silent", ctx.Err() != nil)
 	}
 }
@@ -108,6 +110,10 @@ func (u *upstream) carry(ctx context.Context, cancel func(), stream peerpb.Door_
 	receiving.Go(func() { got <- u.receive(stream, silent) })
 	beat := time.NewTicker(upstreamBeat)
 	defer beat.Stop()
+	first := &peerpb.FromClient{HandOver: true} // this node asks for connections when that one ends
+	if err := stream.Send(first); err != nil {
+		return errors.Join(err, <-got)
+	}
 	for {
 		m := &peerpb.FromClient{}
 		select {
@@ -134,14 +140,41 @@ func (u *upstream) receive(stream peerpb.Door_ClientsClient, silent *time.Timer)
 		if first {
 			close(u.opened)
 		}
-		u.mu.Lock()
-		c := u.clients[m.Conn]
-		u.leaving = u.leaving || m.Conn == 0 && m.Ending != nil
-		u.mu.Unlock()
-		if c != nil {
+		if m.Conn == 0 && m.Ending != nil {
+			u.leaves(m.HandsOver)
+		} else if c := u.client(m); c != nil {
 			c.take(m)
 		}
 	}
+}
+
+// leaves takes it that the node is about to end, and no client is brought there any more.
+func (u *upstream) leaves(handsOver bool) {
+	u.mu.Lock()
+	again := u.leaving
+	u.leaving = true
+	u.mu.Unlock()
+	if handsOver && !again {
+		u.e.streams.Go(u.passOn) // the stream, which is counted, has not ended
+	}
+}
+
+// ends reports whether the node is about to end, or has.
+func (u *upstream) ends() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.leaving
+}
+
+// client is for whom a message is. One that is handed over is this stream's no more.
+func (u *upstream) client(m *peerpb.ToClient) *remote {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	c := u.clients[m.Conn]
+	if m.Handed != nil {
+		delete(u.clients, m.Conn)
+	}
+	return c
 }
 
 // end lets go of the clients, once the stream has ended.
@@ -154,35 +187,32 @@ func (u *upstream) end() {
 }
 
 func (u *upstream) sendAway(why string) {
-	u.mu.Lock()
-	all := slices.Collect(maps.Values(u.clients))
-	u.mu.Unlock()
-	for _, c := range all {
+	for _, c := range u.all() {
 		c.over(wire.Errorf(wire.Unavailable, "%s", why), wire.StatusGoingAway)
 	}
 }
 
-// begin takes in a client.
-func (u *upstream) begin(s *webSocket) (*remote, error) {
+// take takes in a client, that begins or that another node has handed over.
+func (u *upstream) take(c *remote, h *peerpb.Handed) (at place, err error) {
 	u.mu.Lock()
-	if u.ended {
+	if u.ended || u.leaving {
 		u.mu.Unlock()
-		return nil, errNoDataNode
+		return at, errNoDataNode
 	}
 	u.last++
-	c := &remote{up: u, id: u.last, socket: s}
-	u.clients[c.id] = c
+	at = place{u, u.last}
+	u.clients[at.id] = c
 	u.mu.Unlock()
-	u.send(&peerpb.FromClient{Conn: c.id, Begin: true})
-	return c, nil
+	u.send(&peerpb.FromClient{Conn: at.id, Begin: true, Handed: h})
+	return at, nil
 }
 
 // leave takes the end of a client's socket.
-func (u *upstream) leave(c *remote) {
+func (u *upstream) leave(id uint64) {
 	u.mu.Lock()
-	delete(u.clients, c.id)
+	delete(u.clients, id)
 	u.mu.Unlock()
-	u.send(&peerpb.FromClient{Conn: c.id, Ending: &peerpb.Ending{}})
+	u.send(&peerpb.FromClient{Conn: id, Ending: &peerpb.Ending{}})
 }
 
 // send waits for its turn, and reports whether the stream still stands.
@@ -195,11 +225,19 @@ func (u *upstream) send(m *peerpb.FromClient) bool {
 	}
 }
 
+// place is where a connection lives: at a node, under a number.
+type place struct {
+	up *upstream
+	id uint64
+}
+
 // remote is a client of this node whose connection lives on another.
 type remote struct {
-	up     *upstream
-	id     uint64
+	e      *Edge
 	socket *webSocket
+	// turn holds where the connection lives; who has taken it may send there, and move it.
+	turn   chan place
+	handed chan *peerpb.Handed // what its node says to have it moved; nil: it has ended there
 
 	mu      sync.Mutex
 	waiting [][]byte // messages for the client
@@ -217,7 +255,15 @@ func (c *remote) line(frame []byte, tooLong bool) bool {
 	if !c.greeted && !tooLong && !c.hello(frame) {
 		return false
 	}
-	return c.up.send(&peerpb.FromClient{Conn: c.id, Line: bytes.Clone(frame), TooLong: tooLong})
+	return c.send(&peerpb.FromClient{Line: bytes.Clone(frame), TooLong: tooLong})
+}
+
+// send sends something to where the connection lives, when it is not being moved, and reports whether the stream there stands.
+func (c *remote) send(m *peerpb.FromClient) bool {
+	at := <-c.turn
+	defer func() { c.turn <- at }()
+	m.Conn = at.id
+	return at.up.send(m)
 }
 
 // hello checks who the client is; all else that a first frame may be is the other node's to judge.
@@ -227,8 +273,8 @@ func (c *remote) hello(frame []byte) bool {
 	if err != nil || f.T != "hello" {
 		return true
 	}
-	if _, err := c.up.e.cfg.Auth.Authenticate(f.Token); err != nil {
-		c.up.e.metrics.refused.WithLabelValues("token").Inc()
+	if _, err := c.e.cfg.Auth.Authenticate(f.Token); err != nil {
+		c.e.metrics.refused.WithLabelValues("token").Inc()
 		c.over(wire.Errorf(wire.Unauthorized, "%v", err), wire.StatusBadToken)
 		return false
 	}
@@ -242,16 +288,35 @@ func (c *remote) take(m *peerpb.ToClient) {
 	switch {
 	case c.closing != nil:
 		return
+	case m.Handed != nil:
+		c.noteHanded(m.Handed)
+		return
 	case m.Ending != nil:
 		c.closing = m.Ending
+		c.noteHanded(nil)
 	case c.bytes+len(m.Message) > waitingBytes:
 		c.waiting, c.bytes = nil, 0
 		c.closing = &peerpb.Ending{Status: uint32(wire.StatusTooSlow), Why: "too slow: come back with your cur"}
-		c.up.e.metrics.dropped.WithLabelValues("slow_client").Inc()
+		c.e.metrics.dropped.WithLabelValues("slow_client").Inc()
 	default:
 		c.waiting, c.bytes = append(c.waiting, m.Message), c.bytes+len(m.Message)
 	}
 	c.socket.signal()
+}
+
+// noteHanded never waits: one at most is asked for at a time, and what ends is not moved.
+func (c *remote) noteHanded(h *peerpb.Handed) {
+	select {
+	case c.handed <- h:
+	default:
+	}
+}
+
+// ending reports whether the connection ends anyway.
+func (c *remote) ending() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closing != nil || c.left
 }
 
 // over closes the connection from here.
@@ -279,7 +344,7 @@ func (c *remote) Work() error {
 		}
 	}
 	if closing != nil && c.failed == nil {
-		c.up.e.metrics.closed.WithLabelValues(fmt.Sprint(closing.Status)).Inc()
+		c.e.metrics.closed.WithLabelValues(fmt.Sprint(closing.Status)).Inc()
 		c.socket.Close(wire.Status(closing.Status), closing.Why)
 		c.failed = errEnded
 	}
@@ -310,7 +375,7 @@ func (c *remote) end(why *wire.Error, status wire.Status) {
 	c.mu.Lock()
 	c.asked = true
 	c.mu.Unlock()
-	if !c.up.send(&peerpb.FromClient{Conn: c.id, Ending: &peerpb.Ending{Status: uint32(status), Code: string(why.Code), Why: why.Msg}}) {
+	if !c.send(&peerpb.FromClient{Ending: &peerpb.Ending{Status: uint32(status), Code: string(why.Code), Why: why.Msg}}) {
 		c.over(why, status)
 	}
 }
@@ -320,5 +385,6 @@ func (c *remote) leave() {
 	c.mu.Lock()
 	c.left = true
 	c.mu.Unlock()
+	c.noteHanded(nil)
 	c.socket.signal()
 }

@@ -66,9 +66,15 @@ func (c *Conn) do(it *item) error {
 			c.write(it.frame)
 		}
 	case itemEvent:
+		if it.ticket.conn != nil {
+			defer c.endPut()
+		}
 		return c.event(it)
 	case itemOutcome:
 		c.outcome(nil, it.event, it.ticket, "")
+		c.endPut()
+	case itemHandOver:
+		c.isHanding(it.frame.(*handing))
 	case itemOpen:
 		return c.answerOpen(it.sub)
 	case itemCovered, itemLate:

@@ -108,6 +108,10 @@ func (t *transport) AppendEntriesPipeline(id raft.ServerID, to raft.ServerAddres
 // if the group waits for the node nothing is. Without a pipeline it sends one lot after the other.
 type pipeline struct{ raft.AppendPipeline }
 
+// handOffLimit bounds how long a lot waits until those before it have been answered, which is no longer than one exchange may take. hashicorp/raft would wait for ever once
+// nobody takes the answers any more: who takes them stops when one tells of a newer term, and does not say so to who sends. Raft would never end then, nor the node.
+const handOffLimit = raftTimeout
+
 var errBehind = errors.New("the node lacks too much for a pipeline")
 
 // AppendEntries implements raft.AppendPipeline.
@@ -115,5 +119,6 @@ func (p pipeline) AppendEntries(req *raft.AppendEntriesRequest, resp *raft.Appen
 	if len(req.Entries) >= maxAppend {
 		return nil, errBehind
 	}
+	defer time.AfterFunc(handOffLimit, func() { _ = p.Close() }).Stop()
 	return p.AppendPipeline.AppendEntries(req, resp)
 }

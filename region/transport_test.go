@@ -189,3 +189,33 @@ func TestFullLotEndsThePipeline(t *testing.T) {
 		}
 	})
 }
+
+// TestNobodyTakesTheAnswers: a pipeline ends by itself whose answers nobody takes any more. hashicorp/raft leaves it so after an answer that tells of a newer term, and would wait
+// for it when it is shut down.
+func TestNobodyTakesTheAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr, _, _, _ := transports(t)
+		p, err := tr.AppendEntriesPipeline("other", "other")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		const lots = 50
+		for range lots {
+			if _, err = p.AppendEntries(entries(1), &raft.AppendEntriesResponse{}); err != nil {
+				t.Fatal(err)
+			}
+			<-p.Consumer()
+			time.Sleep(handOffLimit / 4)
+		}
+		begun := time.Now()
+		for range lots {
+			if _, err = p.AppendEntries(entries(1), &raft.AppendEntriesResponse{}); err != nil {
+				break
+			}
+		}
+		if took := time.Since(begun); !errors.Is(err, raft.ErrPipelineShutdown) || took != handOffLimit {
+			t.Errorf("after %v: %v", took, err)
+		}
+	})
+}

@@ -46,9 +46,19 @@ func (l *Links) Absents() (all []Absent) {
 		p.matrix.mu.Lock()
 		a.Open = p.matrix.known.Opens(l.local, others, led, region)
 		p.matrix.mu.Unlock()
+		p.unanswered(a.Open.Waits)
 		all = append(all, a)
 	}
 	return all
+}
+
+// unanswered says for which seeds nothing is closed: a region that never answered may hold more than all others.
+func (p *Pool) unanswered(why map[string]string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for seed := range p.owed {
+		why["seed "+seed] = "it has not answered since this node started, so nobody knows what it holds: take it out of --join, if it is a node of that region, and start this node again"
+	}
 }
 
 // aliveIn are a region's live nodes.

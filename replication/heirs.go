@@ -8,8 +8,11 @@ import (
 	"github.com/roamsync/roam/wire"
 )
 
-// Heirs is where the n-th client of this node goes when the node ends: other nodes of the region, best first.
+// Heirs is where the n-th client of this node goes when the node ends: other nodes of the region, best first. Those without data serve nobody alone.
 func (p *Pool) Heirs(n int) (to []wire.MoveTo) {
+	if len(p.DataNodes()) == 0 {
+		return nil
+	}
 	for _, m := range heirs(time.Now().UnixMilli(), p.began, p.mates(), n) {
 		to = append(to, wire.MoveTo{Region: m.Region, URL: m.URL})
 	}

@@ -210,7 +210,7 @@ func (p *Pool) Run(ctx context.Context) error {
 	defer again.Stop()
 	var telling sync.WaitGroup
 	defer telling.Wait()
-	p.join(true)
+	p.join(ctx, true)
 	p.announce(&telling)
 	close(p.joined)
 	for {
@@ -222,7 +222,7 @@ func (p *Pool) Run(ctx context.Context) error {
 			return err
 		case <-p.changed:
 		case <-again.C:
-			p.join(false)
+			p.join(ctx, false)
 			p.level(p.cfg.Region, "")
 			p.settleNames(time.Now())
 			p.recount()

@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"sync"
@@ -8,7 +9,7 @@ import (
 )
 
 // join asks each seed that is no live member, one by one, so that one that is down does not hide another.
-func (p *Pool) join(first bool) {
+func (p *Pool) join(ctx context.Context, first bool) {
 	live := map[string]bool{p.addr: true}
 	p.mu.Lock()
 	for _, m := range p.peers {
@@ -16,6 +17,9 @@ func (p *Pool) join(first bool) {
 	}
 	p.mu.Unlock()
 	for _, seed := range p.cfg.Join {
+		if ctx.Err() != nil { // each that is cut off takes seconds
+			return
+		}
 		if live[resolve(seed)] {
 			p.answered(seed) // this node's own address is in the list too, when all are given the same
 			continue

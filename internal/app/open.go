@@ -178,10 +178,7 @@ func (n *node) close() error {
 	if n.links != nil && !n.ran {
 		errs = append(errs, n.links.Close())
 	}
-	if n.region != nil && !n.left {
-		errs = append(errs, n.region.Close())
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, n.closeRegion())...)
 }
 
 // timers are the machine's clock with timers. A gateway measures how long things take, and when tokens of users end, which the machine's clock was asked

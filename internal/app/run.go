@@ -23,8 +23,6 @@ const (
 	// headerTimeout bounds how long an HTTP client may take to say what it wants.
 	headerTimeout = 10 * time.Second
 	stopTimeout   = 3 * time.Second
-	// leaveTimeout bounds how long a node whose disk failed waits for what may hang with it.
-	leaveTimeout = 2 * time.Second
 )
 
 // Serve runs `roam serve` until ctx ends; it then drains.
@@ -81,26 +79,7 @@ func (n *node) run(ctx context.Context, ready func()) error {
 		}
 		return err
 	})
-	return n.wait(g)
-}
-
-// wait waits for all that run has started. Once the region cannot go on it does not wait for long: what reads from a disk that hangs ends with
-// the process.
-func (n *node) wait(g *errgroup.Group) error {
-	done := make(chan error, 1)
-	go func() { done <- g.Wait() }()
-	select {
-	case err := <-done:
-		return err
-	case <-n.region.Failed():
-	}
-	select {
-	case err := <-done:
-		return err
-	case <-time.After(leaveTimeout):
-		n.left = true
-		return n.region.Failure()
-	}
+	return n.wait(g, back.Done())
 }
 
 // goBack starts what keeps the region's data. It calls leave when the node has left the region for good.

@@ -96,6 +96,7 @@ type salvaging struct {
 
 	feeds, failed                 int // failed: partitions
 	only, erased, missing, unsure uint64
+	there                         uint64 // without --yes: of only, what was taken in before
 	done                          salvage.Done
 }
 
@@ -119,7 +120,9 @@ func (s *salvaging) partition(ctx context.Context, p uint8) error {
 	}
 	s.show(plan)
 	if !s.o.Yes {
-		return nil
+		there, err := plan.There(ctx, s.to)
+		s.there += there
+		return err
 	}
 	done, err := plan.Put(ctx, s.disk.Of(p), s.to, s.o.Wait)
 	s.done.Add(done)
@@ -151,16 +154,21 @@ func (s *salvaging) show(plan *salvage.Plan) {
 
 // sum says what was done.
 func (s *salvaging) sum() error {
-	fmt.Fprintf(s.w, "%d feeds, %d ops that only this disk has; %d ops of sessions that were erased since are left out\n", s.feeds, s.only, s.erased)
+	fmt.Fprintf(s.w, "%d feeds, %d ops that only this disk has under these numbers; %d ops of sessions that were erased since are left out\n", s.feeds, s.only, s.erased)
 	switch {
 	case s.only == 0:
+	case !s.o.Yes && s.there == s.only:
+		fmt.Fprintln(s.w, "all of them were taken in before: there is nothing to do")
 	case !s.o.Yes:
 		fmt.Fprintln(s.w, "nothing was done: --yes has the region take them in")
 	default:
 		fmt.Fprintf(s.w, "%d ops taken in, %d of them known by their oids (their clients had put them again); %d were taken in before\n",
 			s.done.Put, s.done.Known, s.done.There)
 	}
-	if s.missing > 0 || s.failed > 0 || s.disk.Torn != nil {
+	if s.missing == 0 && s.failed == 0 && s.disk.Torn != nil {
+		return fmt.Errorf("%w: its log cannot be read, as said above, so what was in it and not yet applied is not known", errNotWhole)
+	}
+	if s.missing > 0 || s.failed > 0 {
 		return fmt.Errorf("%w (%d ops are not kept as such, %d partitions are not through)", errNotWhole, s.missing, s.failed)
 	}
 	return nil

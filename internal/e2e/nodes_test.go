@@ -279,6 +279,7 @@ type talks struct {
 	calm      bool   // no put is refused, and no node breaks a client's connection, or refuses it, more than once
 	diary     *diary // if set, the longest waits are told with what happened then
 	heed      bool   // they go where a node that ends sends them
+	begin     int    // at how many of the doors they begin; 0: all
 	settled   bool   // crowd returns when each of them has had a message taken
 	check     func(*testing.T, *talker)
 }
@@ -298,9 +299,10 @@ func crowdAt(t *testing.T, name string, list, doors []*site, how talks) (end fun
 	var first sync.WaitGroup
 	for i := range how.clients {
 		k := &talker{
-			device: user(t, name, fmt.Sprintf("t%d", i)), session: fmt.Sprintf("%s/talk-%d", name, i/3), nodes: doors, at: i,
-			rnd: rand.New(rand.NewPCG(1, uint64(i))), rest: how.rest, first: doors[i%len(doors)], heed: how.heed,
+			device: user(t, name, fmt.Sprintf("t%d", i)), session: fmt.Sprintf("%s/talk-%d", name, i/3), nodes: doors, at: i % cmp.Or(how.begin, len(doors)),
+			rnd: rand.New(rand.NewPCG(1, uint64(i))), rest: how.rest, heed: how.heed,
 		}
+		k.first = doors[k.at]
 		k.within, k.handshake = cmp.Or(how.within, patience), how.handshake
 		talkers = append(talkers, k)
 		first.Add(1)

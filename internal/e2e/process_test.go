@@ -59,8 +59,14 @@ func (p *process) exit(within time.Duration) (int, error) {
 	case <-p.ended:
 		return p.cmd.ProcessState.ExitCode(), nil
 	case <-time.After(within):
-		return 0, fmt.Errorf("%s has not ended after %v; it said:\n%s", p.name, within, p.errout.tail())
 	}
+	said := p.errout.tail()
+	p.signal(syscall.SIGQUIT) // what it waits for
+	select {
+	case <-p.ended:
+	case <-time.After(within):
+	}
+	return 0, fmt.Errorf("%s has not ended after %v; it said:\n%s\nand its goroutines were:\n%s", p.name, within, said, p.errout.all())
 }
 
 // says waits until the process has written all the words, in one line of one of the streams, and returns the line.

@@ -81,16 +81,39 @@ func (p *Plan) begin(ctx context.Context, to Living) (ways []*way, err error) {
 	if err := to.Expect(ctx, ends); err != nil {
 		return nil, fmt.Errorf("partition %d: %w", p.Partition, err)
 	}
-	held, err := to.Held(ctx, p.Partition, at)
-	if err == nil && len(held) != len(at) {
-		err = fmt.Errorf("asked for %d feeds, told of %d", len(at), len(held))
-	}
+	held, err := p.held(ctx, to, at)
 	for i := range ways {
 		if err == nil {
 			ways[i].cursor = held[i].Cursor
 		}
 	}
 	return ways, err
+}
+
+func (p *Plan) held(ctx context.Context, to Living, at []Mark) ([]Held, error) {
+	held, err := to.Held(ctx, p.Partition, at)
+	if err == nil && len(held) != len(at) {
+		err = fmt.Errorf("asked for %d feeds, told of %d", len(at), len(held))
+	}
+	return held, err
+}
+
+// There is how many of the plan's ops are of feeds that the region has taken in before, all of them.
+func (p *Plan) There(ctx context.Context, to Living) (ops uint64, err error) {
+	at := make([]Mark, len(p.Branches))
+	for i, b := range p.Branches {
+		at[i] = Mark{b.As, b.Len()}
+	}
+	if len(at) == 0 {
+		return 0, nil
+	}
+	held, err := p.held(ctx, to, at)
+	for i, h := range held {
+		if err == nil && h.Cursor >= p.Branches[i].Len() {
+			ops += p.Branches[i].Ops()
+		}
+	}
+	return ops, err
 }
 
 // way is a branch on its way in.

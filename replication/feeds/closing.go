@@ -300,7 +300,7 @@ func (m *Matrix) agreed(others []string, o crdt.Origin, p uint8, f uint64, ev cr
 // Open is what is not closed yet of a region that was given up.
 type Open struct {
 	Partitions int               // in which some incarnation of it is open
-	Waits      map[string]string // by region: why it is waited for
+	Waits      map[string]string // by region, or seed that has not answered: why it is waited for
 }
 
 // Opens says what is not closed yet of a region that was given up, and, of the partitions that this node leads, a bit each, why.

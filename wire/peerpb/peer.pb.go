@@ -25,12 +25,16 @@ const (
 
 // FromClient is the beginning of a client's connection, a frame of it, or its end. One without a number asks for a sign of life.
 type FromClient struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Conn          uint64                 `protobuf:"varint,1,opt,name=conn,proto3" json:"conn,omitempty"`
-	Begin         bool                   `protobuf:"varint,2,opt,name=begin,proto3" json:"begin,omitempty"`
-	Line          []byte                 `protobuf:"bytes,3,opt,name=line,proto3" json:"line,omitempty"`                       // a frame
-	TooLong       bool                   `protobuf:"varint,4,opt,name=too_long,json=tooLong,proto3" json:"too_long,omitempty"` // instead of line: a frame that was over the limit, and skipped
-	Ending        *Ending                `protobuf:"bytes,5,opt,name=ending,proto3" json:"ending,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Conn    uint64                 `protobuf:"varint,1,opt,name=conn,proto3" json:"conn,omitempty"`
+	Begin   bool                   `protobuf:"varint,2,opt,name=begin,proto3" json:"begin,omitempty"`
+	Line    []byte                 `protobuf:"bytes,3,opt,name=line,proto3" json:"line,omitempty"`                       // a frame
+	TooLong bool                   `protobuf:"varint,4,opt,name=too_long,json=tooLong,proto3" json:"too_long,omitempty"` // instead of line: a frame that was over the limit, and skipped
+	Ending  *Ending                `protobuf:"bytes,5,opt,name=ending,proto3" json:"ending,omitempty"`
+	// hand_over asks for a connection as it can be taken on by another node: no more of its frames come. Without a number it says that the caller knows
+	// how to ask for that.
+	HandOver      bool    `protobuf:"varint,6,opt,name=hand_over,json=handOver,proto3" json:"hand_over,omitempty"`
+	Handed        *Handed `protobuf:"bytes,7,opt,name=handed,proto3" json:"handed,omitempty"` // with begin: what another node had of the connection
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -100,6 +104,20 @@ func (x *FromClient) GetEnding() *Ending {
 	return nil
 }
 
+func (x *FromClient) GetHandOver() bool {
+	if x != nil {
+		return x.HandOver
+	}
+	return false
+}
+
+func (x *FromClient) GetHanded() *Handed {
+	if x != nil {
+		return x.Handed
+	}
+	return nil
+}
+
 // ToClient is a message for a client, or the end of its connection. One without a number is a sign of life: the first of a stream
 // says that the node takes clients; one with an ending, that it takes no more.
 type ToClient struct {
@@ -107,6 +125,8 @@ type ToClient struct {
 	Conn          uint64                 `protobuf:"varint,1,opt,name=conn,proto3" json:"conn,omitempty"`
 	Message       []byte                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"` // frames, one a line
 	Ending        *Ending                `protobuf:"bytes,3,opt,name=ending,proto3" json:"ending,omitempty"`
+	Handed        *Handed                `protobuf:"bytes,4,opt,name=handed,proto3" json:"handed,omitempty"`                         // the connection is this node's no more
+	HandsOver     bool                   `protobuf:"varint,5,opt,name=hands_over,json=handsOver,proto3" json:"hands_over,omitempty"` // with an ending, without a number: the node hands its connections over to who asks for that
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -162,6 +182,257 @@ func (x *ToClient) GetEnding() *Ending {
 	return nil
 }
 
+func (x *ToClient) GetHanded() *Handed {
+	if x != nil {
+		return x.Handed
+	}
+	return nil
+}
+
+func (x *ToClient) GetHandsOver() bool {
+	if x != nil {
+		return x.HandsOver
+	}
+	return false
+}
+
+// Handed is what a node has to know of a connection that was another's: what its client would say to come back, and what it was told since.
+type Handed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"` // who it is, as it said last; empty: it has not said hello
+	Device        string                 `protobuf:"bytes,2,opt,name=device,proto3" json:"device,omitempty"`
+	Sessions      []*HandedSession       `protobuf:"bytes,3,rep,name=sessions,proto3" json:"sessions,omitempty"` // that it has open
+	Waiting       []*HandedOp            `protobuf:"bytes,4,rep,name=waiting,proto3" json:"waiting,omitempty"`   // its ops that are not safe yet
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Handed) Reset() {
+	*x = Handed{}
+	mi := &file_peer_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Handed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Handed) ProtoMessage() {}
+
+func (x *Handed) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Handed.ProtoReflect.Descriptor instead.
+func (*Handed) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Handed) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *Handed) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *Handed) GetSessions() []*HandedSession {
+	if x != nil {
+		return x.Sessions
+	}
+	return nil
+}
+
+func (x *Handed) GetWaiting() []*HandedOp {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
+type HandedSession struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       string                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	Cur           string                 `protobuf:"bytes,2,opt,name=cur,proto3" json:"cur,omitempty"` // empty: it came without
+	Tail          int64                  `protobuf:"zigzag64,3,opt,name=tail,proto3" json:"tail,omitempty"`
+	Answered      bool                   `protobuf:"varint,4,opt,name=answered,proto3" json:"answered,omitempty"` // its open was
+	Id            *int64                 `protobuf:"varint,5,opt,name=id,proto3,oneof" json:"id,omitempty"`       // else, of that
+	Behind        bool                   `protobuf:"varint,6,opt,name=behind,proto3" json:"behind,omitempty"`     // the client was told that the region is
+	Stale         bool                   `protobuf:"varint,7,opt,name=stale,proto3" json:"stale,omitempty"`       // cur may speak of what the client does not hold any more
+	Told          []string               `protobuf:"bytes,8,rep,name=told,proto3" json:"told,omitempty"`          // own ops of which it was told where they stand, before it was shown the session or while the region is behind
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandedSession) Reset() {
+	*x = HandedSession{}
+	mi := &file_peer_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandedSession) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandedSession) ProtoMessage() {}
+
+func (x *HandedSession) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandedSession.ProtoReflect.Descriptor instead.
+func (*HandedSession) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *HandedSession) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *HandedSession) GetCur() string {
+	if x != nil {
+		return x.Cur
+	}
+	return ""
+}
+
+func (x *HandedSession) GetTail() int64 {
+	if x != nil {
+		return x.Tail
+	}
+	return 0
+}
+
+func (x *HandedSession) GetAnswered() bool {
+	if x != nil {
+		return x.Answered
+	}
+	return false
+}
+
+func (x *HandedSession) GetId() int64 {
+	if x != nil && x.Id != nil {
+		return *x.Id
+	}
+	return 0
+}
+
+func (x *HandedSession) GetBehind() bool {
+	if x != nil {
+		return x.Behind
+	}
+	return false
+}
+
+func (x *HandedSession) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+func (x *HandedSession) GetTold() []string {
+	if x != nil {
+		return x.Told
+	}
+	return nil
+}
+
+type HandedOp struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       string                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	Oid           string                 `protobuf:"bytes,2,opt,name=oid,proto3" json:"oid,omitempty"`
+	Origin        string                 `protobuf:"bytes,3,opt,name=origin,proto3" json:"origin,omitempty"`
+	F             uint64                 `protobuf:"varint,4,opt,name=f,proto3" json:"f,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandedOp) Reset() {
+	*x = HandedOp{}
+	mi := &file_peer_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandedOp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandedOp) ProtoMessage() {}
+
+func (x *HandedOp) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandedOp.ProtoReflect.Descriptor instead.
+func (*HandedOp) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *HandedOp) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *HandedOp) GetOid() string {
+	if x != nil {
+		return x.Oid
+	}
+	return ""
+}
+
+func (x *HandedOp) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *HandedOp) GetF() uint64 {
+	if x != nil {
+		return x.F
+	}
+	return 0
+}
+
 // Ending closes a connection. From a client's side a status asks that it is told why, and 0 says that it is gone.
 type Ending struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -174,7 +445,7 @@ type Ending struct {
 
 func (x *Ending) Reset() {
 	*x = Ending{}
-	mi := &file_peer_proto_msgTypes[2]
+	mi := &file_peer_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -186,7 +457,7 @@ func (x *Ending) String() string {
 func (*Ending) ProtoMessage() {}
 
 func (x *Ending) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[2]
+	mi := &file_peer_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -199,7 +470,7 @@ func (x *Ending) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ending.ProtoReflect.Descriptor instead.
 func (*Ending) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{2}
+	return file_peer_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Ending) GetStatus() uint32 {
@@ -236,7 +507,7 @@ type Want struct {
 
 func (x *Want) Reset() {
 	*x = Want{}
-	mi := &file_peer_proto_msgTypes[3]
+	mi := &file_peer_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -248,7 +519,7 @@ func (x *Want) String() string {
 func (*Want) ProtoMessage() {}
 
 func (x *Want) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[3]
+	mi := &file_peer_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -261,7 +532,7 @@ func (x *Want) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Want.ProtoReflect.Descriptor instead.
 func (*Want) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{3}
+	return file_peer_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Want) GetSubscribe() []*Subscribe {
@@ -311,7 +582,7 @@ type Pull struct {
 
 func (x *Pull) Reset() {
 	*x = Pull{}
-	mi := &file_peer_proto_msgTypes[4]
+	mi := &file_peer_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -323,7 +594,7 @@ func (x *Pull) String() string {
 func (*Pull) ProtoMessage() {}
 
 func (x *Pull) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[4]
+	mi := &file_peer_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -336,7 +607,7 @@ func (x *Pull) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pull.ProtoReflect.Descriptor instead.
 func (*Pull) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{4}
+	return file_peer_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Pull) GetPartition() uint32 {
@@ -374,7 +645,7 @@ type Subscribe struct {
 
 func (x *Subscribe) Reset() {
 	*x = Subscribe{}
-	mi := &file_peer_proto_msgTypes[5]
+	mi := &file_peer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -386,7 +657,7 @@ func (x *Subscribe) String() string {
 func (*Subscribe) ProtoMessage() {}
 
 func (x *Subscribe) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[5]
+	mi := &file_peer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -399,7 +670,7 @@ func (x *Subscribe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscribe.ProtoReflect.Descriptor instead.
 func (*Subscribe) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{5}
+	return file_peer_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Subscribe) GetOrigin() string {
@@ -450,7 +721,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_peer_proto_msgTypes[6]
+	mi := &file_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -462,7 +733,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[6]
+	mi := &file_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -475,7 +746,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{6}
+	return file_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Ack) GetOrigin() string {
@@ -521,7 +792,7 @@ type Have struct {
 
 func (x *Have) Reset() {
 	*x = Have{}
-	mi := &file_peer_proto_msgTypes[7]
+	mi := &file_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -533,7 +804,7 @@ func (x *Have) String() string {
 func (*Have) ProtoMessage() {}
 
 func (x *Have) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[7]
+	mi := &file_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -546,7 +817,7 @@ func (x *Have) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Have.ProtoReflect.Descriptor instead.
 func (*Have) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{7}
+	return file_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Have) GetRecords() *Records {
@@ -602,7 +873,7 @@ type Bundle struct {
 
 func (x *Bundle) Reset() {
 	*x = Bundle{}
-	mi := &file_peer_proto_msgTypes[8]
+	mi := &file_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -614,7 +885,7 @@ func (x *Bundle) String() string {
 func (*Bundle) ProtoMessage() {}
 
 func (x *Bundle) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[8]
+	mi := &file_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -627,7 +898,7 @@ func (x *Bundle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bundle.ProtoReflect.Descriptor instead.
 func (*Bundle) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{8}
+	return file_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Bundle) GetRecords() []*Records {
@@ -660,7 +931,7 @@ type Part struct {
 
 func (x *Part) Reset() {
 	*x = Part{}
-	mi := &file_peer_proto_msgTypes[9]
+	mi := &file_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -672,7 +943,7 @@ func (x *Part) String() string {
 func (*Part) ProtoMessage() {}
 
 func (x *Part) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[9]
+	mi := &file_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -685,7 +956,7 @@ func (x *Part) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Part.ProtoReflect.Descriptor instead.
 func (*Part) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{9}
+	return file_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Part) GetPartition() uint32 {
@@ -752,7 +1023,7 @@ type Piece struct {
 
 func (x *Piece) Reset() {
 	*x = Piece{}
-	mi := &file_peer_proto_msgTypes[10]
+	mi := &file_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -764,7 +1035,7 @@ func (x *Piece) String() string {
 func (*Piece) ProtoMessage() {}
 
 func (x *Piece) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[10]
+	mi := &file_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -777,7 +1048,7 @@ func (x *Piece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Piece.ProtoReflect.Descriptor instead.
 func (*Piece) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{10}
+	return file_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Piece) GetPartition() uint32 {
@@ -834,7 +1105,7 @@ type Mark struct {
 
 func (x *Mark) Reset() {
 	*x = Mark{}
-	mi := &file_peer_proto_msgTypes[11]
+	mi := &file_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -846,7 +1117,7 @@ func (x *Mark) String() string {
 func (*Mark) ProtoMessage() {}
 
 func (x *Mark) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[11]
+	mi := &file_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -859,7 +1130,7 @@ func (x *Mark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mark.ProtoReflect.Descriptor instead.
 func (*Mark) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{11}
+	return file_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Mark) GetOrigin() string {
@@ -895,7 +1166,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_peer_proto_msgTypes[12]
+	mi := &file_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -907,7 +1178,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[12]
+	mi := &file_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -920,7 +1191,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{12}
+	return file_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Session) GetName() string {
@@ -958,7 +1229,7 @@ type Records struct {
 
 func (x *Records) Reset() {
 	*x = Records{}
-	mi := &file_peer_proto_msgTypes[13]
+	mi := &file_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -970,7 +1241,7 @@ func (x *Records) String() string {
 func (*Records) ProtoMessage() {}
 
 func (x *Records) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[13]
+	mi := &file_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -983,7 +1254,7 @@ func (x *Records) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Records.ProtoReflect.Descriptor instead.
 func (*Records) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{13}
+	return file_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Records) GetOrigin() string {
@@ -1043,7 +1314,7 @@ type Heads struct {
 
 func (x *Heads) Reset() {
 	*x = Heads{}
-	mi := &file_peer_proto_msgTypes[14]
+	mi := &file_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1055,7 +1326,7 @@ func (x *Heads) String() string {
 func (*Heads) ProtoMessage() {}
 
 func (x *Heads) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[14]
+	mi := &file_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1068,7 +1339,7 @@ func (x *Heads) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heads.ProtoReflect.Descriptor instead.
 func (*Heads) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{14}
+	return file_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Heads) GetHeads() []*Head {
@@ -1118,7 +1389,7 @@ type Evicted struct {
 
 func (x *Evicted) Reset() {
 	*x = Evicted{}
-	mi := &file_peer_proto_msgTypes[15]
+	mi := &file_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1401,7 @@ func (x *Evicted) String() string {
 func (*Evicted) ProtoMessage() {}
 
 func (x *Evicted) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[15]
+	mi := &file_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1414,7 @@ func (x *Evicted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evicted.ProtoReflect.Descriptor instead.
 func (*Evicted) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{15}
+	return file_peer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Evicted) GetRegion() string {
@@ -1178,7 +1449,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_peer_proto_msgTypes[16]
+	mi := &file_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1190,7 +1461,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[16]
+	mi := &file_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1203,7 +1474,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{16}
+	return file_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Head) GetOrigin() string {
@@ -1241,7 +1512,7 @@ type Refused struct {
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_peer_proto_msgTypes[17]
+	mi := &file_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1253,7 +1524,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[17]
+	mi := &file_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1266,7 +1537,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{17}
+	return file_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Refused) GetOrigin() string {
@@ -1323,7 +1594,7 @@ type Transfer struct {
 
 func (x *Transfer) Reset() {
 	*x = Transfer{}
-	mi := &file_peer_proto_msgTypes[18]
+	mi := &file_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1606,7 @@ func (x *Transfer) String() string {
 func (*Transfer) ProtoMessage() {}
 
 func (x *Transfer) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[18]
+	mi := &file_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1619,7 @@ func (x *Transfer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transfer.ProtoReflect.Descriptor instead.
 func (*Transfer) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{18}
+	return file_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Transfer) GetEpoch() uint64 {
@@ -1429,7 +1700,7 @@ type IdentifyRequest struct {
 
 func (x *IdentifyRequest) Reset() {
 	*x = IdentifyRequest{}
-	mi := &file_peer_proto_msgTypes[19]
+	mi := &file_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1441,7 +1712,7 @@ func (x *IdentifyRequest) String() string {
 func (*IdentifyRequest) ProtoMessage() {}
 
 func (x *IdentifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[19]
+	mi := &file_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1454,7 +1725,7 @@ func (x *IdentifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentifyRequest.ProtoReflect.Descriptor instead.
 func (*IdentifyRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{19}
+	return file_peer_proto_rawDescGZIP(), []int{22}
 }
 
 type IdentifyReply struct {
@@ -1468,7 +1739,7 @@ type IdentifyReply struct {
 
 func (x *IdentifyReply) Reset() {
 	*x = IdentifyReply{}
-	mi := &file_peer_proto_msgTypes[20]
+	mi := &file_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1480,7 +1751,7 @@ func (x *IdentifyReply) String() string {
 func (*IdentifyReply) ProtoMessage() {}
 
 func (x *IdentifyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[20]
+	mi := &file_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1493,7 +1764,7 @@ func (x *IdentifyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentifyReply.ProtoReflect.Descriptor instead.
 func (*IdentifyReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{20}
+	return file_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *IdentifyReply) GetRegion() string {
@@ -1525,7 +1796,7 @@ type ReachRequest struct {
 
 func (x *ReachRequest) Reset() {
 	*x = ReachRequest{}
-	mi := &file_peer_proto_msgTypes[21]
+	mi := &file_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1537,7 +1808,7 @@ func (x *ReachRequest) String() string {
 func (*ReachRequest) ProtoMessage() {}
 
 func (x *ReachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[21]
+	mi := &file_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1550,7 +1821,7 @@ func (x *ReachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReachRequest.ProtoReflect.Descriptor instead.
 func (*ReachRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{21}
+	return file_peer_proto_rawDescGZIP(), []int{24}
 }
 
 // Rows is how far other regions have applied feeds.
@@ -1564,7 +1835,7 @@ type Rows struct {
 
 func (x *Rows) Reset() {
 	*x = Rows{}
-	mi := &file_peer_proto_msgTypes[22]
+	mi := &file_peer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1576,7 +1847,7 @@ func (x *Rows) String() string {
 func (*Rows) ProtoMessage() {}
 
 func (x *Rows) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[22]
+	mi := &file_peer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1589,7 +1860,7 @@ func (x *Rows) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rows.ProtoReflect.Descriptor instead.
 func (*Rows) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{22}
+	return file_peer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Rows) GetRows() []*Row {
@@ -1617,7 +1888,7 @@ type Heard struct {
 
 func (x *Heard) Reset() {
 	*x = Heard{}
-	mi := &file_peer_proto_msgTypes[23]
+	mi := &file_peer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1629,7 +1900,7 @@ func (x *Heard) String() string {
 func (*Heard) ProtoMessage() {}
 
 func (x *Heard) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[23]
+	mi := &file_peer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1642,7 +1913,7 @@ func (x *Heard) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heard.ProtoReflect.Descriptor instead.
 func (*Heard) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{23}
+	return file_peer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Heard) GetRegion() string {
@@ -1672,7 +1943,7 @@ type Row struct {
 
 func (x *Row) Reset() {
 	*x = Row{}
-	mi := &file_peer_proto_msgTypes[24]
+	mi := &file_peer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1684,7 +1955,7 @@ func (x *Row) String() string {
 func (*Row) ProtoMessage() {}
 
 func (x *Row) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[24]
+	mi := &file_peer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1697,7 +1968,7 @@ func (x *Row) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Row.ProtoReflect.Descriptor instead.
 func (*Row) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{24}
+	return file_peer_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Row) GetRegion() string {
@@ -1754,7 +2025,7 @@ type Gossip struct {
 
 func (x *Gossip) Reset() {
 	*x = Gossip{}
-	mi := &file_peer_proto_msgTypes[25]
+	mi := &file_peer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1766,7 +2037,7 @@ func (x *Gossip) String() string {
 func (*Gossip) ProtoMessage() {}
 
 func (x *Gossip) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[25]
+	mi := &file_peer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1779,7 +2050,7 @@ func (x *Gossip) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gossip.ProtoReflect.Descriptor instead.
 func (*Gossip) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{25}
+	return file_peer_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Gossip) GetFrom() string {
@@ -1865,7 +2136,7 @@ type Echo struct {
 
 func (x *Echo) Reset() {
 	*x = Echo{}
-	mi := &file_peer_proto_msgTypes[26]
+	mi := &file_peer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1877,7 +2148,7 @@ func (x *Echo) String() string {
 func (*Echo) ProtoMessage() {}
 
 func (x *Echo) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[26]
+	mi := &file_peer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1890,7 +2161,7 @@ func (x *Echo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Echo.ProtoReflect.Descriptor instead.
 func (*Echo) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{26}
+	return file_peer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Echo) GetStamp() uint32 {
@@ -1931,7 +2202,7 @@ type HelloRequest struct {
 
 func (x *HelloRequest) Reset() {
 	*x = HelloRequest{}
-	mi := &file_peer_proto_msgTypes[27]
+	mi := &file_peer_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1943,7 +2214,7 @@ func (x *HelloRequest) String() string {
 func (*HelloRequest) ProtoMessage() {}
 
 func (x *HelloRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[27]
+	mi := &file_peer_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1956,7 +2227,7 @@ func (x *HelloRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloRequest.ProtoReflect.Descriptor instead.
 func (*HelloRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{27}
+	return file_peer_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *HelloRequest) GetRegion() string {
@@ -1995,7 +2266,7 @@ type HelloReply struct {
 
 func (x *HelloReply) Reset() {
 	*x = HelloReply{}
-	mi := &file_peer_proto_msgTypes[28]
+	mi := &file_peer_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2007,7 +2278,7 @@ func (x *HelloReply) String() string {
 func (*HelloReply) ProtoMessage() {}
 
 func (x *HelloReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[28]
+	mi := &file_peer_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2020,7 +2291,7 @@ func (x *HelloReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloReply.ProtoReflect.Descriptor instead.
 func (*HelloReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{28}
+	return file_peer_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *HelloReply) GetId() string {
@@ -2139,7 +2410,7 @@ type GroupState struct {
 
 func (x *GroupState) Reset() {
 	*x = GroupState{}
-	mi := &file_peer_proto_msgTypes[29]
+	mi := &file_peer_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2151,7 +2422,7 @@ func (x *GroupState) String() string {
 func (*GroupState) ProtoMessage() {}
 
 func (x *GroupState) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[29]
+	mi := &file_peer_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2164,7 +2435,7 @@ func (x *GroupState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupState.ProtoReflect.Descriptor instead.
 func (*GroupState) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{29}
+	return file_peer_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GroupState) GetFounded() bool {
@@ -2231,7 +2502,7 @@ type Taking struct {
 
 func (x *Taking) Reset() {
 	*x = Taking{}
-	mi := &file_peer_proto_msgTypes[30]
+	mi := &file_peer_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2243,7 +2514,7 @@ func (x *Taking) String() string {
 func (*Taking) ProtoMessage() {}
 
 func (x *Taking) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[30]
+	mi := &file_peer_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2256,7 +2527,7 @@ func (x *Taking) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Taking.ProtoReflect.Descriptor instead.
 func (*Taking) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{30}
+	return file_peer_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Taking) GetFrom() string {
@@ -2314,7 +2585,7 @@ type ReshapeRequest struct {
 
 func (x *ReshapeRequest) Reset() {
 	*x = ReshapeRequest{}
-	mi := &file_peer_proto_msgTypes[31]
+	mi := &file_peer_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2326,7 +2597,7 @@ func (x *ReshapeRequest) String() string {
 func (*ReshapeRequest) ProtoMessage() {}
 
 func (x *ReshapeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[31]
+	mi := &file_peer_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2339,7 +2610,7 @@ func (x *ReshapeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReshapeRequest.ProtoReflect.Descriptor instead.
 func (*ReshapeRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{31}
+	return file_peer_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ReshapeRequest) GetTo() string {
@@ -2379,7 +2650,7 @@ type ReshapeReply struct {
 
 func (x *ReshapeReply) Reset() {
 	*x = ReshapeReply{}
-	mi := &file_peer_proto_msgTypes[32]
+	mi := &file_peer_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2391,7 +2662,7 @@ func (x *ReshapeReply) String() string {
 func (*ReshapeReply) ProtoMessage() {}
 
 func (x *ReshapeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[32]
+	mi := &file_peer_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2404,7 +2675,7 @@ func (x *ReshapeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReshapeReply.ProtoReflect.Descriptor instead.
 func (*ReshapeReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{32}
+	return file_peer_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ReshapeReply) GetTold() string {
@@ -2425,7 +2696,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_peer_proto_msgTypes[33]
+	mi := &file_peer_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2437,7 +2708,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[33]
+	mi := &file_peer_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2450,7 +2721,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{33}
+	return file_peer_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ProposeRequest) GetTo() string {
@@ -2482,7 +2753,7 @@ type ProposeReply struct {
 
 func (x *ProposeReply) Reset() {
 	*x = ProposeReply{}
-	mi := &file_peer_proto_msgTypes[34]
+	mi := &file_peer_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2494,7 +2765,7 @@ func (x *ProposeReply) String() string {
 func (*ProposeReply) ProtoMessage() {}
 
 func (x *ProposeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[34]
+	mi := &file_peer_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2507,7 +2778,7 @@ func (x *ProposeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeReply.ProtoReflect.Descriptor instead.
 func (*ProposeReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{34}
+	return file_peer_proto_rawDescGZIP(), []int{37}
 }
 
 type FrontierRequest struct {
@@ -2520,7 +2791,7 @@ type FrontierRequest struct {
 
 func (x *FrontierRequest) Reset() {
 	*x = FrontierRequest{}
-	mi := &file_peer_proto_msgTypes[35]
+	mi := &file_peer_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2532,7 +2803,7 @@ func (x *FrontierRequest) String() string {
 func (*FrontierRequest) ProtoMessage() {}
 
 func (x *FrontierRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[35]
+	mi := &file_peer_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2545,7 +2816,7 @@ func (x *FrontierRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierRequest.ProtoReflect.Descriptor instead.
 func (*FrontierRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{35}
+	return file_peer_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *FrontierRequest) GetTo() string {
@@ -2572,7 +2843,7 @@ type FrontierReply struct {
 
 func (x *FrontierReply) Reset() {
 	*x = FrontierReply{}
-	mi := &file_peer_proto_msgTypes[36]
+	mi := &file_peer_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2584,7 +2855,7 @@ func (x *FrontierReply) String() string {
 func (*FrontierReply) ProtoMessage() {}
 
 func (x *FrontierReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[36]
+	mi := &file_peer_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2597,7 +2868,7 @@ func (x *FrontierReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierReply.ProtoReflect.Descriptor instead.
 func (*FrontierReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{36}
+	return file_peer_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *FrontierReply) GetApplied() uint64 {
@@ -2626,7 +2897,7 @@ type StateRequest struct {
 
 func (x *StateRequest) Reset() {
 	*x = StateRequest{}
-	mi := &file_peer_proto_msgTypes[37]
+	mi := &file_peer_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2638,7 +2909,7 @@ func (x *StateRequest) String() string {
 func (*StateRequest) ProtoMessage() {}
 
 func (x *StateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[37]
+	mi := &file_peer_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2651,7 +2922,7 @@ func (x *StateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateRequest.ProtoReflect.Descriptor instead.
 func (*StateRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{37}
+	return file_peer_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *StateRequest) GetTo() string {
@@ -2693,7 +2964,7 @@ type Run struct {
 
 func (x *Run) Reset() {
 	*x = Run{}
-	mi := &file_peer_proto_msgTypes[38]
+	mi := &file_peer_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2705,7 +2976,7 @@ func (x *Run) String() string {
 func (*Run) ProtoMessage() {}
 
 func (x *Run) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[38]
+	mi := &file_peer_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2718,7 +2989,7 @@ func (x *Run) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Run.ProtoReflect.Descriptor instead.
 func (*Run) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{38}
+	return file_peer_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Run) GetLast() []byte {
@@ -2751,7 +3022,7 @@ type StatePart struct {
 
 func (x *StatePart) Reset() {
 	*x = StatePart{}
-	mi := &file_peer_proto_msgTypes[39]
+	mi := &file_peer_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2763,7 +3034,7 @@ func (x *StatePart) String() string {
 func (*StatePart) ProtoMessage() {}
 
 func (x *StatePart) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[39]
+	mi := &file_peer_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2776,7 +3047,7 @@ func (x *StatePart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatePart.ProtoReflect.Descriptor instead.
 func (*StatePart) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{39}
+	return file_peer_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *StatePart) GetApplied() uint64 {
@@ -2837,7 +3108,7 @@ type FollowedRequest struct {
 
 func (x *FollowedRequest) Reset() {
 	*x = FollowedRequest{}
-	mi := &file_peer_proto_msgTypes[40]
+	mi := &file_peer_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2849,7 +3120,7 @@ func (x *FollowedRequest) String() string {
 func (*FollowedRequest) ProtoMessage() {}
 
 func (x *FollowedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[40]
+	mi := &file_peer_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2862,7 +3133,7 @@ func (x *FollowedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowedRequest.ProtoReflect.Descriptor instead.
 func (*FollowedRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{40}
+	return file_peer_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *FollowedRequest) GetSessions() []string {
@@ -2881,7 +3152,7 @@ type FollowedReply struct {
 
 func (x *FollowedReply) Reset() {
 	*x = FollowedReply{}
-	mi := &file_peer_proto_msgTypes[41]
+	mi := &file_peer_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2893,7 +3164,7 @@ func (x *FollowedReply) String() string {
 func (*FollowedReply) ProtoMessage() {}
 
 func (x *FollowedReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[41]
+	mi := &file_peer_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2906,7 +3177,7 @@ func (x *FollowedReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowedReply.ProtoReflect.Descriptor instead.
 func (*FollowedReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{41}
+	return file_peer_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *FollowedReply) GetSessions() []string {
@@ -2921,18 +3192,43 @@ var File_peer_proto protoreflect.FileDescriptor
 const file_peer_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"peer.proto\x12\froam.peer.v1\"\x93\x01\n" +
+	"peer.proto\x12\froam.peer.v1\"\xde\x01\n" +
 	"\n" +
 	"FromClient\x12\x12\n" +
 	"\x04conn\x18\x01 \x01(\x04R\x04conn\x12\x14\n" +
 	"\x05begin\x18\x02 \x01(\bR\x05begin\x12\x12\n" +
 	"\x04line\x18\x03 \x01(\fR\x04line\x12\x19\n" +
 	"\btoo_long\x18\x04 \x01(\bR\atooLong\x12,\n" +
-	"\x06ending\x18\x05 \x01(\v2\x14.roam.peer.v1.EndingR\x06ending\"f\n" +
+	"\x06ending\x18\x05 \x01(\v2\x14.roam.peer.v1.EndingR\x06ending\x12\x1b\n" +
+	"\thand_over\x18\x06 \x01(\bR\bhandOver\x12,\n" +
+	"\x06handed\x18\a \x01(\v2\x14.roam.peer.v1.HandedR\x06handed\"\xb3\x01\n" +
 	"\bToClient\x12\x12\n" +
 	"\x04conn\x18\x01 \x01(\x04R\x04conn\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\fR\amessage\x12,\n" +
-	"\x06ending\x18\x03 \x01(\v2\x14.roam.peer.v1.EndingR\x06ending\"F\n" +
+	"\x06ending\x18\x03 \x01(\v2\x14.roam.peer.v1.EndingR\x06ending\x12,\n" +
+	"\x06handed\x18\x04 \x01(\v2\x14.roam.peer.v1.HandedR\x06handed\x12\x1d\n" +
+	"\n" +
+	"hands_over\x18\x05 \x01(\bR\thandsOver\"\xa1\x01\n" +
+	"\x06Handed\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x16\n" +
+	"\x06device\x18\x02 \x01(\tR\x06device\x127\n" +
+	"\bsessions\x18\x03 \x03(\v2\x1b.roam.peer.v1.HandedSessionR\bsessions\x120\n" +
+	"\awaiting\x18\x04 \x03(\v2\x16.roam.peer.v1.HandedOpR\awaiting\"\xc9\x01\n" +
+	"\rHandedSession\x12\x18\n" +
+	"\asession\x18\x01 \x01(\tR\asession\x12\x10\n" +
+	"\x03cur\x18\x02 \x01(\tR\x03cur\x12\x12\n" +
+	"\x04tail\x18\x03 \x01(\x12R\x04tail\x12\x1a\n" +
+	"\banswered\x18\x04 \x01(\bR\banswered\x12\x13\n" +
+	"\x02id\x18\x05 \x01(\x03H\x00R\x02id\x88\x01\x01\x12\x16\n" +
+	"\x06behind\x18\x06 \x01(\bR\x06behind\x12\x14\n" +
+	"\x05stale\x18\a \x01(\bR\x05stale\x12\x12\n" +
+	"\x04told\x18\b \x03(\tR\x04toldB\x05\n" +
+	"\x03_id\"\\\n" +
+	"\bHandedOp\x12\x18\n" +
+	"\asession\x18\x01 \x01(\tR\asession\x12\x10\n" +
+	"\x03oid\x18\x02 \x01(\tR\x03oid\x12\x16\n" +
+	"\x06origin\x18\x03 \x01(\tR\x06origin\x12\f\n" +
+	"\x01f\x18\x04 \x01(\x04R\x01f\"F\n" +
 	"\x06Ending\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\rR\x06status\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12\x10\n" +
@@ -3166,103 +3462,110 @@ func file_peer_proto_rawDescGZIP() []byte {
 	return file_peer_proto_rawDescData
 }
 
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_peer_proto_goTypes = []any{
 	(*FromClient)(nil),      // 0: roam.peer.v1.FromClient
 	(*ToClient)(nil),        // 1: roam.peer.v1.ToClient
-	(*Ending)(nil),          // 2: roam.peer.v1.Ending
-	(*Want)(nil),            // 3: roam.peer.v1.Want
-	(*Pull)(nil),            // 4: roam.peer.v1.Pull
-	(*Subscribe)(nil),       // 5: roam.peer.v1.Subscribe
-	(*Ack)(nil),             // 6: roam.peer.v1.Ack
-	(*Have)(nil),            // 7: roam.peer.v1.Have
-	(*Bundle)(nil),          // 8: roam.peer.v1.Bundle
-	(*Part)(nil),            // 9: roam.peer.v1.Part
-	(*Piece)(nil),           // 10: roam.peer.v1.Piece
-	(*Mark)(nil),            // 11: roam.peer.v1.Mark
-	(*Session)(nil),         // 12: roam.peer.v1.Session
-	(*Records)(nil),         // 13: roam.peer.v1.Records
-	(*Heads)(nil),           // 14: roam.peer.v1.Heads
-	(*Evicted)(nil),         // 15: roam.peer.v1.Evicted
-	(*Head)(nil),            // 16: roam.peer.v1.Head
-	(*Refused)(nil),         // 17: roam.peer.v1.Refused
-	(*Transfer)(nil),        // 18: roam.peer.v1.Transfer
-	(*IdentifyRequest)(nil), // 19: roam.peer.v1.IdentifyRequest
-	(*IdentifyReply)(nil),   // 20: roam.peer.v1.IdentifyReply
-	(*ReachRequest)(nil),    // 21: roam.peer.v1.ReachRequest
-	(*Rows)(nil),            // 22: roam.peer.v1.Rows
-	(*Heard)(nil),           // 23: roam.peer.v1.Heard
-	(*Row)(nil),             // 24: roam.peer.v1.Row
-	(*Gossip)(nil),          // 25: roam.peer.v1.Gossip
-	(*Echo)(nil),            // 26: roam.peer.v1.Echo
-	(*HelloRequest)(nil),    // 27: roam.peer.v1.HelloRequest
-	(*HelloReply)(nil),      // 28: roam.peer.v1.HelloReply
-	(*GroupState)(nil),      // 29: roam.peer.v1.GroupState
-	(*Taking)(nil),          // 30: roam.peer.v1.Taking
-	(*ReshapeRequest)(nil),  // 31: roam.peer.v1.ReshapeRequest
-	(*ReshapeReply)(nil),    // 32: roam.peer.v1.ReshapeReply
-	(*ProposeRequest)(nil),  // 33: roam.peer.v1.ProposeRequest
-	(*ProposeReply)(nil),    // 34: roam.peer.v1.ProposeReply
-	(*FrontierRequest)(nil), // 35: roam.peer.v1.FrontierRequest
-	(*FrontierReply)(nil),   // 36: roam.peer.v1.FrontierReply
-	(*StateRequest)(nil),    // 37: roam.peer.v1.StateRequest
-	(*Run)(nil),             // 38: roam.peer.v1.Run
-	(*StatePart)(nil),       // 39: roam.peer.v1.StatePart
-	(*FollowedRequest)(nil), // 40: roam.peer.v1.FollowedRequest
-	(*FollowedReply)(nil),   // 41: roam.peer.v1.FollowedReply
+	(*Handed)(nil),          // 2: roam.peer.v1.Handed
+	(*HandedSession)(nil),   // 3: roam.peer.v1.HandedSession
+	(*HandedOp)(nil),        // 4: roam.peer.v1.HandedOp
+	(*Ending)(nil),          // 5: roam.peer.v1.Ending
+	(*Want)(nil),            // 6: roam.peer.v1.Want
+	(*Pull)(nil),            // 7: roam.peer.v1.Pull
+	(*Subscribe)(nil),       // 8: roam.peer.v1.Subscribe
+	(*Ack)(nil),             // 9: roam.peer.v1.Ack
+	(*Have)(nil),            // 10: roam.peer.v1.Have
+	(*Bundle)(nil),          // 11: roam.peer.v1.Bundle
+	(*Part)(nil),            // 12: roam.peer.v1.Part
+	(*Piece)(nil),           // 13: roam.peer.v1.Piece
+	(*Mark)(nil),            // 14: roam.peer.v1.Mark
+	(*Session)(nil),         // 15: roam.peer.v1.Session
+	(*Records)(nil),         // 16: roam.peer.v1.Records
+	(*Heads)(nil),           // 17: roam.peer.v1.Heads
+	(*Evicted)(nil),         // 18: roam.peer.v1.Evicted
+	(*Head)(nil),            // 19: roam.peer.v1.Head
+	(*Refused)(nil),         // 20: roam.peer.v1.Refused
+	(*Transfer)(nil),        // 21: roam.peer.v1.Transfer
+	(*IdentifyRequest)(nil), // 22: roam.peer.v1.IdentifyRequest
+	(*IdentifyReply)(nil),   // 23: roam.peer.v1.IdentifyReply
+	(*ReachRequest)(nil),    // 24: roam.peer.v1.ReachRequest
+	(*Rows)(nil),            // 25: roam.peer.v1.Rows
+	(*Heard)(nil),           // 26: roam.peer.v1.Heard
+	(*Row)(nil),             // 27: roam.peer.v1.Row
+	(*Gossip)(nil),          // 28: roam.peer.v1.Gossip
+	(*Echo)(nil),            // 29: roam.peer.v1.Echo
+	(*HelloRequest)(nil),    // 30: roam.peer.v1.HelloRequest
+	(*HelloReply)(nil),      // 31: roam.peer.v1.HelloReply
+	(*GroupState)(nil),      // 32: roam.peer.v1.GroupState
+	(*Taking)(nil),          // 33: roam.peer.v1.Taking
+	(*ReshapeRequest)(nil),  // 34: roam.peer.v1.ReshapeRequest
+	(*ReshapeReply)(nil),    // 35: roam.peer.v1.ReshapeReply
+	(*ProposeRequest)(nil),  // 36: roam.peer.v1.ProposeRequest
+	(*ProposeReply)(nil),    // 37: roam.peer.v1.ProposeReply
+	(*FrontierRequest)(nil), // 38: roam.peer.v1.FrontierRequest
+	(*FrontierReply)(nil),   // 39: roam.peer.v1.FrontierReply
+	(*StateRequest)(nil),    // 40: roam.peer.v1.StateRequest
+	(*Run)(nil),             // 41: roam.peer.v1.Run
+	(*StatePart)(nil),       // 42: roam.peer.v1.StatePart
+	(*FollowedRequest)(nil), // 43: roam.peer.v1.FollowedRequest
+	(*FollowedReply)(nil),   // 44: roam.peer.v1.FollowedReply
 }
 var file_peer_proto_depIdxs = []int32{
-	2,  // 0: roam.peer.v1.FromClient.ending:type_name -> roam.peer.v1.Ending
-	2,  // 1: roam.peer.v1.ToClient.ending:type_name -> roam.peer.v1.Ending
-	5,  // 2: roam.peer.v1.Want.subscribe:type_name -> roam.peer.v1.Subscribe
-	6,  // 3: roam.peer.v1.Want.ack:type_name -> roam.peer.v1.Ack
-	4,  // 4: roam.peer.v1.Want.pull:type_name -> roam.peer.v1.Pull
-	13, // 5: roam.peer.v1.Have.records:type_name -> roam.peer.v1.Records
-	14, // 6: roam.peer.v1.Have.heads:type_name -> roam.peer.v1.Heads
-	17, // 7: roam.peer.v1.Have.refused:type_name -> roam.peer.v1.Refused
-	9,  // 8: roam.peer.v1.Have.part:type_name -> roam.peer.v1.Part
-	10, // 9: roam.peer.v1.Have.piece:type_name -> roam.peer.v1.Piece
-	8,  // 10: roam.peer.v1.Have.bundle:type_name -> roam.peer.v1.Bundle
-	13, // 11: roam.peer.v1.Bundle.records:type_name -> roam.peer.v1.Records
-	11, // 12: roam.peer.v1.Part.vector:type_name -> roam.peer.v1.Mark
-	12, // 13: roam.peer.v1.Part.sessions:type_name -> roam.peer.v1.Session
-	16, // 14: roam.peer.v1.Heads.heads:type_name -> roam.peer.v1.Head
-	15, // 15: roam.peer.v1.Heads.evicted:type_name -> roam.peer.v1.Evicted
-	11, // 16: roam.peer.v1.Transfer.least:type_name -> roam.peer.v1.Mark
-	11, // 17: roam.peer.v1.Transfer.vector:type_name -> roam.peer.v1.Mark
-	24, // 18: roam.peer.v1.Rows.rows:type_name -> roam.peer.v1.Row
-	23, // 19: roam.peer.v1.Rows.heard:type_name -> roam.peer.v1.Heard
-	26, // 20: roam.peer.v1.Gossip.echo:type_name -> roam.peer.v1.Echo
-	24, // 21: roam.peer.v1.Gossip.rows:type_name -> roam.peer.v1.Row
-	13, // 22: roam.peer.v1.Gossip.fresh:type_name -> roam.peer.v1.Records
-	29, // 23: roam.peer.v1.HelloReply.states:type_name -> roam.peer.v1.GroupState
-	30, // 24: roam.peer.v1.GroupState.taking:type_name -> roam.peer.v1.Taking
-	38, // 25: roam.peer.v1.StateRequest.held:type_name -> roam.peer.v1.Run
-	3,  // 26: roam.peer.v1.Peer.Feeds:input_type -> roam.peer.v1.Want
-	19, // 27: roam.peer.v1.Peer.Identify:input_type -> roam.peer.v1.IdentifyRequest
-	21, // 28: roam.peer.v1.Peer.Reach:input_type -> roam.peer.v1.ReachRequest
-	27, // 29: roam.peer.v1.Node.Hello:input_type -> roam.peer.v1.HelloRequest
-	33, // 30: roam.peer.v1.Node.Propose:input_type -> roam.peer.v1.ProposeRequest
-	35, // 31: roam.peer.v1.Node.Frontier:input_type -> roam.peer.v1.FrontierRequest
-	37, // 32: roam.peer.v1.Node.State:input_type -> roam.peer.v1.StateRequest
-	31, // 33: roam.peer.v1.Node.Reshape:input_type -> roam.peer.v1.ReshapeRequest
-	0,  // 34: roam.peer.v1.Door.Clients:input_type -> roam.peer.v1.FromClient
-	40, // 35: roam.peer.v1.Door.Followed:input_type -> roam.peer.v1.FollowedRequest
-	7,  // 36: roam.peer.v1.Peer.Feeds:output_type -> roam.peer.v1.Have
-	20, // 37: roam.peer.v1.Peer.Identify:output_type -> roam.peer.v1.IdentifyReply
-	22, // 38: roam.peer.v1.Peer.Reach:output_type -> roam.peer.v1.Rows
-	28, // 39: roam.peer.v1.Node.Hello:output_type -> roam.peer.v1.HelloReply
-	34, // 40: roam.peer.v1.Node.Propose:output_type -> roam.peer.v1.ProposeReply
-	36, // 41: roam.peer.v1.Node.Frontier:output_type -> roam.peer.v1.FrontierReply
-	39, // 42: roam.peer.v1.Node.State:output_type -> roam.peer.v1.StatePart
-	32, // 43: roam.peer.v1.Node.Reshape:output_type -> roam.peer.v1.ReshapeReply
-	1,  // 44: roam.peer.v1.Door.Clients:output_type -> roam.peer.v1.ToClient
-	41, // 45: roam.peer.v1.Door.Followed:output_type -> roam.peer.v1.FollowedReply
-	36, // [36:46] is the sub-list for method output_type
-	26, // [26:36] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	5,  // 0: roam.peer.v1.FromClient.ending:type_name -> roam.peer.v1.Ending
+	2,  // 1: roam.peer.v1.FromClient.handed:type_name -> roam.peer.v1.Handed
+	5,  // 2: roam.peer.v1.ToClient.ending:type_name -> roam.peer.v1.Ending
+	2,  // 3: roam.peer.v1.ToClient.handed:type_name -> roam.peer.v1.Handed
+	3,  // 4: roam.peer.v1.Handed.sessions:type_name -> roam.peer.v1.HandedSession
+	4,  // 5: roam.peer.v1.Handed.waiting:type_name -> roam.peer.v1.HandedOp
+	8,  // 6: roam.peer.v1.Want.subscribe:type_name -> roam.peer.v1.Subscribe
+	9,  // 7: roam.peer.v1.Want.ack:type_name -> roam.peer.v1.Ack
+	7,  // 8: roam.peer.v1.Want.pull:type_name -> roam.peer.v1.Pull
+	16, // 9: roam.peer.v1.Have.records:type_name -> roam.peer.v1.Records
+	17, // 10: roam.peer.v1.Have.heads:type_name -> roam.peer.v1.Heads
+	20, // 11: roam.peer.v1.Have.refused:type_name -> roam.peer.v1.Refused
+	12, // 12: roam.peer.v1.Have.part:type_name -> roam.peer.v1.Part
+	13, // 13: roam.peer.v1.Have.piece:type_name -> roam.peer.v1.Piece
+	11, // 14: roam.peer.v1.Have.bundle:type_name -> roam.peer.v1.Bundle
+	16, // 15: roam.peer.v1.Bundle.records:type_name -> roam.peer.v1.Records
+	14, // 16: roam.peer.v1.Part.vector:type_name -> roam.peer.v1.Mark
+	15, // 17: roam.peer.v1.Part.sessions:type_name -> roam.peer.v1.Session
+	19, // 18: roam.peer.v1.Heads.heads:type_name -> roam.peer.v1.Head
+	18, // 19: roam.peer.v1.Heads.evicted:type_name -> roam.peer.v1.Evicted
+	14, // 20: roam.peer.v1.Transfer.least:type_name -> roam.peer.v1.Mark
+	14, // 21: roam.peer.v1.Transfer.vector:type_name -> roam.peer.v1.Mark
+	27, // 22: roam.peer.v1.Rows.rows:type_name -> roam.peer.v1.Row
+	26, // 23: roam.peer.v1.Rows.heard:type_name -> roam.peer.v1.Heard
+	29, // 24: roam.peer.v1.Gossip.echo:type_name -> roam.peer.v1.Echo
+	27, // 25: roam.peer.v1.Gossip.rows:type_name -> roam.peer.v1.Row
+	16, // 26: roam.peer.v1.Gossip.fresh:type_name -> roam.peer.v1.Records
+	32, // 27: roam.peer.v1.HelloReply.states:type_name -> roam.peer.v1.GroupState
+	33, // 28: roam.peer.v1.GroupState.taking:type_name -> roam.peer.v1.Taking
+	41, // 29: roam.peer.v1.StateRequest.held:type_name -> roam.peer.v1.Run
+	6,  // 30: roam.peer.v1.Peer.Feeds:input_type -> roam.peer.v1.Want
+	22, // 31: roam.peer.v1.Peer.Identify:input_type -> roam.peer.v1.IdentifyRequest
+	24, // 32: roam.peer.v1.Peer.Reach:input_type -> roam.peer.v1.ReachRequest
+	30, // 33: roam.peer.v1.Node.Hello:input_type -> roam.peer.v1.HelloRequest
+	36, // 34: roam.peer.v1.Node.Propose:input_type -> roam.peer.v1.ProposeRequest
+	38, // 35: roam.peer.v1.Node.Frontier:input_type -> roam.peer.v1.FrontierRequest
+	40, // 36: roam.peer.v1.Node.State:input_type -> roam.peer.v1.StateRequest
+	34, // 37: roam.peer.v1.Node.Reshape:input_type -> roam.peer.v1.ReshapeRequest
+	0,  // 38: roam.peer.v1.Door.Clients:input_type -> roam.peer.v1.FromClient
+	43, // 39: roam.peer.v1.Door.Followed:input_type -> roam.peer.v1.FollowedRequest
+	10, // 40: roam.peer.v1.Peer.Feeds:output_type -> roam.peer.v1.Have
+	23, // 41: roam.peer.v1.Peer.Identify:output_type -> roam.peer.v1.IdentifyReply
+	25, // 42: roam.peer.v1.Peer.Reach:output_type -> roam.peer.v1.Rows
+	31, // 43: roam.peer.v1.Node.Hello:output_type -> roam.peer.v1.HelloReply
+	37, // 44: roam.peer.v1.Node.Propose:output_type -> roam.peer.v1.ProposeReply
+	39, // 45: roam.peer.v1.Node.Frontier:output_type -> roam.peer.v1.FrontierReply
+	42, // 46: roam.peer.v1.Node.State:output_type -> roam.peer.v1.StatePart
+	35, // 47: roam.peer.v1.Node.Reshape:output_type -> roam.peer.v1.ReshapeReply
+	1,  // 48: roam.peer.v1.Door.Clients:output_type -> roam.peer.v1.ToClient
+	44, // 49: roam.peer.v1.Door.Followed:output_type -> roam.peer.v1.FollowedReply
+	40, // [40:50] is the sub-list for method output_type
+	30, // [30:40] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_peer_proto_init() }
@@ -3271,13 +3574,14 @@ func file_peer_proto_init() {
 		return
 	}
 	file_peer_proto_msgTypes[3].OneofWrappers = []any{}
+	file_peer_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   42,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   3,
 		},
