@@ -233,12 +233,16 @@ func (m *Matrix) Closable(local Local, others []string, parts uint64) (all []wir
 }
 
 // unheard reports whether an incarnation is of the own region, and of a group that has begun it before it heard that the region was evicted: the others have
-// given up what came before. So nobody but the group itself can close it. It has no say in where: that is up to what the others hold.
+// all said that they have given up what came before. So nobody but the group itself can close it. It has no say in where: that is up to what the others hold.
 func (m *Matrix) unheard(local Local, others []string, o crdt.Origin) bool {
 	home := local.Home()
 	return o.Region() == home && len(others) > 0 && !slices.ContainsFunc(others, func(region string) bool {
 		h := m.regions[region]
-		return h == nil || h.evicted.Void(home, o.Incarnation())
+		if h == nil {
+			return true
+		}
+		said, ok := h.evicted[home]
+		return !ok || o.Incarnation() <= said.Bound
 	})
 }
 

@@ -139,6 +139,10 @@ func TestUnheardIncarnationIsClosedByItsGroup(t *testing.T) {
 	if got := e.closable(m, "shanghai", "guangzhou"); len(got) > 0 {
 		t.Errorf("another one knows that it was given up, and it closes %+v", got)
 	}
+	m.Told("guangzhou", &peerpb.Heads{Evicted: []*peerpb.Evicted{{Region: "chengdu", Bound: 2}}})
+	if got := e.closable(m, "shanghai", "guangzhou"); len(got) > 0 {
+		t.Errorf("another one has not said what it has given up, and it closes %+v", got)
+	}
 	e.evicted = nil
 	if got := e.closable(m, "shanghai", "guangzhou"); len(got) > 0 {
 		t.Errorf("a region without an incarnation closes %+v", got)
