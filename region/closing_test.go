@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/region/machine"
 	"github.com/roamsync/roam/wire"
 )
 
@@ -106,6 +107,23 @@ func TestBackAboveWhatWasGivenUp(t *testing.T) {
 	}
 	if now := s.Region.Self(0); now.Incarnation() <= bound || s.Evictions(0).Out("beijing") {
 		t.Errorf("it goes on as %q, and up to %016x was given up: %v", now, bound, s.Evictions(0))
+	}
+}
+
+// TestGroupsComeBackAboveWhatAnyGroupKnows: what one group has heard to be given up the others hear too, and would have to come back once more.
+func TestGroupsComeBackAboveWhatAnyGroupKnows(t *testing.T) {
+	s := startWith(t, Config{Region: "beijing", Node: "n1", Dir: t.TempDir(), Groups: 4})
+	selfs := s.evict(t)
+	bound := s.Evictions(0)["beijing"].Bound + 1<<40 // some minutes from now
+	c := &machine.Command{Kind: machine.KindEvict, Peer: "beijing", Eviction: crdt.Eviction{Bound: bound}}
+	if _, err := s.all()[3].do(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.CloseOrigins(t.Context(), s.ends(selfs, 0)), s.Renew(t.Context(), "", 0, "test")); err != nil {
+		t.Fatal(err)
+	}
+	if now := s.Region.Self(0); now.Incarnation() <= bound {
+		t.Errorf("the first group goes on as %q, and up to %016x was given up", now, bound)
 	}
 }
 

@@ -125,7 +125,7 @@ func (r *Region) AddPeer(ctx context.Context, name string) error {
 func (r *Region) Renew(ctx context.Context, lost crdt.Origin, above uint64, why string) error {
 	for _, g := range r.all() {
 		if lost == "" && g.fsm.Fenced() && g.fsm.Settled() && g.fsm.Beyond() == 0 && g.leading.Load() {
-			return g.renew(ctx, lost, max(above, g.fsm.Evictions()[r.cfg.Region].Bound), why)
+			return g.renew(ctx, lost, max(above, r.givenUp()), why)
 		}
 		if lost == "" || g.fsm.Self() != lost {
 			continue
@@ -136,6 +136,15 @@ func (r *Region) Renew(ctx context.Context, lost crdt.Origin, above uint64, why 
 		return g.renew(ctx, lost, above, why)
 	}
 	return nil
+}
+
+// givenUp is the last incarnation of this region that was given up, as far as any of its groups knows: the others hear that from another group, and one that
+// comes back below it would have to end once more.
+func (r *Region) givenUp() (bound uint64) {
+	for _, g := range r.all() {
+		bound = max(bound, g.fsm.Evictions()[r.cfg.Region].Bound)
+	}
+	return bound
 }
 
 func (g *group) renew(ctx context.Context, lost crdt.Origin, above uint64, why string) error {

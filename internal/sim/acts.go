@@ -16,7 +16,7 @@ func (w *world) act(a *Act) {
 	w.tell("ACT %s %s %s %s", d, a.Kind, a.Session, a.OID)
 	switch a.Kind {
 	case actMove:
-		d.move(w.groups[a.N%len(w.groups)])
+		d.move(w.regions[a.N%len(w.regions)])
 	case actDrop:
 		d.hangUp()
 	case actOffline:
@@ -41,8 +41,8 @@ func (w *world) act(a *Act) {
 }
 
 // move goes on in another region, as a traveller does: the connection to the old one is gone.
-func (d *device) move(g *group) {
-	if !d.eng.Prefer(g.name) {
+func (d *device) move(r *region) {
+	if !d.eng.Prefer(r.name) {
 		return
 	}
 	d.w.counts.Moves++
@@ -51,7 +51,7 @@ func (d *device) move(g *group) {
 		d.sock = nil
 		d.tick.cancel()
 		d.eng.Lost(d.w.time())
-		d.eng.Prefer(g.name)
+		d.eng.Prefer(r.name)
 	}
 	d.dial(between(d.rng, 0, 50*time.Millisecond))
 }

@@ -18,6 +18,7 @@ type ledger struct {
 	dots      map[dotKey]uint64 // what every number was given to
 	ops       map[dotKey]*crdt.Op
 	fenced    map[crdt.Origin]bool   // incarnations that ended
+	issuers   map[crdt.Origin]*group // whose incarnations they are
 	firm      map[firmKey]uint64     // by region: cursors that others were told of
 	acked     map[string]*ack        // by oid
 	forgotten map[string]bool        // oids that an expiry has named
@@ -62,7 +63,7 @@ type ack struct {
 
 func newLedger() *ledger {
 	return &ledger{
-		dots: map[dotKey]uint64{}, ops: map[dotKey]*crdt.Op{}, fenced: map[crdt.Origin]bool{}, firm: map[firmKey]uint64{}, acked: map[string]*ack{}, forgotten: map[string]bool{},
+		dots: map[dotKey]uint64{}, ops: map[dotKey]*crdt.Op{}, fenced: map[crdt.Origin]bool{}, issuers: map[crdt.Origin]*group{}, firm: map[firmKey]uint64{}, acked: map[string]*ack{}, forgotten: map[string]bool{},
 		digest: map[digestKey]digestOf{},
 	}
 }
@@ -270,7 +271,7 @@ func (w *world) forget(g *group, keep int) {
 	}
 	w.tell("%s loses %d of %d entries (lost for good: %t)", g.name, len(g.log)-keep, len(g.log), w.lost)
 	g.forgot = true
-	g.log, g.checked, g.issued = g.log[:keep:keep], keep, 0
+	g.log, g.times, g.checked, g.issued = g.log[:keep:keep], g.times[:keep:keep], keep, 0
 	g.first = min(g.first, keep)
 	g.forgets++
 	for oid, at := range g.oids {
@@ -347,13 +348,17 @@ func (w *world) unsettled() string {
 			}
 		}
 		for p := range uint8(crdt.Partitions) {
-			for id, f := range w.groups[0].lead().cursorsOf(p) {
+			if !g.has(p) {
+				continue
+			}
+			first := w.regions[0].of(p)
+			for id, f := range first.lead().cursorsOf(p) {
 				if have := lead.Cursors(p)[id]; have != f {
-					return fmt.Sprintf("%s has partition %d of origin %08x up to %d, %s up to %d", g.name, p, uint32(id), have, w.groups[0].name, f)
+					return fmt.Sprintf("%s has partition %d of origin %08x up to %d, %s up to %d", g.name, p, uint32(id), have, first.name, f)
 				}
 			}
-			if len(lead.Cursors(p)) > len(w.groups[0].lead().cursorsOf(p)) {
-				return fmt.Sprintf("%s has more origins of partition %d than %s", g.name, p, w.groups[0].name)
+			if len(lead.Cursors(p)) > len(first.lead().cursorsOf(p)) {
+				return fmt.Sprintf("%s has more origins of partition %d than %s", g.name, p, first.name)
 			}
 		}
 		if c, err := lead.m.Merge(1); c != nil || err != nil { // all cursors may be level, and what is merged be of a region that was emptied since
@@ -384,10 +389,12 @@ func (n *node) cursorsOf(p uint8) crdt.Vector {
 
 // checkEnd compares everything once all is level.
 func (w *world) checkEnd() {
-	all, err := allRecords(w.groups[0].lead())
-	if err != nil {
-		w.violate("4 feeds have no gaps", "%s: %v", w.groups[0].lead(), err)
-		return
+	all := map[string][]record{}
+	for _, g := range w.regions[0].groups {
+		if err := allRecords(g.lead(), all); err != nil {
+			w.violate("4 feeds have no gaps", "%s: %v", g.lead(), err)
+			return
+		}
 	}
 	w.checkRemoved(all)
 	w.checkDigests()
@@ -416,7 +423,7 @@ func (w *world) checkAcked() {
 		if a.excused || a.late || w.forgotten[oid] || w.lost && a.kind == "stop" && !a.by.keeps(oid) { // what it was to stop may be lost, and its client then knows
 			continue
 		}
-		for _, g := range w.groups {
+		for _, g := range w.holding(a.session) {
 			found := false
 			_ = g.lead().View(a.session, func(st crdt.Store) { _, found = crdt.Lookup(st, oid) })
 			if !found {

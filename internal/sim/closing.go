@@ -7,7 +7,6 @@ import (
 
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/region/machine"
-	"github.com/roamsync/roam/replication/feeds"
 	"github.com/roamsync/roam/wire"
 )
 
@@ -18,19 +17,16 @@ const closeEvery = time.Second
 func (n *node) Home() string { return n.g.name }
 
 // OriginsOf implements feeds.Closings.
-func (n *node) OriginsOf(uint8) []crdt.Origin { return n.m.Origins() }
+func (n *node) OriginsOf(p uint8) []crdt.Origin { return n.of(p).m.Origins() }
 
 // Finals implements feeds.Closings.
-func (n *node) Finals(p uint8) crdt.Finals { return n.m.Finals(p) }
-
-// Evictions implements feeds.Closings.
-func (n *node) Evictions(uint8) crdt.Evictions { return n.m.Evictions() }
+func (n *node) Finals(p uint8) crdt.Finals { return n.of(p).m.Finals(p) }
 
 // others are the other regions that were not given up.
 func (n *node) others() (all []string) {
-	for _, g := range n.w.groups {
-		if g != n.g && !n.m.Evictions().Out(g.name) {
-			all = append(all, g.name)
+	for _, r := range n.w.regions {
+		if r != n.g.region && !n.first().m.Evictions().Out(r.name) {
+			all = append(all, r.name)
 		}
 	}
 	return all
@@ -45,10 +41,10 @@ func (d *door) Held(p uint8) (crdt.Vector, bool) {
 			all = false
 			break
 		}
-		s := lead.links[region]
+		s := lead.links[n.w.region(region).of(p)]
 		all = all && s != nil && s.known && n.w.now-s.heard < 2*silentAfter
 	}
-	return n.matrix.Most(others, p, n.m.Evictions()), all
+	return n.matrix.Most(others, p, n.Evictions(p)), all
 }
 
 // closeOrigins closes what nobody numbers under any more, while the node leads.
@@ -56,7 +52,7 @@ func (n *node) closeOrigins() {
 	if !n.leading {
 		return
 	}
-	if all := n.matrix.Closable(n, n.others(), feeds.All); len(all) > 0 {
+	if all := n.matrix.Closable(n, n.others(), n.g.mask); len(all) > 0 {
 		n.w.checkClosing(n, all)
 		n.w.tell("%s closes %s and so on, %d in all, at %d", n, all[0].Origin, len(all), all[0].F)
 		n.do(&machine.Command{Kind: machine.KindClose, Finals: all}, func(machine.Result) {})
@@ -70,12 +66,12 @@ const closed = "10 closed"
 // end; but none holds less, unless its disks were lost or went back.
 func (w *world) checkClosing(n *node, all []wire.Final) {
 	for _, region := range n.others() {
-		g := w.region(region)
-		lead := g.lead()
-		if g.forgot || g.out || lead == nil || int(lead.m.Applied()) < len(g.log) {
-			continue // what was applied before a crash is applied again
-		}
 		for _, f := range all {
+			g := w.region(region).of(f.Partition)
+			lead := g.lead()
+			if g.forgot || g.out || lead == nil || int(lead.m.Applied()) < len(g.log) {
+				continue // what was applied before a crash is applied again
+			}
 			if have := lead.Cursors(f.Partition)[f.Origin.ID()]; have < f.F {
 				w.violate(closed, "%s closes %s of partition %d at %d, and %s holds %d only", n, f.Origin, f.Partition, f.F, region, have)
 				return
@@ -102,11 +98,13 @@ func (w *world) checkEnds(n *node, partitions uint64) {
 // openOrigins says what is still to be closed, or not known to be closed everywhere, "" if nothing is: of each region all incarnations but the
 // one that it has now.
 func (w *world) openOrigins(n *node) string {
-	first := w.groups[0].lead()
 	for p := range uint8(crdt.Partitions) {
-		finals := n.m.Finals(p)
-		if first != nil && !maps.Equal(finals, first.m.Finals(p)) {
-			return fmt.Sprintf("%s has closed %v of partition %d, and %s %v", n, finals, p, first, first.m.Finals(p))
+		finals, first := n.Finals(p), w.regions[0].of(p).lead()
+		if !n.g.has(p) {
+			continue
+		}
+		if first != nil && !maps.Equal(finals, first.Finals(p)) {
+			return fmt.Sprintf("%s has closed %v of partition %d, and %s %v", n, finals, p, first, first.Finals(p))
 		}
 		for id, last := range finals {
 			// An end stays where it is if all who held the last of it are lost since: then it only says that there is no more.
@@ -115,7 +113,10 @@ func (w *world) openOrigins(n *node) string {
 			}
 		}
 		for _, o := range n.m.Origins() {
-			home := w.group(o.Region()).lead()
+			home := w.region(o.Region()).of(p).lead()
+			if by := w.issuers[o]; by != nil && !by.has(p) {
+				continue // it was never numbered there
+			}
 			if _, over := finals[o.ID()]; !over && home != nil && o != home.m.Self() {
 				return fmt.Sprintf("%s has not closed %s in partition %d", n, o, p)
 			}

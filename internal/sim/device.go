@@ -51,9 +51,9 @@ func (d *device) String() string { return d.user + "/" + d.name }
 // begin starts the device's program.
 func (d *device) begin() {
 	var regions []client.Region
-	for i := range d.w.groups {
-		g := d.w.groups[(d.plan.Home+i)%len(d.w.groups)]
-		regions = append(regions, client.Region{Name: g.name, URL: "ws://" + g.name + "/"})
+	for i := range d.w.regions {
+		r := d.w.regions[(d.plan.Home+i)%len(d.w.regions)]
+		regions = append(regions, client.Region{Name: r.name, URL: "ws://" + r.name + "/"})
 	}
 	eng, err := client.NewEngine(client.EngineConfig{
 		Regions: regions, Device: d.name, Agent: "sim", MaxOutbox: 1 << 16, MaxAge: d.w.plan.Removed / 2, Dice: d.rng.Float64,
@@ -88,8 +88,7 @@ func (d *device) dial(in time.Duration) {
 		if d.sock != nil || d.off {
 			return
 		}
-		to := d.eng.Region()
-		g := d.w.region(to.Name)
+		g := d.w.region(d.eng.Region().Name).of(crdt.PartitionOf(d.plan.Sessions[0])) // all its sessions are of one group
 		n := g.nodes[d.rng.IntN(len(g.nodes))]
 		if d.sock = n.connectClient(d); d.sock == nil {
 			d.dial(d.eng.Lost(d.w.time()) + 10*time.Millisecond)
@@ -102,11 +101,6 @@ func (d *device) dial(in time.Duration) {
 		d.eng.Begin("dev:"+d.user, d.w.time())
 		d.flush()
 	})
-}
-
-func (w *world) region(name string) *group {
-	i := slices.IndexFunc(w.groups, func(g *group) bool { return g.name == name })
-	return w.groups[max(i, 0)]
 }
 
 // flush sends what the engine wants sent, and plans when it is to be asked again.

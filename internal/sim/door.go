@@ -62,15 +62,15 @@ func (d *door) AfterFunc(in time.Duration, fn func()) (stop func() bool) {
 
 // Regions implements gateway.Peers.
 func (d *door) Regions() (all []wire.RegionInfo) {
-	for _, g := range d.n.w.groups {
-		all = append(all, wire.RegionInfo{Name: g.name, URL: "ws://" + g.name + "/", State: "up"})
+	for _, r := range d.n.w.regions {
+		all = append(all, wire.RegionInfo{Name: r.name, URL: "ws://" + r.name + "/", State: "up"})
 	}
 	return all
 }
 
 // Reach implements gateway.Peers.
 func (d *door) Reach(dot crdt.Dot) wire.Reach {
-	return feeds.Reach(d.n.matrix.Holders(dot, d.n.g.name, d.n.m.Evictions()), len(d.n.others()))
+	return feeds.Reach(d.n.matrix.Holders(dot, d.n.g.name, d.n.Evictions(dot.Partition)), len(d.n.others()))
 }
 
 // WatchReach implements gateway.Peers: Recheck is called instead.
@@ -81,7 +81,7 @@ func (d *door) Hasten(partition uint8) {
 	for _, n := range d.n.g.nodes {
 		n.waits = 1 << partition
 		for _, g := range n.w.groups {
-			if s := n.links[g.name]; s != nil {
+			if s := n.links[g]; s != nil {
 				s.follow(func(now time.Time) error { s.f.Prefer(n.waits, now); return nil })
 			}
 		}

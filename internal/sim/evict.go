@@ -18,7 +18,7 @@ const (
 
 // hitRegion takes a region away, has an operator give it up, and brings it back.
 func (w *world) hitRegion(f *Fault, g *group) (undo func()) {
-	if g.out {
+	if g.region.out() {
 		return nil
 	}
 	way, comeBack := f.N%awayWays, func() {}
@@ -48,20 +48,19 @@ func (w *world) giveUp(g *group, from int) bool {
 	if slices.ContainsFunc(w.groups, func(o *group) bool { return o.away }) {
 		return false // nor would the product, unless it is forced to
 	}
-	for i := range w.groups {
-		o := w.groups[(from+i)%len(w.groups)]
-		n := o.lead()
-		if o == g || o.out || n == nil || n.m.Self() == "" || n.links[g.name] != nil && n.links[g.name].known {
+	for i := range w.regions {
+		o := w.regions[(from+i)%len(w.regions)]
+		n := o.groups[0].lead()
+		if o == g.region || o.out() || n == nil || n.m.Self() == "" || o.hearsOf(g.region) {
 			continue
 		}
-		bound := n.matrix.Bound(g.name, n.m.Origins())
+		bound := n.matrix.Bound(g.name, n.Origins())
 		w.tell("OPERATOR evicts %s from %s, up to %x", g.name, n, bound)
 		w.counts.Evictions++
-		g.out, g.bound = true, max(g.bound, bound)
-		w.lost = w.lost || g.holdsAlone()
+		g.region.leftOut(bound)
 		n.do(&machine.Command{Kind: machine.KindEvict, Peer: g.name, Eviction: crdt.Eviction{Bound: bound}}, func(r machine.Result) {
-			if r.Err != nil && g.out {
-				g.out = false
+			if r.Err != nil && g.region.out() {
+				g.region.leftIn()
 				w.after(time.Second, func() { w.giveUp(g, from) })
 			}
 		})
@@ -88,25 +87,16 @@ func (g *group) holdsAlone() bool {
 
 // checkEvicted has an operator empty the disks of a region that was given up and holds what the others have closed without it.
 func (g *group) checkEvicted(n *node) {
-	if g.emptying || !n.m.Fenced() || n.m.Beyond() == 0 {
+	if r := g.region; r.emptying || !n.m.Fenced() || n.m.Beyond() == 0 {
 		return
 	}
-	g.emptying = true
+	g.region.emptying = true
 	g.w.after(time.Second, func() {
-		if g.emptying = false; n.m == nil || !n.m.Fenced() || n.m.Beyond() == 0 {
+		if g.region.emptying = false; n.m == nil || !n.m.Fenced() || n.m.Beyond() == 0 {
 			return // the others have taken in more
 		}
 		g.w.tell("%s was evicted, and holds %d ops that nobody else has: its disks are emptied", g.name, n.m.Beyond())
-		for _, n := range g.nodes {
-			n.kill()
-		}
-		g.w.forget(g, 0)
-		for _, n := range g.nodes {
-			n.loseDisk()
-		}
-		for _, n := range g.nodes {
-			n.start()
-		}
+		g.region.empty()
 	})
 }
 

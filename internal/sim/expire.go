@@ -18,7 +18,7 @@ func (n *node) expire(g *machine.Gone) {
 		return
 	}
 	all := append([]string{n.g.name}, n.others()...)
-	mark, expire, err := g.Look(n.m, feeds.All, n.now(), n.w.plan.Removed, func(session string) bool {
+	mark, expire, err := g.Look(n.m, n.g.mask, n.now(), n.w.plan.Removed, func(session string) bool {
 		return feeds.Home(session, all) == n.g.name
 	}, n.stable)
 	if err != nil {
@@ -35,7 +35,7 @@ func (n *node) expire(g *machine.Gone) {
 // stable is what all regions have of a partition, as the product works it out.
 func (n *node) stable(p uint8) (crdt.Vector, bool) {
 	return n.matrix.Stable(n, n.others(), p, machine.ExpireLevel, func(region string) bool {
-		s := n.links[region]
+		s := n.links[n.w.region(region).of(p)]
 		return s != nil && s.known && n.w.now-s.heard < 2*silentAfter
 	})
 }
@@ -74,7 +74,7 @@ func (w *world) living(n *node, p uint8, r record) bool {
 	}
 	for _, g := range w.groups {
 		m := g.furthest()
-		if m == nil || n.m.Evictions().Out(g.name) {
+		if m == nil || n.Evictions(p).Out(g.name) {
 			continue
 		}
 		if m.Cursors(p)[r.by] >= r.f {

@@ -10,7 +10,7 @@ func (w *world) strike(f *Fault) {
 	if w.ended {
 		return
 	}
-	g := w.groups[f.Region]
+	g := w.regions[f.Region].groups[0] // its nodes are those of the region
 	if g.away {
 		return // it is to come back as it was: with the disks of all regions lost, what clients still have takes minutes
 	}
@@ -37,19 +37,36 @@ func (w *world) hit(f *Fault, g *group, n *node) (undo func()) {
 	case faultCrash, faultQuit, faultCrashAll, faultDisk, faultBurn, faultBack:
 		return w.hitProcess(f, g, n)
 	case faultGone:
-		if slices.ContainsFunc(w.groups, func(o *group) bool { return o.out }) {
+		if slices.ContainsFunc(w.regions, (*region).out) {
 			return nil // what is given up is closed when all others are heard, and this one comes back when all else is well
 		}
-		w.leave(g)
+		for _, o := range g.region.groups {
+			w.leave(o)
+		}
 		return func() {}
 	case faultEvict:
 		return w.hitRegion(f, g)
 	case faultImage:
 		return w.hitImage(f, g)
-	case faultIsolate:
-		if len(g.nodes) == 1 || n.isolated {
-			return nil
+	}
+	if f.Kind == faultIsolate && (len(g.nodes) == 1 || n.isolated) {
+		return nil
+	}
+	var all []func()
+	for _, o := range n.process() {
+		all = append(all, w.hitNode(f, o.g, o))
+	}
+	return func() {
+		for _, undo := range all {
+			undo()
 		}
+	}
+}
+
+// hitNode is what a fault does to a node in one of its groups, or to that group.
+func (w *world) hitNode(f *Fault, g *group, n *node) (undo func()) {
+	switch f.Kind {
+	case faultIsolate:
 		n.isolated = true
 		g.disturb()
 		return func() { n.isolated = false; g.disturb(); n.after(0, n.catchUp) }
@@ -70,7 +87,6 @@ func (w *world) hit(f *Fault, g *group, n *node) (undo func()) {
 		return n.jump(f)
 	case faultWipe:
 		g.redis.wipe()
-		return func() {}
 	case faultRedis:
 		g.redis.part()
 		return func() { g.redis.down = false }
@@ -86,7 +102,7 @@ func (w *world) hit(f *Fault, g *group, n *node) (undo func()) {
 		g.shut++
 		return func() { g.shut-- }
 	}
-	return nil
+	return func() {}
 }
 
 // disturb notes trouble inside a region, and has it look for its leader.
@@ -96,23 +112,23 @@ func (g *group) disturb() {
 }
 
 func (w *world) hitWays(f *Fault, g *group) (undo func()) {
-	other := w.groups[f.N%len(w.groups)]
-	if other == g && f.Kind != faultAlone {
-		other = w.groups[(f.Region+1)%len(w.groups)]
+	other := w.regions[f.N%len(w.regions)]
+	if other == g.region && f.Kind != faultAlone {
+		other = w.regions[(f.Region+1)%len(w.regions)]
 	}
 	if f.Kind == faultLossy {
-		l := w.way(g, other)
+		l := w.way(g, other.groups[0])
 		l.lossy = 0.02 + float64(f.N%30)/100
 		return func() { l.lossy = 0 }
 	}
 	var all []*wan
-	for _, o := range w.groups {
-		if o == g || o != other && f.Kind != faultAlone {
+	for _, r := range w.regions {
+		if r == g.region || r != other && f.Kind != faultAlone {
 			continue
 		}
-		all = append(all, w.way(g, o))
+		all = append(all, w.way(g, r.groups[0]))
 		if f.Kind != faultCutOne {
-			all = append(all, w.way(o, g))
+			all = append(all, w.way(r.groups[0], g))
 		}
 	}
 	for _, l := range all {
@@ -126,9 +142,9 @@ func (w *world) hitWays(f *Fault, g *group) (undo func()) {
 }
 
 func (w *world) hitProcess(f *Fault, g *group, n *node) (undo func()) {
-	nodes := []*node{n}
+	nodes := n.process()
 	if f.Kind == faultCrashAll || f.Kind == faultBurn {
-		nodes = g.nodes
+		nodes = g.region.nodes()
 	}
 	switch f.Kind {
 	case faultDisk: // of more than one at a time would be a region that is lost
@@ -148,19 +164,17 @@ func (w *world) hitProcess(f *Fault, g *group, n *node) (undo func()) {
 	}
 	switch f.Kind {
 	case faultDisk:
-		n.loseDisk()
-		if f.N%2 == 0 {
-			g.cutLog()
-		}
-	case faultBurn:
-		w.forget(g, 0)
 		for _, n := range nodes {
 			n.loseDisk()
+			if f.N%2 == 0 {
+				n.g.cutLog()
+			}
 		}
+	case faultBurn:
+		g.region.burn()
 	case faultBack:
 		keep := g.first + f.N%(len(g.log)-g.first+1)
-		keep = max(keep, int(appliedIn(n.durable)))
-		w.forget(g, keep)
+		n.goBack(max(keep, int(appliedIn(n.durable))))
 	}
 	return func() {
 		for _, n := range nodes {
@@ -181,7 +195,7 @@ func (n *node) jump(f *Fault) (undo func()) {
 	return func() {}
 }
 
-// leave has a region go as a whole. It stays away, whatever other fault of it ends, until comeBack.
+// leave has a group of a region go that goes as a whole. It stays away, whatever other fault of it ends, until comeBack.
 func (w *world) leave(g *group) {
 	for _, n := range g.nodes {
 		n.kill()

@@ -30,7 +30,7 @@ func (n *node) shorten() {
 		return
 	}
 	others := n.others()
-	c := n.m.Floors(*n.w.plan.Retain, func(o crdt.Origin, p uint8) uint64 { return n.matrix.Acked(others, o.ID(), p, n.m.Evictions()) })
+	c := n.m.Floors(*n.w.plan.Retain, func(o crdt.Origin, p uint8) uint64 { return n.matrix.Acked(others, o.ID(), p, n.Evictions(p)) })
 	if c != nil {
 		n.flush()
 		n.w.tell("%s drops the oldest records of %d feeds", n, len(c.Floors))

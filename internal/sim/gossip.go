@@ -23,14 +23,16 @@ func (n *node) beginGossip() {
 func (n *node) view(busy bool) feeds.View {
 	v := feeds.View{Origins: n.m.Origins(), Busy: busy}
 	if n.leading {
-		v.Led = feeds.All
+		v.Led = n.g.mask
+	}
+	for _, r := range n.w.regions {
+		if n.hears(r, n.g.mask) {
+			v.Hears = append(v.Hears, r.name)
+		}
 	}
 	for _, g := range n.w.groups {
-		if s := n.links[g.name]; s != nil && s.known {
-			v.Hears = append(v.Hears, g.name)
-		}
 		for _, o := range g.nodes {
-			if o.g != n.g {
+			if n.g.follows(g) {
 				v.Nodes = append(v.Nodes, o.String())
 			}
 		}
@@ -61,7 +63,7 @@ func (n *node) spread(term int) {
 		}
 		busy := touched != 0
 		n.ahead(&touched)
-		for _, d := range n.gossip.Tick(&n.matrix, n.view(busy), n.w.time()) {
+		for _, d := range n.gossip.Tick(n.matrix, n.view(busy), n.w.time()) {
 			n.throw(d)
 		}
 		n.after(feeds.GossipEvery, tick)
@@ -72,7 +74,7 @@ func (n *node) spread(term int) {
 
 // ahead sends what was just committed as datagrams, where they get lost.
 func (n *node) ahead(touched *uint64) {
-	to := n.gossip.Lossy(feeds.All, n.w.time())
+	to := n.gossip.Lossy(n.g.mask, n.w.time())
 	records, _ := n.eager.Committed(n, *touched, len(to) > 0)
 	*touched = 0
 	for _, name := range to {
@@ -112,14 +114,14 @@ func (n *node) throw(d feeds.Datagram) {
 
 // tellAll tells another node all that this one knows.
 func (n *node) tellAll(to *node) {
-	whole := n.gossip.Whole(&n.matrix, n.view(false))
+	whole := n.gossip.Whole(n.matrix, n.view(false))
 	to.after(n.w.way(n.g, to.g).delay, func() { to.hear(whole) })
 }
 
 // level tells a node of another region all that this one knows.
 func (n *node) level(term int) {
 	g := n.w.groups[n.talk.IntN(len(n.w.groups))]
-	if to := g.nodes[n.talk.IntN(len(g.nodes))]; g != n.g && n.w.way(n.g, g).cut == 0 {
+	if to := g.nodes[n.talk.IntN(len(g.nodes))]; g.region != n.g.region && n.w.way(n.g, g).cut == 0 {
 		n.tellAll(to)
 	}
 	n.after(between(n.talk, levelMin, levelMax), func() {
@@ -133,9 +135,9 @@ func (n *node) level(term int) {
 func (n *node) hear(d *peerpb.Gossip) {
 	led := uint64(0)
 	if n.leading {
-		led = feeds.All
+		led = n.g.mask
 	}
-	grew, lost, err := n.gossip.Take(&n.matrix, d, led, n.w.time())
+	grew, lost, err := n.gossip.Take(n.matrix, d, led, n.w.time())
 	if err != nil {
 		n.w.violate("gossip", "%s does not understand %s: %v", n, d.From, err)
 	}
@@ -145,7 +147,7 @@ func (n *node) hear(d *peerpb.Gossip) {
 	}
 	if d.Fresh != nil {
 		region, _, _ := strings.Cut(d.From, "/")
-		if s := n.links[region]; s != nil {
+		if s := n.links[n.w.region(region).of(uint8(d.Fresh.Partition))]; s != nil {
 			s.follow(func(time.Time) error {
 				out := s.f.Eager(d.Fresh, nil)
 				n.w.note("ahead "+string(out), d.Fresh.From, uint64(len(d.Fresh.Records)))
@@ -164,28 +166,15 @@ func (n *node) hear(d *peerpb.Gossip) {
 // checkMatrix: what a node believes of other regions is so, as far as it is about the incarnation that they have now.
 func (w *world) checkMatrix(n *node) {
 	n.matrix.Rows(func(region string, epochs *feeds.Row, id crdt.OriginID, r feeds.Row) {
-		lead := w.group(region).lead()
-		if lead == nil {
-			return
-		}
-		now := lead.m.Self().Incarnation()
 		for p, f := range r {
-			if f == 0 || epochs[p] != now {
+			lead := w.region(region).of(uint8(p)).lead()
+			if f == 0 || lead == nil || epochs[p] != lead.m.Self().Incarnation() {
 				continue
 			}
 			if have := lead.m.Cursors(uint8(p))[id]; f > have {
 				w.violate("4 nothing is believed that is not so", "%s believes that %s has origin %08x, partition %d, up to %d, and it has %d (epoch %x)",
-					n, region, uint32(id), p, f, have, now)
+					n, region, uint32(id), p, f, have, epochs[p])
 			}
 		}
 	})
-}
-
-func (w *world) group(name string) *group {
-	for _, g := range w.groups {
-		if g.name == name {
-			return g
-		}
-	}
-	return nil
 }

@@ -22,16 +22,20 @@ const (
 
 // group is a region's Raft group as a model: a log of committed entries, and at most one leader that can add to it.
 type group struct {
-	w     *world
-	name  string
-	nodes []*node
-	rng   *rand.Rand
-	trims *rand.Rand
+	w      *world
+	name   string // of its region
+	region *region
+	part   int    // which of the region's groups it is
+	mask   uint64 // its partitions, a bit each
+	nodes  []*node
+	rng    *rand.Rand
+	trims  *rand.Rand
 
-	log      [][]byte // committed; entry i has index i+1
-	first    int      // entries with a smaller index are cut
-	leader   *node    // who can commit, or nil
-	flight   *flight  // the leader's entry that is not committed yet
+	log      [][]byte        // committed; entry i has index i+1
+	times    []time.Duration // when each was
+	first    int             // entries with a smaller index are cut
+	leader   *node           // who can commit, or nil
+	flight   *flight         // the leader's entry that is not committed yet
 	voting   *event
 	stall    time.Duration // until when the leader's disk hangs
 	shaky    bool          // answers are lost although entries are committed
@@ -42,7 +46,6 @@ type group struct {
 	alone    time.Duration // until when that was so
 	bound    uint64        // the last incarnation that was given up
 	forgot   bool          // disks of it were lost, or went back, some time
-	emptying bool          // it cannot go on with its disks
 	numbers  crdt.Origin   // what it numbered under when a node of it applied something last
 	issued   crdt.Stamp    // the last stamp that was given here
 	forgets  int           // how often it lost the end of its log
@@ -156,7 +159,7 @@ func (g *group) append(n *node, data []byte, done func([]machine.Result, error))
 
 // add commits an entry; the other nodes hear of it.
 func (g *group) add(data []byte) {
-	g.log = append(g.log, data)
+	g.log, g.times = append(g.log, data), append(g.times, g.w.now)
 	g.w.noteBytes("commit "+g.name, data)
 	for _, n := range g.nodes {
 		if n != g.leader {

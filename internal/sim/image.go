@@ -9,7 +9,7 @@ import (
 // hitImage has one node of three lag behind, and then puts back the disk of another to what it was, while the third, which has all that was
 // committed since, is down: the two that are left are a majority without it.
 func (w *world) hitImage(f *Fault, g *group) (undo func()) {
-	if len(g.nodes) != 3 || len(g.voters()) < 3 || g.out {
+	if len(g.nodes) != 3 || len(g.region.groups) > 1 || len(g.voters()) < 3 || g.out {
 		return nil
 	}
 	kept, back, gone := g.nodes[f.N%3], g.nodes[(f.N+1)%3], g.nodes[(f.N+2)%3]

@@ -8,7 +8,6 @@ import (
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/dispatch"
 	"github.com/roamsync/roam/region/machine"
-	"github.com/roamsync/roam/replication/feeds"
 )
 
 // Times of dispatch, as the product has them.
@@ -123,7 +122,7 @@ func (l *leadership) Answer(ctx context.Context, ops []*crdt.Op, position string
 
 // Gone implements dispatch.Abroad.
 func (l *leadership) Gone(_ uint32, after time.Duration) []string {
-	return l.quiet.Gone(feeds.All, after, l.w.time())
+	return l.quiet.Gone(l.g.mask, after, l.w.time())
 }
 
 // Followed implements dispatch.Abroad: of the nodes that can be asked.

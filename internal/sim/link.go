@@ -100,7 +100,7 @@ func (s *stream) send(l *lane, to *node, fn func()) {
 // dial opens a stream to a region's leader, and tries for ever while this node leads.
 func (n *node) dial(g *group, in time.Duration) {
 	n.after(in, func() {
-		if !n.leading || n.links[g.name] != nil {
+		if !n.leading || n.links[g] != nil {
 			return
 		}
 		there, back := n.w.way(n.g, g), n.w.way(g, n.g)
@@ -115,7 +115,7 @@ func (n *node) dial(g *group, in time.Duration) {
 
 func (n *node) connect(g *group, server *node) {
 	there, back := n.w.way(n.g, g), n.w.way(g, n.g)
-	if !n.leading || n.links[g.name] != nil {
+	if !n.leading || n.links[g] != nil {
 		return
 	}
 	if there.cut > 0 || back.cut > 0 || !server.up || server.paused || !server.leading {
@@ -123,12 +123,12 @@ func (n *node) connect(g *group, server *node) {
 		return
 	}
 	s := &stream{
-		w: n.w, follower: n, server: server, f: feeds.NewFollower(g.name, n, n.w.forksOf(n, g), feeds.All),
-		s: feeds.NewSender(n.g.name, server, feeds.All), forth: lane{way: there}, back: lane{way: back}, heard: n.w.now,
+		w: n.w, follower: n, server: server, f: feeds.NewFollower(g.name, n, n.w.forksOf(n, g), n.g.mask&g.mask),
+		s: feeds.NewSender(n.g.name, server, n.g.mask&g.mask), forth: lane{way: there}, back: lane{way: back}, heard: n.w.now,
 	}
 	s.s.Whole = wholePart
 	s.s.Brief = n.g.rng.IntN(2) == 0
-	n.links[g.name] = s
+	n.links[g] = s
 	server.served = append(server.served, s)
 	s.stops = []func(){
 		server.Watch(func(ev []wire.Event) { s.s.Committed(wire.Touched(ev)); s.pump() }),
@@ -150,7 +150,7 @@ func (s *stream) beat() {
 		s.serverGone()
 		return
 	}
-	if have := s.pulse.Beat(feeds.Heads(s.server, s.server.m.Origins(), feeds.All)); have != nil {
+	if have := s.pulse.Beat(feeds.Heads(s.server, s.server.Origins(), s.parts())); have != nil {
 		s.send(&s.back, s.follower, func() { s.receive(have) })
 	}
 	s.pump()
@@ -182,7 +182,7 @@ func (s *stream) pump() {
 
 // receive is the follower's part.
 func (s *stream) receive(have *peerpb.Have) {
-	if s.gone[0] || s.follower.links[s.server.g.name] != s {
+	if s.gone[0] || s.follower.links[s.server.g] != s {
 		return
 	}
 	s.heard = s.w.now
@@ -210,22 +210,22 @@ func (s *stream) heads(h *peerpb.Heads) {
 		s.follower.do(&machine.Command{Kind: machine.KindPeer, Peer: s.server.g.name}, func(machine.Result) {})
 	}
 	up := map[string]bool{}
-	for region, o := range s.follower.links {
-		up[region] = o != nil && o.known
+	for _, r := range s.w.regions {
+		up[r.name] = s.follower.hears(r, s.parts())
 	}
 	s.follow(func(now time.Time) error {
 		s.f.Prefer(s.follower.waits, now)
 		return s.f.Heads(h, up, now)
 	})
 	n, grew := s.follower, false
-	n.quiet.Heard(s.server.g.name, feeds.All, s.w.time())
+	n.quiet.Heard(s.server.g.name, s.parts(), s.w.time())
 	n.matrix.Told(s.server.g.name, h)
 	n.matrix.Named(s.server.g.name, n.g.name, h)
 	for _, head := range h.GetHeads() {
 		for p, f := range head.F {
 			s.w.checkClaim(s.server.g, head.Origin, uint8(p), f)
 		}
-		grew = n.matrix.Heads(s.server.g.name, h.Epoch, feeds.All, crdt.Origin(head.Origin).ID(), head.F) || grew
+		grew = n.matrix.Heads(s.server.g.name, h.Epoch, s.parts(), crdt.Origin(head.Origin).ID(), head.F) || grew
 	}
 	s.w.checkMatrix(n)
 	if grew {
@@ -281,17 +281,11 @@ func (s *stream) perform(a feeds.Action) {
 	case a.Renew != nil:
 		n.renewOnce(a.Renew)
 	case a.Evict != nil:
-		n.do(&machine.Command{Kind: machine.KindEvict, Peer: a.Evict.Region, Eviction: a.Evict.Eviction}, func(machine.Result) {})
+		n.noteEvicted(a.Evict)
 	case a.Close != nil:
 		n.do(&machine.Command{Kind: machine.KindClose, Finals: a.Close}, func(machine.Result) {})
 	case a.Event != nil:
 		s.w.linkEvent(n, a.Event)
-	}
-}
-
-func (n *node) renewOnce(r *feeds.Renew) {
-	if n.leading && n.m.Self() == r.Lost {
-		n.renew(r)
 	}
 }
 
@@ -345,8 +339,8 @@ func (s *stream) followerGone() {
 	n, g := s.follower, s.server.g
 	s.gone[0] = true
 	s.stops[1]()
-	if n.links[g.name] == s {
-		delete(n.links, g.name)
+	if n.links[g] == s {
+		delete(n.links, g)
 	}
 	if n.leading {
 		n.dial(g, between(n.g.rng, redialMin, redialMax))

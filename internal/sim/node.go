@@ -26,8 +26,9 @@ type node struct {
 	at   int // in its group
 
 	// the disk
-	durable *machine.Mem // what was flushed of the state
-	clean   bool         // the last process ended in order
+	durable *machine.Mem  // what was flushed of the state
+	flushed time.Duration // when
+	clean   bool          // the last process ended in order
 
 	// the machine's clock
 	skew  time.Duration
@@ -51,12 +52,12 @@ type node struct {
 	leading  bool
 	queue    []*proposal
 	busy     bool
-	matrix   feeds.Matrix
+	matrix   *feeds.Matrix // of the process: all its groups know the same
 	gossip   *feeds.Gossip
 	eager    feeds.Eager
 	talk     *rand.Rand
 	door     *door
-	links    map[string]*stream // by region that is followed
+	links    map[*group]*stream // by the group that is followed
 	waits    uint64             // partition that clients of the region wait for, as a bit
 	quiet    *feeds.Silence
 	served   []*stream
@@ -114,7 +115,10 @@ func (n *node) start() {
 	n.up, n.paused, n.leading, n.busy, n.deferred, n.queue = true, false, false, false, nil, nil
 	n.proven, n.clean = n.clean, false
 	n.life++
-	n.clock, n.matrix, n.links, n.served, n.lead = crdt.Clock{}, feeds.Matrix{}, map[string]*stream{}, nil, nil
+	n.clock, n.links, n.served, n.lead = crdt.Clock{}, map[*group]*stream{}, nil, nil
+	if n.matrix = n.first().matrix; n.first() == n {
+		n.matrix = &feeds.Matrix{}
+	}
 	n.mem = n.durable.Clone()
 	n.g.troubled = n.w.now
 	n.load()
@@ -173,7 +177,7 @@ func (n *node) stop() {
 }
 
 // flush makes durable what the state has.
-func (n *node) flush() { n.durable = n.mem.Clone() }
+func (n *node) flush() { n.durable, n.flushed = n.mem.Clone(), n.w.now }
 
 // loseDisk empties the disk of a node that is down.
 func (n *node) loseDisk() { n.durable = machine.NewMem() }
@@ -310,22 +314,19 @@ func (n *node) Submit(p *wire.Put) error {
 func (n *node) View(session string, read func(crdt.Store)) error { return n.m.View(session, read) }
 
 // Cursors implements gateway.Backend and feeds.Local.
-func (n *node) Cursors(p uint8) crdt.Vector { return n.m.Cursors(p) }
-
-// Origins are all that are known here.
-func (n *node) Origins() []crdt.Origin { return n.m.Origins() }
+func (n *node) Cursors(p uint8) crdt.Vector { return n.of(p).m.Cursors(p) }
 
 // Self implements feeds.Local.
-func (n *node) Self(uint8) crdt.Origin { return n.m.Self() }
+func (n *node) Self(p uint8) crdt.Origin { return n.of(p).m.Self() }
 
 // Position implements feeds.Local.
 func (n *node) Position(o crdt.Origin, p uint8, f uint64) (wire.Position, bool) {
-	return n.m.Position(o, p, f)
+	return n.of(p).m.Position(o, p, f)
 }
 
 // Feed implements feeds.Local.
 func (n *node) Feed(o crdt.Origin, p uint8, from uint64, maxBytes int) (wire.Records, error) {
-	return n.m.Feed(o, p, from, maxBytes)
+	return n.of(p).m.Feed(o, p, from, maxBytes)
 }
 
 // Open implements dispatch.Commits.
@@ -367,8 +368,8 @@ func (n *node) assume(backed bool) {
 	n.spread(n.terms)
 	n.quiet = feeds.NewSilence(n)
 	for _, g := range n.w.groups {
-		if g != n.g {
-			n.quiet.Follow(g.name, feeds.All, n.w.time())
+		if n.g.follows(g) {
+			n.quiet.Follow(g.name, n.g.mask&g.mask, n.w.time())
 			n.dial(g, between(n.g.rng, 0, 100*time.Millisecond))
 		}
 	}
@@ -402,7 +403,7 @@ func (n *node) trim(g *machine.Growth) {
 func (n *node) resign() {
 	n.leading, n.growth, n.idle, n.gone = false, nil, nil, nil
 	for _, g := range n.w.groups {
-		if s := n.links[g.name]; s != nil {
+		if s := n.links[g]; s != nil {
 			s.followerGone()
 		}
 	}
@@ -415,7 +416,9 @@ func (n *node) resign() {
 // renewal is the command for a new incarnation, as the product makes it.
 func (n *node) renewal(lost crdt.Origin, above uint64) *machine.Command {
 	inc := crdt.NextIncarnation(n.now(), n.g.rng.Uint32(), max(lost.Incarnation(), above))
-	return &machine.Command{Kind: machine.KindRenew, Lost: lost, Next: crdt.NewOrigin(n.g.name, inc)}
+	next := crdt.NewOrigin(n.g.name, inc)
+	n.w.issuers[next] = n.g
+	return &machine.Command{Kind: machine.KindRenew, Lost: lost, Next: next}
 }
 
 // renew goes on under a new incarnation.

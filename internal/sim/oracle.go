@@ -26,28 +26,27 @@ type record struct {
 	f  uint64
 }
 
-// allRecords reads every feed of a region from its start: all that was ever issued and is not lost.
-func allRecords(n *node) (map[string][]record, error) {
-	bySession := map[string][]record{}
+// allRecords reads every feed of a region's group from its start, by session: all that was ever issued and is not lost.
+func allRecords(n *node, bySession map[string][]record) error {
 	for _, o := range n.m.Origins() {
 		for p := range uint8(crdt.Partitions) {
-			head := n.Cursors(p)[o.ID()]
+			head := n.m.Cursors(p)[o.ID()]
 			next := n.trimmed(o, p, func(op *crdt.Op, f uint64) {
 				bySession[op.Session] = append(bySession[op.Session], record{op, crdt.Place{Seq: op.Seq, At: o}, o.ID(), f})
 			})
 			for f := next; f <= head; {
 				rs, err := n.Feed(o, p, f, 1<<20)
 				if err != nil || len(rs.Records) == 0 {
-					return nil, fmt.Errorf("feed %s/%d ends at %d, and its cursor is %d: %v", o, p, f-1, head, err)
+					return fmt.Errorf("feed %s/%d ends at %d, and its cursor is %d: %v", o, p, f-1, head, err)
 				}
 				for i, b := range rs.Records {
 					rec, err := wire.DecodeRecord(b)
 					if err != nil {
-						return nil, err
+						return err
 					}
 					op, err := crdt.DecodeOp(rec.Op)
 					if err != nil {
-						return nil, err
+						return err
 					}
 					bySession[op.Session] = append(bySession[op.Session], record{op, crdt.Place{Seq: op.Seq, At: o}, o.ID(), f + uint64(i)})
 				}
@@ -55,14 +54,14 @@ func allRecords(n *node) (map[string][]record, error) {
 			}
 		}
 	}
-	return bySession, nil
+	return nil
 }
 
 // checkOracle works out from the feeds alone, as simply as can be, what every session has to show, and compares.
 func (w *world) checkOracle(all map[string][]record) {
 	for _, session := range sortedKeys(all) {
 		want := expected(all[session])
-		for _, g := range w.groups {
+		for _, g := range w.holding(session) {
 			for _, n := range g.nodes {
 				var got string
 				_ = n.View(session, func(st crdt.Store) {

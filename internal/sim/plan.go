@@ -15,6 +15,7 @@ import (
 type Plan struct {
 	Seed    uint64
 	Nodes   []int // by region
+	Groups  []int // of Raft, by region; nil: each has one
 	Workers int   // in each region; 0: nobody asks anything, and there is no Redis
 	Devices []DevicePlan
 	Keep    int // entries of a session, about; 0: all
@@ -120,6 +121,7 @@ func NewPlan(seed uint64) *Plan {
 	for range pick(r, []int{2, 2, 2, 2, 3, 3, 3, 3, 4, 5}) {
 		p.Nodes = append(p.Nodes, pick(r, []int{1, 1, 3}))
 	}
+	p.drawGroups(dice(seed, "groups"))
 	p.drawRetention(dice(seed, "retention"))
 	p.drawDevices(r)
 	p.drawActs(dice(seed, "acts"))
@@ -156,13 +158,47 @@ func (p *Plan) drawRetention(r *rand.Rand) {
 	}
 }
 
-// session names a session. Where states are transferred all are of one partition, so that there is more than one to each.
+// session names a session. Where states are transferred all are of one partition, so that there is more than one to each. Where regions have several
+// groups, those of a user are of one group everywhere, so that the user's devices each need one connection.
 func (p *Plan) session(user, n int) string {
-	name := fmt.Sprintf("u%d/s%d", user, n)
-	for more := 0; p.Retain != nil && crdt.PartitionOf(name) != 0; more++ {
+	name, group := fmt.Sprintf("u%d/s%d", user, n), uint8(0)
+	if p.Groups != nil {
+		group = uint8((user + mostGroups - 1) % mostGroups) // the last, and the first
+	}
+	fits := func(at uint8) bool {
+		switch {
+		case p.Retain != nil:
+			return at == group*(crdt.Partitions/mostGroups)
+		case p.Groups != nil:
+			return at/(crdt.Partitions/mostGroups) == group
+		}
+		return true
+	}
+	for more := 0; !fits(crdt.PartitionOf(name)); more++ {
 		name = fmt.Sprintf("u%d/s%d.%d", user, n, more)
 	}
 	return name
+}
+
+// mostGroups is how many groups a region has at most.
+const mostGroups = 4
+
+// drawGroups has regions be shared by several groups in some runs.
+func (p *Plan) drawGroups(r *rand.Rand) {
+	if r.IntN(6) > 0 {
+		return
+	}
+	for range p.Nodes {
+		p.Groups = append(p.Groups, pick(r, []int{1, 2, 2, mostGroups}))
+	}
+}
+
+// groups is how many a region has.
+func (p *Plan) groups(region int) int {
+	if p.Groups == nil {
+		return 1
+	}
+	return p.Groups[region]
 }
 
 var allActs = []actKind{
@@ -278,7 +314,11 @@ func (p *Plan) drawTakeover(r *rand.Rand) {
 
 // drawEvictions has an operator give up a region in some runs.
 func (p *Plan) drawEvictions(r *rand.Rand) {
-	for range pick(r, []int{0, 0, 0, 1, 1, 2, 3}) {
+	times := pick(r, []int{0, 0, 0, 1, 1, 2, 3})
+	if p.Groups != nil {
+		times = max(times, 1)
+	}
+	for range times {
 		p.Faults = append(p.Faults, Fault{
 			At: between(r, 2*time.Second, p.Length-8*time.Second), For: between(r, 5*time.Second, 40*time.Second), Kind: faultEvict,
 			Region: r.IntN(len(p.Nodes)), N: r.IntN(1 << 16),

@@ -100,6 +100,8 @@ var planted = []struct {
 		{"region/machine/final.go", "last = max(last, s.vector(f.p)[f.id])", "_ = last"}}},
 	{"a region that was evicted goes on as it was", "10|12", []edit{
 		{"region/machine/final.go", "\t\ts.become(\"\")\n", ""}}},
+	{"nobody closes what only one group of an evicted region has begun", "12", []edit{
+		{"replication/feeds/closing.go", "closed || !numbers && !m.unheard(local, others, o)", "closed || !numbers"}}},
 	{"a region waits for what is nowhere any more", "12", []edit{
 		{"gateway/sub.go", "\ts.clampTo(there, \"nowhere\")\n", ""}}},
 	{"tokens of closed origins are not clamped", "6|12", []edit{

@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"github.com/roamsync/roam/crdt"
-	"github.com/roamsync/roam/region"
+	product "github.com/roamsync/roam/region"
 	"github.com/roamsync/roam/region/machine"
 	"github.com/roamsync/roam/replication/feeds"
 )
@@ -20,8 +20,8 @@ func (n *node) purge(i *machine.Idle) {
 	}
 	others := n.others()
 	all := append([]string{n.g.name}, others...)
-	c, err := i.Look(n.m, feeds.All, region.Expiry(n.now(), n.w.plan.TTL), func(session string, p uint8, seen crdt.Vector) bool {
-		return feeds.Home(session, all) == n.g.name && n.matrix.CaughtUp(others, p, seen, n.m.Evictions())
+	c, err := i.Look(n.m, n.g.mask, product.Expiry(n.now(), n.w.plan.TTL), func(session string, p uint8, seen crdt.Vector) bool {
+		return feeds.Home(session, all) == n.g.name && n.matrix.CaughtUp(others, p, seen, n.Evictions(p))
 	})
 	if err != nil {
 		n.w.violate("state", "%s: %v", n, err)

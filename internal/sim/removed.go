@@ -46,7 +46,7 @@ const removals = "9 removals"
 func (w *world) checkRemoved(all map[string][]record) {
 	for _, session := range sortedKeys(all) {
 		gone := goneOf(all[session], left(all[session]))
-		for _, g := range w.groups {
+		for _, g := range w.holding(session) {
 			for _, n := range g.nodes {
 				_ = n.View(session, func(st crdt.Store) { w.checkTombstones(n.String(), session, st, all[session], gone) })
 			}
@@ -103,7 +103,9 @@ func (w *world) transfers() {
 		a, b := w.groups[r.IntN(len(w.groups))].lead(), w.groups[r.IntN(len(w.groups))].lead()
 		if a != nil && b != nil && a != b {
 			for _, session := range w.sessions() {
-				w.checkTransfer(a, b, session)
+				if a.g.mask&b.g.mask&(1<<crdt.PartitionOf(session)) != 0 {
+					w.checkTransfer(a, b, session)
+				}
 			}
 		}
 		if !w.ended {

@@ -38,7 +38,8 @@ type world struct {
 	*sched
 	plan      *Plan
 	seed      uint64
-	groups    []*group
+	regions   []*region
+	groups    []*group // of all regions
 	ways      map[[2]string]*wan
 	devices   []*device
 	forks     map[[2]string]feeds.Forks
@@ -62,13 +63,13 @@ func newWorld(p *Plan, tell func(time.Duration, string)) *world {
 	w := &world{sched: newSched(), plan: p, seed: p.Seed, ways: map[[2]string]*wan{}, forks: map[[2]string]feeds.Forks{}}
 	w.story = tell
 	w.ledger = newLedger()
-	for i, nodes := range p.Nodes {
-		w.groups = append(w.groups, w.newGroup(i, nodes))
+	for i := range p.Nodes {
+		w.newRegion(i)
 	}
-	for _, a := range w.groups {
-		for _, b := range w.groups {
+	for _, a := range w.regions {
+		for _, b := range w.regions {
 			if a != b {
-				w.ways[[2]string{a.name, b.name}] = w.newWay(a, b)
+				w.ways[[2]string{a.name, b.name}] = w.newWay(a.name, b.name)
 			}
 		}
 	}
@@ -80,11 +81,16 @@ func newWorld(p *Plan, tell func(time.Duration, string)) *world {
 
 var regionNames = []string{"beijing", "shanghai", "guangzhou", "chengdu", "harbin"}
 
-func (w *world) newGroup(i, nodes int) *group {
-	g := &group{w: w, name: regionNames[i], rng: dice(w.seed, "group "+regionNames[i]), trims: dice(w.seed, "trims "+regionNames[i]), oids: map[string]int{}}
+// newGroup makes one of a region's groups: all its nodes are in each.
+func (w *world) newGroup(r *region, part, of, nodes int) *group {
+	g := &group{w: w, name: r.name, region: r, part: part, mask: partsOf(part, of), oids: map[string]int{}}
+	g.rng, g.trims = dice(w.seed, "group "+g.label()), dice(w.seed, "trims "+g.label())
 	clocks := dice(w.seed, "clocks "+g.name)
 	for at := range nodes {
 		n := &node{g: g, w: w, name: fmt.Sprintf("n%d", at+1), at: at, clean: true}
+		if part > 0 {
+			n.name = fmt.Sprintf("n%d.%d", at+1, part)
+		}
 		n.loseDisk()
 		n.setClock(clocks)
 		if w.plan.Removed > 0 {
@@ -106,10 +112,10 @@ func (n *node) setClock(r *rand.Rand) {
 	}
 }
 
-func (w *world) newWay(a, b *group) *wan {
-	r := dice(w.seed, "way "+a.name+" "+b.name)
+func (w *world) newWay(a, b string) *wan {
+	r := dice(w.seed, "way "+a+" "+b)
 	l := &wan{rng: r, delay: between(r, time.Millisecond, 80*time.Millisecond), jitter: between(r, 0, 20*time.Millisecond)}
-	l.air = dice(w.seed, "datagrams "+a.name+" "+b.name)
+	l.air = dice(w.seed, "datagrams "+a+" "+b)
 	if l.air.IntN(2) == 0 {
 		l.loss = l.air.Float64() / 10
 	}
@@ -118,9 +124,9 @@ func (w *world) newWay(a, b *group) *wan {
 
 func (w *world) way(a, b *group) *wan { return w.ways[[2]string{a.name, b.name}] }
 
-// forksOf is what a node's process remembers of another region's feeds.
+// forksOf is what a node's process remembers of the feeds of another region's group.
 func (w *world) forksOf(n *node, g *group) feeds.Forks {
-	k := [2]string{fmt.Sprint(n, n.life), g.name}
+	k := [2]string{fmt.Sprint(n, n.life), g.label()}
 	if w.forks[k] == nil {
 		w.forks[k] = feeds.Forks{}
 	}

@@ -118,6 +118,23 @@ func TestEvicted(t *testing.T) {
 	}
 }
 
+// TestComesBackAboveWhatWasGivenUpMeanwhile: more may be given up between the proposal of an incarnation and its commit. It would number under one that
+// nobody takes anything from, and nothing would end that.
+func TestComesBackAboveWhatWasGivenUpMeanwhile(t *testing.T) {
+	a := newSite(t, "a")
+	a.say(three[0])
+	o := a.Self()
+	a.do(&Command{Kind: KindEvict, Peer: "a", Eviction: crdt.Eviction{Bound: o.Incarnation()}})
+	a.close(o, 1)
+	a.do(&Command{Kind: KindEvict, Peer: "a", Eviction: crdt.Eviction{Bound: 9}})
+	if a.do(&Command{Kind: KindRenew, Next: crdt.NewOrigin("a", 9)}); !a.Fenced() {
+		t.Errorf("it goes on as %q, which was given up: %v", a.Self(), a.Evictions())
+	}
+	if a.do(&Command{Kind: KindRenew, Next: crdt.NewOrigin("a", 10)}); a.Fenced() || a.Evictions().Out("a") || a.refusal() != nil {
+		t.Errorf("it is %q: %v", a.Self(), a.Evictions())
+	}
+}
+
 // TestEvictedBefore: a region that is under a later incarnation when it hears that it was given up is back; others are only noted.
 func TestEvictedBefore(t *testing.T) {
 	for _, born := range []uint64{1, 6} {

@@ -450,8 +450,8 @@ func (s *step) forgetUnused(o crdt.Origin) {
 
 // renew starts a new incarnation, if the one that it replaces is still current.
 func (s *step) renew(c *Command) {
-	if s.self != c.Lost || s.fenced() && s.beyond() {
-		return
+	if s.self != c.Lost || s.fenced() && (s.beyond() || s.evictions().Void(s.m.cfg.Region, c.Next.Incarnation())) {
+		return // more may have been given up since it was proposed
 	}
 	if err := s.learn(c.Next.ID(), c.Next); err != nil {
 		return // the proposer sees that nothing changed and draws another

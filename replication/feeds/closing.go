@@ -67,10 +67,11 @@ func (f *Follower) settle() (apart bool) {
 		}
 		old, there := known[row.Region]
 		e := evictionOf(row).Join(old)
-		if (row.Region == home || f.has(0)) && (!there || e != old) {
+		givenUp := row.Region == home && self != "" && self.Incarnation() <= row.Bound
+		if (row.Region == home || f.has(0)) && (!there || e != old) || givenUp {
 			f.out = append(f.out, Action{Evict: &Evict{row.Region, e}})
 		}
-		apart = apart || row.Region == home && self != "" && self.Incarnation() <= row.Bound
+		apart = apart || givenUp
 	}
 	switch {
 	case apart || void:
@@ -207,16 +208,20 @@ func (m *Matrix) Numbers(o crdt.Origin, p uint8) bool {
 func (m *Matrix) Closable(local Local, others []string, parts uint64) (all []wire.Final) {
 	for rest := parts; rest != 0; rest &= rest - 1 {
 		p := firstOf(rest)
-		ev := local.Evictions(p)
-		if local.Self(p) == "" {
+		ev, numbers := local.Evictions(p), local.Self(p) != ""
+		if !numbers && !ev.Out(local.Home()) {
 			continue
 		}
 		for _, o := range m.over(local, others, p, ev) {
 			id := o.ID()
-			if _, closed := local.Finals(p)[id]; closed {
+			if _, closed := local.Finals(p)[id]; closed || !numbers && !m.unheard(local, others, o) {
 				continue
 			}
-			if last := local.Cursors(p)[id]; m.agreed(others, o, p, last, ev) {
+			last := local.Cursors(p)[id]
+			if !numbers {
+				last = m.Acked(others, id, p, ev)
+			}
+			if m.agreed(others, o, p, last, ev) {
 				all = append(all, wire.Final{Origin: o, Partition: p, F: last})
 			}
 			if len(all) == maxFinals {
@@ -225,6 +230,20 @@ func (m *Matrix) Closable(local Local, others []string, parts uint64) (all []wir
 		}
 	}
 	return all
+}
+
+// unheard reports whether an incarnation is of the own region, and of a group that has begun it before it heard that the region was evicted: the others have
+// all said that they have given up what came before. So nobody but the group itself can close it. It has no say in where: that is up to what the others hold.
+func (m *Matrix) unheard(local Local, others []string, o crdt.Origin) bool {
+	home := local.Home()
+	return o.Region() == home && len(others) > 0 && !slices.ContainsFunc(others, func(region string) bool {
+		h := m.regions[region]
+		if h == nil {
+			return true
+		}
+		said, ok := h.evicted[home]
+		return !ok || o.Incarnation() <= said.Bound
+	})
 }
 
 // over are the origins under which nobody numbers any more, as far as that is known here and everybody has heard of it.

@@ -110,6 +110,45 @@ func TestEvictedOriginsAreClosed(t *testing.T) {
 	}
 }
 
+// TestUnheardIncarnationIsClosedByItsGroup: a group of an evicted region that had begun a new incarnation before it heard of that, and numbered something
+// under it, closes that itself, where the others are: they do not know that it is over. It has no say in more than that.
+func TestUnheardIncarnationIsClosedByItsGroup(t *testing.T) {
+	e := &ending{empty: empty{""}, home: "beijing", have: crdt.Vector{was.ID(): 4, is.ID(): 2, gone.ID(): 1}, origins: []crdt.Origin{was, is, gone}}
+	e.evicted = crdt.Evictions{"beijing": {Bound: 5}, "chengdu": {Bound: 2}}
+	m := &Matrix{}
+	for _, region := range []string{"shanghai", "guangzhou"} {
+		row(m, region, 1, was, 3)
+		row(m, region, 1, gone, 1)
+		m.Told(region, &peerpb.Heads{Evicted: []*peerpb.Evicted{{Region: "beijing", Bound: 3}, {Region: "chengdu", Bound: 2}}})
+	}
+	if got := e.closable(m, "shanghai", "guangzhou"); len(got) != 1 || got[0] != (wire.Final{Origin: is, Partition: 7}) {
+		t.Errorf("it closes %+v", got)
+	}
+	row(m, "shanghai", 1, is, 1)
+	if got := e.closable(m, "shanghai", "guangzhou"); len(got) > 0 {
+		t.Errorf("one holds more than the other, and it closes %+v", got)
+	}
+	row(m, "guangzhou", 1, is, 1)
+	if got := e.closable(m, "shanghai", "guangzhou"); len(got) != 1 || got[0] != (wire.Final{Origin: is, Partition: 7, F: 1}) {
+		t.Errorf("both hold one, and it closes %+v", got)
+	}
+	if got := e.closable(m, "shanghai", "guangzhou", "harbin"); len(got) > 0 {
+		t.Errorf("one was not heard, and it closes %+v", got)
+	}
+	m.Told("guangzhou", &peerpb.Heads{Evicted: []*peerpb.Evicted{{Region: "beijing", Bound: 5}}})
+	if got := e.closable(m, "shanghai", "guangzhou"); len(got) > 0 {
+		t.Errorf("another one knows that it was given up, and it closes %+v", got)
+	}
+	m.Told("guangzhou", &peerpb.Heads{Evicted: []*peerpb.Evicted{{Region: "chengdu", Bound: 2}}})
+	if got := e.closable(m, "shanghai", "guangzhou"); len(got) > 0 {
+		t.Errorf("another one has not said what it has given up, and it closes %+v", got)
+	}
+	e.evicted = nil
+	if got := e.closable(m, "shanghai", "guangzhou"); len(got) > 0 {
+		t.Errorf("a region without an incarnation closes %+v", got)
+	}
+}
+
 // TestEvictedRegionsDoNotCount: neither what one had, nor that it issued it; what it has under a later incarnation does.
 func TestEvictedRegionsDoNotCount(t *testing.T) {
 	m, dot := &Matrix{}, crdt.Dot{Origin: gone, ID: gone.ID(), Partition: 7, F: 3}
@@ -227,7 +266,11 @@ func TestFollowerThatWasEvicted(t *testing.T) {
 	if got, acts := kinds(t, f, h); !slices.Equal(got, []string{"evict"}) || acts[0].Evict.Region != "beijing" {
 		t.Errorf("%v", got)
 	}
-	e.self, e.evicted = "", crdt.Evictions{"beijing": {Bound: 5}}
+	e.evicted = crdt.Evictions{"beijing": {Bound: 5}}
+	if got, _ := kinds(t, f, nil); !slices.Equal(got, []string{"evict"}) {
+		t.Errorf("it is noted, and it numbers all the same: %v", got)
+	}
+	e.self = ""
 	if got, _ := kinds(t, f, nil); len(got) > 0 {
 		t.Errorf("the others have not closed what it numbered: %v", got)
 	}
