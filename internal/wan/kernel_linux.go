@@ -21,7 +21,6 @@ type kernel struct {
 }
 
 func newKernel(roam, dir string, regions []string, pid int, seed uint64) (ground, error) {
-	beFirst()
 	k := &kernel{roam: roam, dir: dir, names: regions}
 	if err := k.open(pid, seed); err != nil {
 		return nil, errors.Join(err, k.Close())

@@ -123,7 +123,6 @@ func (s *space) inside(what func() error) error {
 // behind even if the rig is killed.
 func (s *space) launch() {
 	runtime.LockOSThread()
-	beLast()
 	if err := unix.Setns(int(s.file.Fd()), unix.CLONE_NEWNET); err != nil {
 		for range s.starts {
 		}
