@@ -122,6 +122,9 @@ func (d *device) flush() {
 	}
 	for _, oid := range d.eng.Gone() {
 		d.gaveUp(oid)
+		if a := d.w.acked[oid]; a != nil && a.alone && a.losses > 0 && !d.w.holds(oid) {
+			a.excused = true // lost with the only region that counted; it was kept for the order of those behind it, whose ok was on its way
+		}
 		d.kept = slices.DeleteFunc(d.kept, func(it client.Item) bool { return it.OID == oid })
 	}
 	d.tick.cancel()
@@ -291,7 +294,7 @@ func (d *device) acked(s *socket, v *check.View, f *check.Frame) {
 		a.checkLate(s.n, at.OID, op.Of)
 		if f.Safe != nil && *f.Safe {
 			a.called(s.n)
-			if string(f.Regions) == "0" && s.orphaned() && !d.w.holds(at.OID) { // it was lost with the only region that counted, while its ok was on its way
+			if string(f.Regions) == "0" && s.orphaned() && !d.w.holds(at.OID) { // it was lost with the only region that counted, while its ok was on its way: as with one region, ok is all there is
 				a.alone, a.excused = true, true
 			}
 		}
