@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/roamsync/roam/crdt"
@@ -95,6 +96,20 @@ func (w *world) checkEnds(n *node, partitions uint64) {
 	}
 }
 
+// neverNumbered reports whether no region has anything of an origin in a partition, nor an end. Where regions have different numbers of groups, one may have
+// heard of it by partitions that elsewhere are another group's, and the groups that number here know nothing of it. There is nothing to be closed then: who has
+// seen what is lost of it is behind until all regions were heard, and then told.
+func (w *world) neverNumbered(o crdt.Origin, p uint8) bool {
+	return !slices.ContainsFunc(w.regions, func(r *region) bool {
+		lead := r.of(p).lead()
+		if lead == nil {
+			return true
+		}
+		_, closed := lead.Finals(p)[o.ID()]
+		return closed || lead.Cursors(p)[o.ID()] > 0
+	})
+}
+
 // openOrigins says what is still to be closed, or not known to be closed everywhere, "" if nothing is: of each region all incarnations but the
 // one that it has now.
 func (w *world) openOrigins(n *node) string {
@@ -114,7 +129,7 @@ func (w *world) openOrigins(n *node) string {
 		}
 		for _, o := range n.m.Origins() {
 			home := w.region(o.Region()).of(p).lead()
-			if by := w.issuers[o]; by != nil && !by.has(p) {
+			if by := w.issuers[o]; by != nil && !by.has(p) || w.plan.Groups != nil && w.neverNumbered(o, p) {
 				continue // it was never numbered there
 			}
 			if _, over := finals[o.ID()]; !over && home != nil && o != home.m.Self() {
