@@ -164,9 +164,10 @@ func TestFeedsAreReadWhileTheyGrow(t *testing.T) {
 		for i := range read {
 			reading.Go(func() {
 				at := map[crdt.OriginID]map[uint8]wire.Position{}
-				for last := false; !last; {
+				for last, n := false, 1; !last || n > 0; { // a look takes so many bytes of each feed: the last finds none
 					last = over.Load()
-					n, err := follow(m, at)
+					var err error
+					n, err = follow(m, at)
 					if read[i] += n; err != nil {
 						t.Error(err)
 						return
