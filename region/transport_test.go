@@ -172,14 +172,21 @@ func TestVotesAreAskedForAfresh(t *testing.T) {
 	})
 }
 
+// pipelineTo is a pipeline to the other node.
+func pipelineTo(t *testing.T) raft.AppendPipeline {
+	t.Helper()
+	tr, _, _, _ := transports(t)
+	p, err := tr.AppendEntriesPipeline("other", "other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 // TestFullLotEndsThePipeline: who lacks as much as one call may bring is caught up with otherwise.
 func TestFullLotEndsThePipeline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tr, _, _, _ := transports(t)
-		p, err := tr.AppendEntriesPipeline("other", "other")
-		if err != nil {
-			t.Fatal(err)
-		}
+		p := pipelineTo(t)
 		defer p.Close()
 		if _, err := p.AppendEntries(entries(maxAppend-1), &raft.AppendEntriesResponse{}); err != nil {
 			t.Error(err)
@@ -194,13 +201,10 @@ func TestFullLotEndsThePipeline(t *testing.T) {
 // for it when it is shut down.
 func TestNobodyTakesTheAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tr, _, _, _ := transports(t)
-		p, err := tr.AppendEntriesPipeline("other", "other")
-		if err != nil {
-			t.Fatal(err)
-		}
+		p := pipelineTo(t)
 		defer p.Close()
 		const lots = 50
+		var err error
 		for range lots {
 			if _, err = p.AppendEntries(entries(1), &raft.AppendEntriesResponse{}); err != nil {
 				t.Fatal(err)
