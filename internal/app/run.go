@@ -27,7 +27,7 @@ const (
 
 // Serve runs `roam serve` until ctx ends; it then drains.
 func Serve(ctx context.Context, o ServeOptions, stdout, stderr io.Writer) error {
-	setHeapFloor()
+	keepHeapFloor()
 	ring, err := ReadKeyRing(o.SecretFile)
 	if err := errors.Join(o.check(), err); err != nil {
 		return err
