@@ -147,10 +147,10 @@ type Gateway struct {
 	cut     cutter
 
 	mu      sync.Mutex
-	closing bool    // no client connects here any more
-	closed  bool    // nor at an edge, to be served here
-	conns   []*Conn // by seq
-	due     []*Conn // whose clients are to be told what is safe
+	closing bool      // no client connects here any more
+	closed  bool      // nor at an edge, to be served here
+	conns   []*Conn   // by seq
+	due     []dueConn // whose clients are to be told what is safe
 	lastSeq uint64
 	running sync.WaitGroup
 }

@@ -76,6 +76,15 @@ func (c *Conn) await(a await) {
 // and a message less for both.
 const safeWithin = 100 * time.Millisecond
 
+// safeStep is how long at least is between two times that clients are told: all of safeWithin at once would hold up everybody else.
+const safeStep = 5 * time.Millisecond
+
+// dueConn is a connection whose client is to be told something is safe, and when at the latest.
+type dueConn struct {
+	c  *Conn
+	at time.Time
+}
+
 // Recheck has the connections whose clients wait for that look what is safe by now: other regions have acknowledged more.
 func (g *Gateway) Recheck() {
 	for _, c := range g.all() {
@@ -96,22 +105,35 @@ func (g *Gateway) soon(c *Conn) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.due = append(g.due, c); len(g.due) == 1 {
+	if g.due = append(g.due, dueConn{c, g.now().Add(safeWithin)}); len(g.due) == 1 {
 		g.cfg.Clock.AfterFunc(safeWithin, g.tellSafe)
 	}
 }
 
-// tellSafe wakes those who have had nothing to send since.
+// tellSafe wakes those whose time has come, and who have had nothing to send since.
 func (g *Gateway) tellSafe() {
-	g.mu.Lock()
-	all := g.due
-	g.due = nil
-	g.mu.Unlock()
-	for _, c := range all {
-		if c.due.Load() {
-			c.recheck()
+	for _, d := range g.takeDue() {
+		if d.c.due.Load() {
+			d.c.recheck()
 		}
 	}
+}
+
+// takeDue takes those whose time has come, and sees to it that the others' does.
+func (g *Gateway) takeDue() []dueConn {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now, n := g.now(), 0
+	for n < len(g.due) && !g.due[n].at.After(now) {
+		n++
+	}
+	taken := g.due[:n:n]
+	if g.due = g.due[n:]; len(g.due) > 0 {
+		g.cfg.Clock.AfterFunc(max(g.due[0].at.Sub(now), safeStep), g.tellSafe)
+	} else {
+		g.due = nil
+	}
+	return taken
 }
 
 // hold has an ok wait for other regions.

@@ -6,6 +6,8 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"hash"
+	"sync"
 
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/wire"
@@ -71,8 +73,21 @@ func keyID(key []byte) [keyIDSize]byte {
 	return [keyIDSize]byte(sum[:keyIDSize])
 }
 
+// macs are MACs that were used before, to be used again: to make one costs more than to sign.
+var macs sync.Pool
+
+type keyedMAC struct {
+	hash.Hash
+	key string
+}
+
 func sign(key, body []byte, user, session string) []byte {
-	mac := hmac.New(sha256.New, key)
+	mac, ok := macs.Get().(*keyedMAC)
+	if !ok || mac.key != string(key) {
+		mac = &keyedMAC{hmac.New(sha256.New, key), string(key)}
+	}
+	defer macs.Put(mac)
+	mac.Reset()
 	mac.Write(body)
 	mac.Write([]byte{0})
 	mac.Write([]byte(user))

@@ -30,7 +30,7 @@ type party interface {
 type webSocket struct {
 	party party
 	ws    *websocket.Conn
-	ctx   context.Context // of all that is written
+	late  *time.Timer // closes the connection when a message takes too long to write
 	wake  chan struct{}
 }
 
@@ -48,13 +48,16 @@ func (w *webSocket) signal() {
 func (w *webSocket) serve(ctx context.Context, p party, ws *websocket.Conn) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	w.party, w.ws, w.ctx = p, ws, ctx
+	w.party, w.ws, w.late = p, ws, time.AfterFunc(writeTimeout, func() { ws.CloseNow() })
+	w.late.Stop()
+	// Reads and writes end with the connection: a context for each of them would cost a tenth of all that is allocated.
+	defer context.AfterFunc(ctx, func() { ws.CloseNow() })()
 	var writing sync.WaitGroup
 	writing.Go(func() {
 		defer stop()
 		w.writeLoop(ctx)
 	})
-	w.readLoop(ctx)
+	w.readLoop()
 	p.end(nil, 0) // the writer may have ended already
 	writing.Wait()
 	ws.CloseNow()
@@ -62,9 +65,9 @@ func (w *webSocket) serve(ctx context.Context, p party, ws *websocket.Conn) {
 
 // Write implements Transport.
 func (w *webSocket) Write(message []byte) error {
-	ctx, cancel := context.WithTimeout(w.ctx, writeTimeout)
-	defer cancel()
-	return w.ws.Write(ctx, websocket.MessageText, message)
+	w.late.Reset(writeTimeout)
+	defer w.late.Stop()
+	return w.ws.Write(context.Background(), websocket.MessageText, message)
 }
 
 // Close implements Transport.
@@ -96,7 +99,7 @@ func (w *webSocket) writeLoop(ctx context.Context) {
 const maxMessage = 8 << 20
 
 // readLoop takes frames until the connection ends or is ended.
-func (w *webSocket) readLoop(ctx context.Context) {
+func (w *webSocket) readLoop() {
 	w.ws.SetReadLimit(maxMessage)
 	silent := time.AfterFunc(helloTimeout, func() {
 		w.party.end(wire.Errorf(wire.BadFrame, "silent: hello is due within %s, then a frame every %s (answer ping with pong)",
@@ -104,7 +107,7 @@ func (w *webSocket) readLoop(ctx context.Context) {
 	})
 	defer silent.Stop()
 	for {
-		typ, r, err := w.ws.Reader(ctx)
+		typ, r, err := w.ws.Reader(context.Background())
 		if err != nil {
 			return
 		}

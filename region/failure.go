@@ -133,8 +133,15 @@ func (r *Region) Close() error {
 	return err
 }
 
-// flush makes the state durable. Pebble tries for ever; this gives up when the node fails.
+// flush makes the state durable, now.
 func (r *Region) flush() error {
+	r.way.hurried.Add(1)
+	defer r.way.hurried.Add(-1)
+	return r.flushInTime()
+}
+
+// flushInTime makes the state durable, and way for clients meanwhile. Pebble tries for ever; this gives up when the node fails.
+func (r *Region) flushInTime() error {
 	flushed, err := r.db.AsyncFlush()
 	if err != nil {
 		return fmt.Errorf("flush state: %w", err)
@@ -166,8 +173,7 @@ func isDisk(err error) bool {
 }
 
 // listen gives Pebble the disk, and has it tell of what it would try again for ever, or only log.
-func (r *Region) listen(opts *pebble.Options, what string) {
-	way := &yielding{}
+func (r *Region) listen(opts *pebble.Options, what string, way *yielding) {
 	opts.FS = &watchedDirs{r.cfg.files(), r.quit, way}
 	opts.Logger = pebbleLog{r.cfg.Logger, func(err error) { r.quit(diskError("write "+what, err)) }}
 	opts.EventListener = &pebble.EventListener{

@@ -105,8 +105,8 @@ func (r *Region) Trim(ctx context.Context, partitions uint64, acked func(crdt.Or
 		if c == nil {
 			continue
 		}
-		if err := r.db.Flush(); err != nil {
-			return fmt.Errorf("flush state: %w", err)
+		if err := r.flushInTime(); err != nil {
+			return err
 		}
 		_, err := g.do(ctx, c)
 		if err == nil {

@@ -18,7 +18,7 @@ import (
 // fsm brings Raft's entries to the machine.
 type fsm struct {
 	*machine.Machine
-	flush func() error       // makes the state durable
+	flush func() error       // makes the state durable, in a while
 	tell  func([]wire.Event) // those who watch
 	fatal func(error)        // the disk failed: stop the process rather than guess
 	// fetch replaces the state by that of another node, which has applied at least that index.

@@ -29,7 +29,7 @@ func (r *Region) openPebbleLogs(dir string) (*pebbleLogs, error) {
 		Cache: cache, MemTableSize: logMemtable, MemTableStopWritesThreshold: 4, L0CompactionThreshold: 8,
 		FormatMajorVersion: pebble.FormatNewest,
 	}
-	r.listen(opts, "Raft log")
+	r.listen(opts, "Raft log", &yielding{})
 	for i := range opts.Levels {
 		opts.Levels[i].Compression = func() *block.CompressionProfile { return block.NoCompression }
 	}

@@ -170,6 +170,7 @@ type Region struct {
 	stop       context.CancelFunc
 	space      *space
 	failure    *failure
+	way        yielding      // of the state
 	ended      chan struct{} // closed when Run's work has ended; nil: it never ran
 	marking    sync.Mutex    // of damage
 	metrics    *metrics
@@ -266,6 +267,9 @@ const (
 	// often; more, and each read looks at more tables. With l0Most flushes Pebble stops writes.
 	l0Files = 12
 	l0Most  = 24
+	// memtables is with how many of them, the one that fills included, Pebble stops writes: one is flushed at leisure, and a snapshot or a new floor may
+	// have another one follow it before it is full.
+	memtables = 4
 )
 
 // stateOptions are those of the database of the state, whose cache the caller lets go.
@@ -273,9 +277,10 @@ func (r *Region) stateOptions() *pebble.Options {
 	cache := pebble.NewCache(r.cfg.CacheBytes)
 	opts := &pebble.Options{
 		Cache: cache, MemTableSize: r.cfg.MemtableBytes, DisableWAL: true, FormatMajorVersion: pebble.FormatNewest,
-		L0CompactionThreshold: l0Files, L0StopWritesThreshold: l0Most,
+		L0CompactionThreshold: l0Files, L0StopWritesThreshold: l0Most, MemTableStopWritesThreshold: memtables,
 	}
-	r.listen(opts, "state")
+	r.way.memtable = int64(r.cfg.MemtableBytes)
+	r.listen(opts, "state", &r.way)
 	for i := range opts.Levels {
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
@@ -367,6 +372,7 @@ func (r *Region) proves() bool {
 // halt ends Raft, after which nothing is applied any more.
 func (r *Region) halt() error {
 	r.stop()
+	r.way.hurried.Add(1) // a snapshot may be under way
 	r.lastAnswers()
 	var errs []error
 	for _, g := range r.held {

@@ -11,11 +11,12 @@ import (
 // store keeps a machine's state in Pebble, where all its keys bear a prefix.
 type store struct {
 	reader
-	db *pebble.DB
+	db  *pebble.DB
+	way *yielding
 }
 
 func (r *Region) store(prefix []byte) store {
-	return store{reader{r.db, prefix, func(err error) { r.fail(diskError("read state", err)) }}, r.db}
+	return store{reader{r.db, prefix, func(err error) { r.fail(diskError("read state", err)) }}, r.db, &r.way}
 }
 
 // own is what is kept of the node alone.
@@ -29,7 +30,7 @@ func (s store) Snapshot() machine.Snapshot {
 
 // Batch implements machine.Store.
 func (s store) Batch() machine.Batch {
-	return &batch{b: s.db.NewBatch(), prefix: s.prefix}
+	return &batch{b: s.db.NewBatch(), prefix: s.prefix, way: s.way}
 }
 
 type snapshot struct {
@@ -44,6 +45,7 @@ func (s snapshot) Close() error { return s.snap.Close() }
 type batch struct {
 	b      *pebble.Batch
 	prefix []byte
+	way    *yielding
 }
 
 // Set implements machine.Batch.
@@ -68,7 +70,10 @@ func (b *batch) DeleteRange(lo, hi []byte) error {
 }
 
 // Commit implements machine.Batch.
-func (b *batch) Commit() error { return b.b.Commit(pebble.NoSync) }
+func (b *batch) Commit() error {
+	b.way.written.Add(int64(b.b.Len()))
+	return b.b.Commit(pebble.NoSync)
+}
 
 // Close implements machine.Batch.
 func (b *batch) Close() error { return b.b.Close() }

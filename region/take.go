@@ -200,6 +200,8 @@ func (g *group) unstage() error {
 // install makes what is staged the state.
 func (t *taker) install(ctx context.Context) error {
 	g := t.g
+	g.r.way.hurried.Add(1) // what is in the way of the tables is flushed
+	defer g.r.way.hurried.Add(-1)
 	taken := binary.BigEndian.AppendUint64(nil, t.st.applied)
 	if err := errors.Join(g.r.db.Set(machine.NodeKey(g.named(nodeTaken)), taken, pebble.NoSync), g.r.flush()); err != nil {
 		return err

@@ -16,33 +16,43 @@ const (
 )
 
 const (
-	// A compaction that has worked for paceAfter rests as long, unless paceBelow flushes wait in level 0: reads look at each of them, and at l0Most
-	// Pebble stops writes.
-	paceAfter = 500 * time.Microsecond
-	paceBelow = l0Files
+	// What has worked for paceAfter rests the longer the less it is needed. A compaction rests for as many times as it has worked as fewer than paceBelow flushes
+	// wait in level 0: reads look at each of them, and at l0Most Pebble stops writes. A flush rests flushRests times as long when it has just begun, and
+	// not at all when a flushShare-th of a memtable has been written since, or somebody waits for it: with so many memtables Pebble stops writes, too.
+	paceAfter  = 500 * time.Microsecond
+	paceBelow  = l0Files
+	flushRests = 16
+	flushShare = 2
 	// paceMost bounds what is taken for work: the rest was waiting for a processor.
 	paceMost = 2 * time.Millisecond
 )
 
 // yielding makes way for clients in Pebble's background work. A goroutine that computes holds its processor for 10 ms before the scheduler takes it away, and an entry
-// passes a dozen goroutines on its way: with a flush or a compaction on every processor it would wait at each.
+// passes a dozen goroutines on its way: with a flush or a compaction on every processor it would wait at each. And regions whose clients talk to each other fill
+// their memtables at the same time, so that all would flush at once.
 type yielding struct {
-	waiting atomic.Int64 // flushes that no compaction has begun to take out of level 0
+	memtable int64        // bytes; 0: flushes do not rest
+	waiting  atomic.Int64 // flushes that no compaction has begun to take out of level 0
+	written  atomic.Int64 // bytes since the last flush began
+	hurried  atomic.Int64 // who waits for a flush; writes do, too, that Pebble has stopped
 }
 
 // file wraps a file that is being created.
 func (y *yielding) file(f vfs.File, what vfs.DiskWriteCategory) vfs.File {
 	switch what {
 	case flushFile:
-		return &yieldingFile{f, runtime.Gosched}
+		return &yieldingFile{f, (&pace{of: y.flushRest, since: time.Now()}).rest}
 	case compactionFile:
-		return &yieldingFile{f, (&pace{y: y, since: time.Now()}).rest}
+		return &yieldingFile{f, (&pace{of: y.compactionRest, since: time.Now()}).rest}
 	}
 	return f
 }
 
 // listen counts flushes in and out of level 0.
 func (y *yielding) listen(l *pebble.EventListener) {
+	l.FlushBegin = func(pebble.FlushInfo) { y.written.Store(0) }
+	l.WriteStallBegin = func(pebble.WriteStallBeginInfo) { y.hurried.Add(1) }
+	l.WriteStallEnd = func() { y.hurried.Add(-1) }
 	l.FlushEnd = func(i pebble.FlushInfo) {
 		if i.Err == nil && !i.Ingest {
 			y.waiting.Add(1)
@@ -67,14 +77,14 @@ func (f *yieldingFile) Write(b []byte) (int, error) {
 	return f.File.Write(b)
 }
 
-// pace is of one file of a compaction, and used by one goroutine.
+// pace is of one file, and used by one goroutine.
 type pace struct {
-	y     *yielding
+	of    func(worked time.Duration) time.Duration
 	since time.Time
 }
 
 func (p *pace) rest() {
-	d := p.y.rest(time.Since(p.since))
+	d := p.of(time.Since(p.since))
 	if d == 0 {
 		runtime.Gosched()
 		return
@@ -83,10 +93,19 @@ func (p *pace) rest() {
 	p.since = time.Now()
 }
 
-// rest is how long a compaction rests that has worked for so long. 0: not yet, or not at all.
-func (y *yielding) rest(worked time.Duration) time.Duration {
-	if worked < paceAfter || y.waiting.Load() >= paceBelow {
+// compactionRest is how long a compaction rests that has worked for so long. 0: not yet, or not at all.
+func (y *yielding) compactionRest(worked time.Duration) time.Duration {
+	if worked < paceAfter {
 		return 0
 	}
-	return min(worked, paceMost)
+	return time.Duration(max(0, paceBelow-y.waiting.Load())) * min(worked, paceMost)
+}
+
+// flushRest is how long a flush rests, likewise.
+func (y *yielding) flushRest(worked time.Duration) time.Duration {
+	left := y.memtable/flushShare - y.written.Load()
+	if worked < paceAfter || y.hurried.Load() > 0 || left <= 0 {
+		return 0
+	}
+	return min(worked, paceMost) * flushRests * time.Duration(left) / time.Duration(y.memtable/flushShare)
 }

@@ -42,8 +42,12 @@ func TestWhatYields(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		way.written.Store(1)
 		if err := db.Flush(); err != nil {
 			t.Fatal(err)
+		}
+		if n := way.written.Load(); n != 0 {
+			t.Errorf("%d bytes are written since the flush began", n)
 		}
 	}
 	if n := way.waiting.Load(); n != flushes {
@@ -65,21 +69,44 @@ func TestWhatYields(t *testing.T) {
 	}
 }
 
-func TestRest(t *testing.T) {
+func TestCompactionRest(t *testing.T) {
 	for _, c := range []struct {
 		waiting      int64
 		worked, want time.Duration
 	}{
 		{0, paceAfter - 1, 0},
-		{0, paceAfter, paceAfter},
-		{0, time.Second, paceMost},
+		{0, paceAfter, paceBelow * paceAfter},
+		{0, time.Second, paceBelow * paceMost},
 		{paceBelow - 1, time.Millisecond, time.Millisecond},
 		{paceBelow, time.Millisecond, 0},
 	} {
 		y := &yielding{}
 		y.waiting.Store(c.waiting)
-		if got := y.rest(c.worked); got != c.want {
+		if got := y.compactionRest(c.worked); got != c.want {
 			t.Errorf("%d flushes wait, worked %v: rests %v, want %v", c.waiting, c.worked, got, c.want)
+		}
+	}
+}
+
+func TestFlushRest(t *testing.T) {
+	const memtable = 1 << 20
+	for _, c := range []struct {
+		memtable, written, hurried int64
+		worked, want               time.Duration
+	}{
+		{memtable, 0, 0, paceAfter - 1, 0},
+		{memtable, 0, 0, paceAfter, flushRests * paceAfter},
+		{memtable, 0, 0, time.Second, flushRests * paceMost},
+		{memtable, memtable / flushShare / 2, 0, paceAfter, flushRests / 2 * paceAfter},
+		{memtable, memtable / flushShare, 0, paceAfter, 0},
+		{memtable, 0, 1, paceAfter, 0},
+		{0, 0, 0, paceAfter, 0},
+	} {
+		y := &yielding{memtable: c.memtable}
+		y.written.Store(c.written)
+		y.hurried.Store(c.hurried)
+		if got := y.flushRest(c.worked); got != c.want {
+			t.Errorf("%+v: rests %v", c, got)
 		}
 	}
 }

@@ -82,20 +82,22 @@ func (n *node) rekey(ring KeyRing) error {
 }
 
 func (n *node) listen(ring KeyRing) (err error) {
-	listen := n.on.Listen
+	listen, listenPeers := n.on.Listen, n.on.Listen
 	if listen == nil {
 		listen = func(addr string) (net.Listener, error) { return net.Listen("tcp", addr) }
+		listenPeers = congestion(n.opts.PeerCongestion).listen
 	}
 	for _, l := range []struct {
-		flag string
-		addr *string
-		ln   *net.Listener
+		flag   string
+		addr   *string
+		ln     *net.Listener
+		listen func(addr string) (net.Listener, error)
 	}{
-		{"--client-addr", &n.opts.ClientAddr, &n.client},
-		{"--admin-addr", &n.opts.AdminAddr, &n.admin},
-		{"--peer-addr", &n.opts.PeerAddr, &n.peer},
+		{"--client-addr", &n.opts.ClientAddr, &n.client, listen},
+		{"--admin-addr", &n.opts.AdminAddr, &n.admin, listen},
+		{"--peer-addr", &n.opts.PeerAddr, &n.peer, listenPeers},
 	} {
-		if *l.ln, err = listen(*l.addr); err != nil {
+		if *l.ln, err = l.listen(*l.addr); err != nil {
 			return fmt.Errorf("%s %s: %w", l.flag, *l.addr, err)
 		}
 		*l.addr = (*l.ln).Addr().String()
@@ -114,7 +116,11 @@ func (n *node) listen(ring KeyRing) (err error) {
 
 // dialer reaches other nodes.
 func (n *node) dialer() func(context.Context, string) (net.Conn, error) {
-	return n.secrets.dial(n.on.Dial, n.cluster.namesAt)
+	dial := n.on.Dial
+	if dial == nil {
+		dial = congestion(n.opts.PeerCongestion).dial
+	}
+	return n.secrets.dial(dial, n.cluster.namesAt)
 }
 
 // identify asks who answers at a node's peer address.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+	"runtime"
 	"slices"
 	"time"
 
@@ -203,6 +204,7 @@ func (i *rounds) look(snap Snapshot, partitions uint64, each func(session string
 		}
 		left--
 		i.after = session
+		runtime.Gosched() // nobody waits for this, and it may take 10 ms
 		st := &sessionStore{read: snap, prefix: sessionPrefix(i.partition, session)}
 		goOn, err := each(session, i.partition, st)
 		if err == nil {

@@ -28,6 +28,9 @@ type options struct {
 	minutes                   float64
 }
 
+// memoryLimit is from how many bytes on garbage is collected while a load runs: one of a minute makes half as much.
+const memoryLimit = 4 << 30
+
 func main() {
 	var o options
 	flag.BoolVar(&o.short, "short", false, "the short scenarios, one after the other in the same regions")
@@ -49,9 +52,11 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	// Clients and wires of all regions are in this one process. What wakes finds a processor to run on though the machine gives none to another
-	// that was begun, and what is kept of every message is not looked through again and again.
+	// that was begun. What is kept of every message is not looked through while a load runs, which would take all processors for a second, but between
+	// scenarios, and when there is too much.
 	runtime.GOMAXPROCS(8 * runtime.NumCPU())
-	debug.SetGCPercent(400)
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(memoryLimit)
 	code := run(ctx, &o)
 	stop()
 	os.Exit(code)
