@@ -203,7 +203,7 @@ func (g *group) begin(ctx context.Context, term uint64) error {
 	since := g.proof.since()
 	why := "first start"
 	if g.level.fresh = g.fsm.Self() == ""; !g.level.fresh {
-		why = "too few of the nodes that vote can tell that no disk has gone back: their processes have begun since, and the last did not end in order, or long ago"
+		why = "too few of the nodes that vote can tell that no disk has gone back: their processes have begun since, and the last did not end in order, or long ago, or in another directory"
 	}
 	for backed := !g.level.fresh && g.backed(ctx, term); g.fsm.MustRenew(backed); {
 		err := ctx.Err() // who ceases to lead has asked in vain

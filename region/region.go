@@ -3,12 +3,10 @@ package region
 import (
 	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -149,7 +147,7 @@ type Region struct {
 	entry      string // drawn for this process: what marks the puts that entered here
 	recovering bool   // Recover works on it: what it left half done before does not stop it
 	reading    bool   // it is read, and never run: see OpenFound
-	proven     bool   // the process before ended in order, just now, and was proven in all groups; or there was none
+	proven     bool   // the process before ended in order, just now and in this directory, and was proven in all groups; or there was none
 	fresh      bool   // its directory is new: it has acknowledged nothing that it could have forgotten
 	ordered    bool   // this one is ending in order
 	several    bool   // when it was opened, or founded: other nodes were in its groups, or are to be
@@ -332,7 +330,7 @@ func (r *Region) drawID() string {
 const (
 	nodeIdentity = "identity" // region/node
 	nodeID       = "id"       // raft id
-	nodeClean    = "clean"    // there while no process runs, if the last one ended in order: when, in Unix milliseconds, 8 bytes
+	nodeClean    = "clean"    // there while no process runs, if the last one ended in order: see endedMark
 	nodeTaken    = "taken"    // Raft index of the state that was last taken from another node, 8 bytes; of groups: /group follows
 	nodeSeveral  = "several"  // whether other nodes are in its groups, 1 byte: 0 or 1. Not there: see checkSeveral
 	nodeLeft     = "left"     // there if the node is no longer part of the region, for good
@@ -341,33 +339,6 @@ const (
 
 // entryLength is how many characters of 5 random bits tell processes and directories apart.
 const entryLength = 10
-
-// cleanFor is how long it counts that a process ended in order. It is longer than a restart takes; what is older may be an image of the
-// disk that has been put back, and other regions and clients may have seen what was numbered after it.
-const cleanFor = time.Minute
-
-// provenBy reports whether a mark says that the process before ended in order, just now.
-func provenBy(mark []byte, now time.Time) bool {
-	if len(mark) != 8 {
-		return false // none, or an older version's, which does not say when
-	}
-	ago := now.Sub(time.UnixMilli(int64(binary.BigEndian.Uint64(mark))))
-	return ago >= 0 && ago < cleanFor
-}
-
-// dirty notes how the process before ended, and that this one has not ended yet.
-func (r *Region) dirty() error {
-	v, err := r.own().Get(machine.NodeKey(nodeClean))
-	if r.proven = r.fresh || provenBy(v, r.cfg.Now()); v == nil || err != nil {
-		return err
-	}
-	return errors.Join(r.db.Delete(machine.NodeKey(nodeClean), pebble.NoSync), r.flush())
-}
-
-// proves reports whether the node is proven in all groups: the next process is, too, if this one ends in order.
-func (r *Region) proves() bool {
-	return !slices.ContainsFunc(r.held, func(g *group) bool { return !g.proof.holds() })
-}
 
 // halt ends Raft, after which nothing is applied any more.
 func (r *Region) halt() error {
@@ -392,8 +363,7 @@ func (r *Region) release() error {
 	if r.db != nil {
 		failed := r.failure.get() != nil
 		if !failed && r.ordered && r.proves() && errors.Join(errs...) == nil {
-			now := binary.BigEndian.AppendUint64(nil, uint64(r.cfg.Now().UnixMilli()))
-			errs = append(errs, r.db.Set(machine.NodeKey(nodeClean), now, pebble.NoSync))
+			errs = append(errs, r.clean())
 		}
 		if !failed {
 			errs = append(errs, r.flush())

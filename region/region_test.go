@@ -2,13 +2,11 @@ package region
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"flag"
 	"os"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
@@ -132,21 +130,3 @@ func (s *started) Answer(ctx context.Context, ops []*crdt.Op, position string) (
 
 // Open is of the first group.
 func (s *started) Open() ([]wire.OpenRun, string, error) { return s.Commits(0).Open() }
-
-// TestProvenBy: that a process ended in order counts for as long as a restart takes, and not by a clock that was put back.
-func TestProvenBy(t *testing.T) {
-	ended := time.UnixMilli(1_800_000_000_000)
-	mark := binary.BigEndian.AppendUint64(nil, uint64(ended.UnixMilli()))
-	for _, c := range []struct {
-		mark []byte
-		ago  time.Duration
-		want bool
-	}{
-		{mark, 0, true}, {mark, cleanFor - 1, true}, {mark, cleanFor, false}, {mark, -time.Millisecond, false},
-		{nil, 0, false}, {[]byte{1}, 0, false},
-	} {
-		if got := provenBy(c.mark, ended.Add(c.ago)); got != c.want {
-			t.Errorf("%x after %s: %v", c.mark, c.ago, got)
-		}
-	}
-}

@@ -75,10 +75,11 @@ func TestSpansFollowAnOp(t *testing.T) {
 	if n := len(b.named("propose")); n != 0 {
 		t.Errorf("%d proposals of records are traced", n)
 	}
+	self := a.Self()
 	a.stop()
 	copied(t, "raft", dir, crashed)
 	again := startRecorded(t, "beijing", crashed)
-	if got := again.Cursors(crdt.PartitionOf("alice/trip"))[again.Self().ID()]; got != 4 {
+	if got := again.Cursors(crdt.PartitionOf("alice/trip"))[self.ID()]; got != 4 {
 		t.Fatalf("%d ops were replayed, want 4", got)
 	}
 	if n := len(again.named("apply")); n != 0 {

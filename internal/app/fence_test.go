@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/internal/image"
 	"github.com/roamsync/roam/internal/memnet"
 	"github.com/roamsync/roam/region"
 )
@@ -77,11 +78,11 @@ func (f *fence) kill() {
 	f.stop()
 }
 
-// image copies beijing's disk.
+// image copies beijing's file system.
 func (f *fence) image() string {
 	f.t.Helper()
 	to := filepath.Join(f.t.TempDir(), "image")
-	if err := os.CopyFS(to, os.DirFS(f.dir)); err != nil {
+	if err := image.Copy(to, f.dir); err != nil {
 		f.t.Fatal(err)
 	}
 	return to
@@ -179,6 +180,21 @@ func TestFence(t *testing.T) {
 		}
 		f.back(behind)
 	})
+}
+
+// TestFenceOfACopy: a directory is copied while its node is stopped in order, and put back at once, so that the node seems to have ended just now.
+func TestFenceOfACopy(t *testing.T) {
+	t.Parallel() // it waits, mostly
+	f := newFence(t)
+	f.stop()
+	old := filepath.Join(t.TempDir(), "copy")
+	if err := os.CopyFS(old, os.DirFS(f.dir)); err != nil {
+		t.Fatal(err)
+	}
+	f.stop = f.start("beijing", f.dir, f.ring)
+	f.more()
+	f.kill()
+	f.back(old)
 }
 
 // power takes the mark of a process that ended in order from an image.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 
+	"github.com/roamsync/roam/internal/image"
 	"github.com/roamsync/roam/internal/memnet"
 )
 
@@ -126,8 +127,18 @@ func (x *trio) down(names ...string) {
 	}
 }
 
-// imageOf copies the disk of a node that is down.
+// imageOf copies the file system of a node that is down.
 func (x *trio) imageOf(name string) string {
+	x.t.Helper()
+	to := filepath.Join(x.t.TempDir(), name)
+	if err := image.Copy(to, x.dirs[name]); err != nil {
+		x.t.Fatal(err)
+	}
+	return to
+}
+
+// copyOf copies the files of a node that is down.
+func (x *trio) copyOf(name string) string {
 	x.t.Helper()
 	to := filepath.Join(x.t.TempDir(), name)
 	if err := os.CopyFS(to, os.DirFS(x.dirs[name])); err != nil {
@@ -152,16 +163,23 @@ func TestFenceOfSeveral(t *testing.T) {
 	for _, groups := range []int{1, 4} {
 		t.Run(fmt.Sprintf("groups=%d", groups), func(t *testing.T) {
 			t.Parallel() // they wait, mostly
-			fenceOfSeveral(t, newTrio(t, groups))
+			x := newTrio(t, groups)
+			fenceOfSeveral(x, x.imageOf, 2*time.Minute)
 		})
 	}
+	t.Run("groups=4, a copy that is put back at once", func(t *testing.T) {
+		t.Parallel() // they wait, mostly
+		x := newTrio(t, 4)
+		fenceOfSeveral(x, x.copyOf, 0)
+	})
 }
 
-func fenceOfSeveral(t *testing.T, x *trio) {
+func fenceOfSeveral(x *trio, imageOf func(string) string, later time.Duration) {
+	t := x.t
 	x.put("n1", "first")
 	x.until("all have it", func() bool { return x.has("n2", "first") && x.has("n3", "first") && x.has("shanghai", "first") })
 	x.down("n2")
-	old := x.imageOf("n2")
+	old := imageOf("n2")
 	x.up("n2")
 	x.down("n3")
 	x.puts("n1", "both", 5)
@@ -170,7 +188,7 @@ func fenceOfSeveral(t *testing.T, x *trio) {
 	x.puts("n1", "alone", 5)
 	x.down("n2", "n1")
 
-	x.dirs["n2"], x.later["n2"] = old, 2*time.Minute
+	x.dirs["n2"], x.later["n2"] = old, later
 	x.up("n2", "n3")
 	x.puts("n3", "anew", 8)
 	x.net.CutBoth("beijing", "shanghai", memnet.Open)

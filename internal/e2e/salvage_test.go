@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/roamsync/roam/internal/image"
 )
 
 // evicted has a region given up once membership knows that its nodes are gone.
@@ -125,7 +127,7 @@ func showsAll(t *testing.T, s *site, session string) {
 	}
 }
 
-// TestForkRepairs: a region's disk is put back to what it was, while the other region cannot say so, and numbers are given twice. When they meet, the region ends by
+// TestForkRepairs: a region's whole file system is put back, at once, to what it was, while the other region cannot say so, and numbers are given twice. When they meet, the region ends by
 // itself; whatever starts it again is all that is needed: both regions show what was put before and after, once.
 func TestForkRepairs(t *testing.T) {
 	t.Parallel()
@@ -148,8 +150,8 @@ func TestForkRepairs(t *testing.T) {
 	if must(t, err); status != 0 {
 		t.Fatalf("it ends with %d", status)
 	}
-	image := beijing.data + ".image"
-	must(t, os.CopyFS(image, os.DirFS(beijing.data)))
+	old := beijing.data + ".image"
+	must(t, image.Copy(old, beijing.data))
 	must(t, beijing.restart())
 	put("second")
 	must(t, d.until("it is safe", func() bool { return d.safe["second11"] }))
@@ -157,7 +159,7 @@ func TestForkRepairs(t *testing.T) {
 	beijing.crash()
 	shanghai.freeze()
 	must(t, os.RemoveAll(beijing.data))
-	must(t, os.Rename(image, beijing.data))
+	must(t, os.Rename(old, beijing.data))
 	must(t, beijing.restart())
 	put("third")
 	d.drop()

@@ -20,7 +20,7 @@ const (
 	whyUpward   = "nothing imports upward: crdt → wire → {region, replication, dispatch, gateway, client} → internal/app → cmd/roam"
 	whyCRDT     = "crdt is pure values: what varies is stamped into the op before it comes here, so that every region computes the same bytes"
 	whyLeaf     = "a leaf serves everyone, so it may know of no one"
-	whyOutside  = "a test from outside knows the protocol and the command line only; what it shared with the code it could not find wrong"
+	whyOutside  = "a test from outside knows the protocol and the command line only, and can put a disk back; what it shared with the code it could not find wrong"
 	whyBubble   = "regions in a bubble are run as their owner runs them, and judged by what clients and operators see"
 	whyCommand  = "cmd/roam turns flags into options and runs them, nothing else"
 	whyUnlisted = "every package has its place in the drawing: enter the directory in internal/tidy/imports.go and say who it may import"
@@ -30,7 +30,7 @@ const (
 var layers = []layer{
 	{dir: "crdt", why: whyCRDT},
 	{dir: "wire", may: []string{"crdt"}, why: whyUpward},
-	{dir: "region", may: below, tests: transports, why: whyDoor},
+	{dir: "region", may: below, tests: append([]string{"internal/image"}, transports...), why: whyDoor},
 	{dir: "replication", may: below, tests: transports, why: whyDoor},
 	{dir: "dispatch", may: below, tests: transports, why: whyDoor},
 	{dir: "gateway", may: below, tests: transports, why: whyDoor},
@@ -45,14 +45,15 @@ var layers = []layer{
 	{dir: "internal/deps", why: whyLeaf},
 	{dir: "internal/raced", why: whyLeaf},
 	{dir: "internal/tidy", why: whyLeaf},
+	{dir: "internal/image", may: []string{"region/birth", "region/machine"}, why: "an image of a disk bears what its node left there, and no node is run to make it"},
 	{dir: "internal/demo", may: []string{"client"}, why: "the demo checks regions from outside: it has the SDK, URLs and a token"},
 	{dir: "internal/bench", why: "the generator measures regions from outside: it has the protocol, URLs and tokens"},
 	{dir: "internal/chat", may: []string{"client"}, tests: []string{"internal/app"}, why: "a client from outside: it has the SDK, URLs and a token"},
 	{dir: "internal/sim", may: append([]string{"region", "replication", "dispatch", "gateway", "client", "internal/check"}, append(below, transports...)...), why: whyUpward},
-	{dir: "internal/app", may: append([]string{"region", "replication", "dispatch", "gateway", "client", "internal/peerport", "internal/certs", "internal/reload", "internal/clock", "internal/demo", "internal/bench"}, append(below, transports...)...), tests: []string{"internal/check"}, why: whyUpward},
+	{dir: "internal/app", may: append([]string{"region", "replication", "dispatch", "gateway", "client", "internal/peerport", "internal/certs", "internal/reload", "internal/clock", "internal/demo", "internal/bench"}, append(below, transports...)...), tests: []string{"internal/check", "internal/image"}, why: whyUpward},
 	{dir: "internal/bubble", tests: []string{"internal/app", "region", "client", "internal/check", "internal/memnet"}, why: whyBubble},
 	{dir: "internal/check", why: "the checker knows the protocol only; what it shared with the code it could not find wrong"},
-	{dir: "internal/e2e", may: []string{"internal/check"}, why: whyOutside},
+	{dir: "internal/e2e", may: []string{"internal/check"}, tests: []string{"internal/image"}, why: whyOutside},
 	{dir: "internal/wan", may: []string{"client", "internal/check", "internal/app", "internal/memnet"}, why: "the rig is outside: it has the SDK, the protocol and the command line; internal/app and internal/memnet are for machines without namespaces"},
 	{dir: "tools/collector", why: "a tool of the tests: it takes what the product sends, so it shares nothing with it"},
 	{dir: "cmd/roam", may: []string{"internal/app", "internal/chat"}, why: whyCommand},
