@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"strings"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -37,11 +38,14 @@ func (c *Conn) line(line []byte, tooLong bool) bool {
 		c.fail(id, "", e)
 		return true
 	}
-	if err != nil {
+	switch {
+	case err != nil && f != nil:
+		c.fail(f.ID, f.S, err)
+	case err != nil:
 		c.fail(nil, "", err)
-		return true
+	default:
+		c.frame(f)
 	}
-	c.frame(f)
 	return true
 }
 
@@ -66,7 +70,7 @@ func (c *Conn) hello(f *wire.ClientFrame, err error) bool {
 	}
 	c.device = f.Device
 	if len(c.device) > wire.MaxName {
-		c.device = c.device[:wire.MaxName]
+		c.device = strings.ToValidUTF8(c.device[:wire.MaxName], "")
 	}
 	c.user = id.User
 	c.keep(f.Token)
