@@ -332,6 +332,37 @@ func TestConnEndsWithItsToken(t *testing.T) {
 	}
 }
 
+// TestFreshTokenGrantsLess: what it does not grant any more is not sent any more, and the client is told; the rest goes on.
+func TestFreshTokenGrantsLess(t *testing.T) {
+	grants := map[string]map[string]string{"wide": {"bob/*": "r", "carol/x": "rw"}, "narrow": {"carol/x": "r"}}
+	r := newRig(t, Config{Auth: authFunc(func(token string) (Identity, error) {
+		return Identity{User: token[:strings.Index(token, ":")], Grants: grants[token[strings.Index(token, ":")+1:]]}, nil
+	})})
+	d, bob := r.connect(), r.connect()
+	for who, c := range map[string]*driven{"alice:wide": d, "bob:": bob} {
+		c.say(`{"t":"hello","id":1,"token":%q,"device":"phone"}`, who)
+		c.want("welcome")
+	}
+	for i, s := range []string{"alice/a", "bob/a", "bob/b", "carol/x"} {
+		d.say(`{"t":"open","id":%d,"s":%q}`, i+2, s)
+		d.want("snap")
+	}
+	d.say(`{"t":"auth","id":9,"token":"alice:narrow"}`)
+	got := d.wants("ok", "err", "err")
+	if got[1].str("s") != "bob/a" || got[2].str("s") != "bob/b" || got[2].str("code") != "forbidden" {
+		t.Errorf("it is told %v", got)
+	}
+	bob.say(`{"t":"put","id":2,"s":"bob/a","ops":[{"k":"msg","oid":"m","text":"x"}]}`)
+	bob.want("ok")
+	d.wants()
+	d.say(`{"t":"put","id":10,"s":"carol/x","ops":[{"k":"msg","oid":"m","text":"x"}]}`)
+	if e := d.want("err"); e.str("code") != "forbidden" {
+		t.Errorf("it may write: %v", e)
+	}
+	d.say(`{"t":"put","id":11,"s":"alice/a","ops":[{"k":"msg","oid":"m","text":"x"}]}`)
+	d.want("ok")
+}
+
 type authFunc func(string) (Identity, error)
 
 func (f authFunc) Authenticate(token string) (Identity, error) { return f(token) }

@@ -2,6 +2,9 @@ package gateway
 
 import (
 	"errors"
+	"maps"
+	"slices"
+	"strings"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -37,11 +40,14 @@ func (c *Conn) line(line []byte, tooLong bool) bool {
 		c.fail(id, "", e)
 		return true
 	}
-	if err != nil {
+	switch {
+	case err != nil && f != nil:
+		c.fail(f.ID, f.S, err)
+	case err != nil:
 		c.fail(nil, "", err)
-		return true
+	default:
+		c.frame(f)
 	}
-	c.frame(f)
 	return true
 }
 
@@ -66,7 +72,7 @@ func (c *Conn) hello(f *wire.ClientFrame, err error) bool {
 	}
 	c.device = f.Device
 	if len(c.device) > wire.MaxName {
-		c.device = c.device[:wire.MaxName]
+		c.device = strings.ToValidUTF8(c.device[:wire.MaxName], "")
 	}
 	c.user = id.User
 	c.keep(f.Token)
@@ -186,12 +192,17 @@ func (c *Conn) open(id *int64, session, cur string, tail *int) {
 }
 
 func (c *Conn) closeSession(f *wire.ClientFrame) {
-	if s := c.subs[f.S]; s != nil {
+	c.leave(f.S)
+	c.send(item{kind: itemFrame, frame: &wire.Ok{T: "ok", ID: *f.ID, S: f.S}})
+}
+
+// leave has a session be no more sent to the client, if it is.
+func (c *Conn) leave(session string) {
+	if s := c.subs[session]; s != nil {
 		s.close()
-		delete(c.subs, f.S)
+		delete(c.subs, session)
 		c.send(item{kind: itemClose, sub: s})
 	}
-	c.send(item{kind: itemFrame, frame: &wire.Ok{T: "ok", ID: *f.ID, S: f.S}})
 }
 
 // put takes a put, and decides whether its journey is watched.
@@ -278,4 +289,10 @@ func (c *Conn) reauth(f *wire.ClientFrame) {
 	c.assume(id)
 	c.keep(f.Token)
 	c.send(item{kind: itemFrame, frame: &wire.Ok{T: "ok", ID: *f.ID}})
+	for _, session := range slices.Sorted(maps.Keys(c.subs)) { // what the fresh token does not grant any more
+		if err := c.allow(session, false); err != nil {
+			c.leave(session)
+			c.fail(nil, session, err)
+		}
+	}
 }

@@ -24,6 +24,9 @@ const (
 	linger      = 600 * time.Microsecond
 	lingerFrom  = 2
 	lingerBelow = 128
+	// bulkOps is from how many ops a proposal on what an entry counts as bulk: what another region sends that is behind comes in pieces, of which each
+	// is worth an entry. It does not linger.
+	bulkOps = 16
 	// retryPause is the time between tries of an entry whose fate is unknown.
 	retryPause = 20 * time.Millisecond
 )
@@ -217,24 +220,25 @@ func (g *group) do(ctx context.Context, c *machine.Command) (machine.Result, err
 func (g *group) propose(ctx context.Context) error {
 	var clock crdt.Clock
 	for last := 0; ; {
-		batch := g.fill(ctx, last)
+		batch, ops := g.fill(ctx, last)
 		if batch == nil {
 			g.refuseRest()
 			return nil
 		}
 		g.commit(ctx, &clock, batch)
-		last = len(batch)
+		if last = len(batch); ops >= bulkOps*last {
+			last = 0
+		}
 	}
 }
 
-// fill waits for a proposal and takes what else is there, or comes within a moment. last is how many the last entry had.
-func (g *group) fill(ctx context.Context, last int) []*proposal {
-	var batch []*proposal
+// fill waits for a proposal and takes what else is there, or comes within a moment. last is how many the last entry had, 0 after bulk.
+func (g *group) fill(ctx context.Context, last int) (batch []*proposal, ops int) {
 	select {
 	case p := <-g.queue:
 		batch = append(batch, p)
 	case <-ctx.Done():
-		return nil
+		return nil, 0
 	}
 	if last >= lingerFrom && len(g.queue) < lingerBelow {
 		select {
@@ -249,10 +253,10 @@ func (g *group) fill(ctx context.Context, last int) []*proposal {
 			o, b := p.cmd.Size()
 			batch, ops, bytes = append(batch, p), ops+o, bytes+b
 		default:
-			return batch
+			return batch, ops
 		}
 	}
-	return batch
+	return batch, ops
 }
 
 // commit tries a batch until it is applied, or the time of all that is in it is over. Trying again is safe: puts are known by their oids,

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/roamsync/roam/crdt"
 )
@@ -17,6 +18,7 @@ const (
 	MaxName    = 64        // characters of an oid, a model, each part of a session id
 	MaxKey     = 128       // bytes of a map key or a reaction
 	MaxValue   = 64 << 10  // bytes of a map value
+	MaxDepth   = 100       // of lists and objects in one another, in a value, parts or ext
 	MaxOpen    = 256       // sessions open on a connection
 	MaxRate    = 200       // frames a second
 	MaxTail    = 500       // entries of a snap or page
@@ -84,11 +86,14 @@ type ClientOp struct {
 	Ext   json.RawMessage `json:"ext"`
 }
 
-// DecodeFrame reads one line. Unknown fields are skipped.
+// DecodeFrame reads one line. Unknown fields are skipped. A frame that comes with an error says at most which one it was.
 func DecodeFrame(line []byte) (*ClientFrame, error) {
 	var f ClientFrame
+	if !utf8.Valid(line) {
+		return nil, Errorf(BadFrame, "a frame is UTF-8: what is not would end the connections of those that it is sent to")
+	}
 	if err := json.Unmarshal(line, &f); err != nil {
-		return nil, Errorf(BadFrame, "a frame is one JSON object a line: %v", err)
+		return misread(line, err)
 	}
 	if f.T == "" {
 		return nil, Errorf(BadFrame, "a frame needs t, its type")
@@ -339,6 +344,9 @@ func compact(raw json.RawMessage, limit int, name string) (json.RawMessage, erro
 	}
 	if b.Len() > limit {
 		return nil, Errorf(TooLarge, "%s has %d bytes, at most %d", name, b.Len(), limit)
+	}
+	if deeper(b.Bytes(), MaxDepth) {
+		return nil, Errorf(TooLarge, "%s has lists and objects in one another more than %d deep, which other clients may not be able to read", name, MaxDepth)
 	}
 	return b.Bytes(), nil
 }

@@ -70,12 +70,12 @@ func (n *node) closeRegion() error {
 	if n.region == nil || n.left {
 		return nil
 	}
-	done, told := make(chan error, 1), make(chan struct{})
+	done := make(chan error, 1)
 	go func() { done <- n.region.Close() }()
-	close(told)
-	err, whole := awaitEnd(done, nil, told)
-	if !whole {
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(endTimeout):
 		return n.hangs()
 	}
-	return err
 }

@@ -89,3 +89,44 @@ func TestFollowerPrefers(t *testing.T) {
 		t.Errorf("in the end it says %v", wants)
 	}
 }
+
+// lived is a region with many incarnations, of which the last alone has numbered anything since it was asked.
+type lived struct {
+	empty
+	have crdt.Vector
+}
+
+func (l lived) Cursors(uint8) crdt.Vector { return l.have }
+func (l lived) Feed(o crdt.Origin, p uint8, from uint64, _ int) (wire.Records, error) {
+	return wire.Records{Origin: o, Partition: p, From: from, Records: [][]byte{{1}}}, nil
+}
+
+// TestManyLivesDoNotWaitInTurn: feeds that have nothing to send do not wait for a turn, however many a region has: each turn would cost as much as there are.
+func TestManyLivesDoNotWaitInTurn(t *testing.T) {
+	l := lived{have: crdt.Vector{}}
+	s, want := NewSender("beijing", &l, All), &peerpb.Want{}
+	const lives = 300
+	last := crdt.NewOrigin("shanghai", lives)
+	for i := range lives {
+		o := crdt.NewOrigin("shanghai", uint64(i+1))
+		l.have[o.ID()] = 7
+		for p := range uint32(crdt.Partitions) {
+			want.Subscribe = append(want.Subscribe, &peerpb.Subscribe{Origin: string(o), Partition: p, F: 7})
+		}
+	}
+	s.Want(want, nil)
+	l.have[last.ID()]++
+	s.Committed(All)
+	if !s.turn() || len(s.round.others) != crdt.Partitions || len(s.round.first) != 0 {
+		t.Fatalf("of %d feeds %d and %d wait for their turn", lives*crdt.Partitions, len(s.round.first), len(s.round.others))
+	}
+	for p := range uint32(crdt.Partitions) {
+		have, err := s.Next()
+		if err != nil || have.GetRecords().GetOrigin() != string(last) || have.Records.Partition != p {
+			t.Fatalf("%v, %v", have, err)
+		}
+	}
+	if have, err := s.Next(); have != nil || err != nil {
+		t.Errorf("and then %v, %v", have, err)
+	}
+}

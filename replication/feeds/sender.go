@@ -34,7 +34,7 @@ type Sender struct {
 	parts    uint64 // partitions that are served, a bit each
 	subs     [crdt.Partitions][]*subscription
 	dirty    uint64 // partitions that may have something to send
-	round    []*subscription
+	round    turns
 	inFlight int
 	refused  []*peerpb.Refused
 	pulls    []*peerpb.Pull // parts of states that are asked for, one a partition at most
@@ -97,7 +97,7 @@ func (s *Sender) Want(w *peerpb.Want, ack func(Feed, uint64)) {
 		s.subscribe(f, sub)
 	}
 	if w.First != nil {
-		s.first = *w.First
+		s.prefer(*w.First)
 	}
 	for _, k := range w.Pull {
 		s.pull(k)
@@ -234,7 +234,7 @@ func (s *Sender) Next() (*peerpb.Have, error) {
 // records returns records of the feed whose turn it is, nil if there are none.
 func (s *Sender) records() (*peerpb.Have, error) {
 	for s.turn() {
-		sub := s.pick()
+		sub := s.round.take()
 		if sub.ended {
 			continue
 		}
@@ -253,32 +253,22 @@ func (s *Sender) records() (*peerpb.Have, error) {
 	return nil, nil
 }
 
-// turn sees to it that there is a feed whose turn it is.
+// turn sees to it that there is a feed whose turn it is. Those that nothing is to be sent of do not wait for one: a region that has begun anew often
+// has many.
 func (s *Sender) turn() bool {
 	if s.inFlight >= MaxInFlight {
 		return false // an ack wakes us
 	}
 	for ; s.dirty != 0; s.dirty &= s.dirty - 1 {
-		for _, sub := range s.subs[bits.TrailingZeros64(s.dirty)] {
-			s.queue(sub)
+		p := uint8(bits.TrailingZeros64(s.dirty))
+		have := s.local.Cursors(p)
+		for _, sub := range s.subs[p] {
+			if sub.next <= have[sub.id] {
+				s.queue(sub)
+			}
 		}
 	}
-	return len(s.round) > 0
-}
-
-// pick takes the feed whose turn it is.
-func (s *Sender) pick() *subscription {
-	at := max(slices.IndexFunc(s.round, func(sub *subscription) bool { return s.first&(1<<sub.Partition) != 0 }), 0)
-	sub := s.round[at]
-	s.round, sub.queued = slices.Delete(s.round, at, at+1), false
-	return sub
-}
-
-func (s *Sender) queue(sub *subscription) {
-	if !sub.queued {
-		sub.queued = true
-		s.round = append(s.round, sub)
-	}
+	return s.round.some()
 }
 
 func (s *Sender) batch(sub *subscription) (wire.Records, error) {
