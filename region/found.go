@@ -25,13 +25,19 @@ func (r *Region) settle(ctx context.Context) error {
 			}
 			return r.openGroups()
 		case why != said:
-			r.cfg.Logger.Info("not part of the region yet", "why", why)
+			r.sayOutside(why)
 			said = why
 		}
 		if !pause(ctx, tendEvery) {
 			return nil
 		}
 	}
+}
+
+// sayOutside tells operators why this node is not part of the region yet.
+func (r *Region) sayOutside(why string) {
+	r.cfg.Logger.Info("not part of the region yet", "why", why)
+	r.outside.Store(&why)
 }
 
 // howMany returns the number of the region's groups, or why it is not known.
@@ -60,6 +66,7 @@ func (r *Region) howMany(ctx context.Context) (count int, why string, err error)
 // found waits until this node belongs to all groups: it is taken into those that there are, or the first by name of the
 // nodes that are expected founds them with all of them.
 func (r *Region) found(ctx context.Context) error {
+	defer r.outside.Store(nil)
 	for said := ""; r.several; {
 		var missing []*group
 		for _, g := range r.all() {
@@ -81,7 +88,7 @@ func (r *Region) found(ctx context.Context) error {
 			continue
 		}
 		if why != said {
-			r.cfg.Logger.Info("not part of the region yet", "why", why)
+			r.sayOutside(why)
 			said = why
 		}
 		if !pause(ctx, tendEvery) {

@@ -40,6 +40,7 @@ func newEdge(o ServeOptions, ring KeyRing, log *slog.Logger) (_ *edge, err error
 		return nil, err
 	}
 	e := &edge{desk: desk{reg: newRegistry()}, opts: o, log: log}
+	e.why = func() string { return "no node of the region that holds data takes clients, or this one is going away" }
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.close())
