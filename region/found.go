@@ -1,6 +1,7 @@
 package region
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -100,17 +101,20 @@ func (r *Region) found(ctx context.Context) error {
 
 // whyNotFound returns with whom this node is to found groups, or why it is not to.
 func (r *Region) whyNotFound(ctx context.Context, groups []*group) (ids []string, why string) {
-	return r.meet(ctx, func(node string, h *peerpb.HelloReply) string {
+	there := ""
+	ids, why = r.meet(ctx, func(node string, h *peerpb.HelloReply) string {
 		if n := groupsOf(h); n != r.count {
 			return fmt.Sprintf("node %s does not know yet that there are %d Raft groups", node, r.count)
 		}
 		for _, g := range groups {
 			if stateOf(h, g.n).Founded {
-				return "node " + node + " belongs to it already: waiting to be taken in"
+				there = "node " + node + " belongs to it already: waiting to be taken in"
+				return there
 			}
 		}
 		return ""
 	})
+	return ids, cmp.Or(there, why) // a region that is there is not waited for to be founded
 }
 
 // meet asks all other live nodes what they are to the region. It returns the nodes with whom this one is to found it, or

@@ -94,15 +94,17 @@ func (r *Region) NotReady() string {
 	default:
 	}
 	all := r.all()
+	for _, g := range all {
+		if t := g.taking.Load(); t != nil {
+			return fmt.Sprintf("it takes the state of group %d from node %s, and has %d MiB", g.n, t.From, t.Bytes>>20)
+		}
+	}
 	if why := r.outside.Load(); why != nil || len(all) == 0 {
 		return notPart(why)
 	}
 	for _, g := range all {
 		if id, _ := g.leader.now(); id == "" {
 			return fmt.Sprintf("group %d of the region has no leader that this node can reach: a majority of the nodes that vote has to run", g.n)
-		}
-		if t := g.taking.Load(); t != nil {
-			return fmt.Sprintf("it takes the state of group %d from node %s, and has %d MiB", g.n, t.From, t.Bytes>>20)
 		}
 	}
 	return "it catches up with what the region has acknowledged"

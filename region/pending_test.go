@@ -47,14 +47,19 @@ func TestPendingLevel(t *testing.T) {
 	}
 }
 
-// TestWhyNotReady: a node that waits says for what.
+// TestWhyNotReady: a node that waits says for what, and does not wait for a region to be founded that is there.
 func TestWhyNotReady(t *testing.T) {
-	c := newCluster(t, 1, soon(1))
-	if why := c.node("n1").NotReady(); why != "" {
-		t.Errorf("a node that is ready: %q", why)
-	}
-	lone := c.launch("n2", t.TempDir(), 5)
-	for _, said := range []func() string{lone.NotReady, func() string { return strings.Join(lone.Status(t.Context()).Pending, "; ") }} {
-		c.until("it is said why n2 is not part of the region", func() bool { return strings.Contains(said(), "not part of the region yet: ") })
+	c := newCluster(t, 0, soon(1))
+	n1 := c.launch("n1", t.TempDir(), 3)
+	said := func() string { return strings.Join(n1.Status(t.Context()).Pending, "; ") }
+	const want = "this node is not part of the region yet: 1 of 3 nodes are up"
+	c.until("it is said what is missing", func() bool { return n1.NotReady() == want && said() == want })
+	c.launch("n2", t.TempDir(), 3)
+	c.launch("n3", t.TempDir(), 3)
+	c.until("it is ready", func() bool { return n1.NotReady() == "" && said() == "" })
+	n4 := c.launch("n4", t.TempDir(), 5)
+	c.until("n4 knows how many groups there are", func() bool { return len(n4.all()) > 0 })
+	if _, why := n4.whyNotFound(t.Context(), n4.all()); !strings.Contains(why, "belongs to it already") {
+		t.Errorf("n4 waits for %q", why)
 	}
 }
