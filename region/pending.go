@@ -80,7 +80,7 @@ func pendingVotes(nodes []NodeStatus, group map[string]bool, size int) []string 
 	case votes > size:
 		return []string{fmt.Sprintf("%d nodes vote, more than are wanted: they lose their vote one by one", votes)}
 	case missing > 0:
-		return []string{fmt.Sprintf("of %d nodes that are wanted to vote %d do, and %d more have to be started, with --bootstrap-expect 0", size, votes, missing)}
+		return []string{fmt.Sprintf("of %d nodes that are wanted to vote %d do, and %d more have to be started (new ones with --bootstrap-expect 0)", size, votes, missing)}
 	default:
 		return []string{fmt.Sprintf("of %d nodes that are wanted to vote %d do: others get a vote when they have caught up", size, votes)}
 	}

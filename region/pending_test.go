@@ -15,8 +15,8 @@ func TestPendingVotes(t *testing.T) {
 		want  string
 	}{
 		{map[string]bool{"a": true}, 1, ""},
-		{map[string]bool{"a": true}, 3, "of 3 nodes that are wanted to vote 1 do, and 2 more have to be started, with --bootstrap-expect 0"},
-		{map[string]bool{"a": true, "b": false, "d": false}, 3, "of 3 nodes that are wanted to vote 1 do, and 1 more have to be started, with --bootstrap-expect 0"},
+		{map[string]bool{"a": true}, 3, "of 3 nodes that are wanted to vote 1 do, and 2 more have to be started (new ones with --bootstrap-expect 0)"},
+		{map[string]bool{"a": true, "b": false, "d": false}, 3, "of 3 nodes that are wanted to vote 1 do, and 1 more have to be started (new ones with --bootstrap-expect 0)"},
 		{map[string]bool{"a": true, "b": false, "c": false}, 3, "of 3 nodes that are wanted to vote 1 do: others get a vote when they have caught up"},
 		{map[string]bool{"a": true, "b": true, "c": true}, 1, "3 nodes vote, more than are wanted: they lose their vote one by one"},
 	} {
