@@ -87,8 +87,11 @@ func (s *edgeStatus) print(w io.Writer) error {
 	defer s.Security.print(w, time.Now())
 	through := make([]string, len(s.Through))
 	for i, t := range s.Through {
-		if through[i] = fmt.Sprintf("%s (%d clients)", t.Addr, t.Clients); t.Gone {
+		switch through[i] = fmt.Sprintf("%s (%d clients)", t.Addr, t.Clients); {
+		case t.Gone:
 			through[i] = t.Addr + " (gone)"
+		case t.Clients == 1:
+			through[i] = t.Addr + " (1 client)"
 		}
 	}
 	_, err := fmt.Fprintf(w, "region %s, node %s: %s. It holds no data, and serves clients through %s.\n",
