@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -121,14 +122,22 @@ func TestEdgeLosesANode(t *testing.T) {
 	d := &doors{conns: map[string]*grpc.ClientConn{}}
 	shut := d.add(t, "one", one)
 	d.add(t, "two", two)
-	srv := httptest.NewServer(startEdge(t, d).Handler())
+	e := startEdge(t, d)
+	srv := httptest.NewServer(e.Handler())
 	defer srv.Close()
 	url := "ws" + strings.TrimPrefix(srv.URL, "http") + "/v1/connect"
 	clients := []*dialed{hello(t, url), hello(t, url), hello(t, url), hello(t, url)}
 	if a, b := len(one.all()), len(two.all()); a != 2 || b != 2 {
 		t.Errorf("%d and %d connections: they are to be spread", a, b)
 	}
+	if all := e.Through(); !slices.Equal(all, []Through{{"one", 2, false}, {"two", 2, false}}) {
+		t.Errorf("an operator is told %+v", all)
+	}
+	u := e.to("one")
 	shut()
+	if <-u.gone; errors.Is(u.why, errSaysNothing) {
+		t.Errorf("why it is lost: %v", u.why)
+	}
 	away := 0
 	for _, c := range clients {
 		c.say(`{"t":"put","id":2,"s":"alice/a","ops":[{"k":"msg","oid":"m","text":"x"}]}`)
@@ -147,6 +156,9 @@ func TestEdgeLosesANode(t *testing.T) {
 	}
 	if away != 2 || len(two.all()) != 4 {
 		t.Errorf("%d clients were sent away, %d connections are at the other node", away, len(two.all()))
+	}
+	if all := e.Through(); !slices.Equal(all, []Through{{"one", 0, true}, {"two", 4, false}}) {
+		t.Errorf("an operator is told %+v of a node that membership still takes for alive", all)
 	}
 }
 
@@ -179,6 +191,9 @@ func TestEdgePassesOverANodeThatHangs(t *testing.T) {
 	}
 	frozen := e.to("frozen")
 	<-frozen.gone // it has been silent for long enough
+	if !errors.Is(frozen.why, errSaysNothing) {
+		t.Errorf("why it is lost: %v", frozen.why)
+	}
 	if order := e.inOrder(); order[0] != "two" {
 		t.Errorf("the next client is brought to %v", order)
 	}

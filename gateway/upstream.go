@@ -61,7 +61,7 @@ func (u *upstream) load() int {
 	return len(u.clients)
 }
 
-var errSaysNothing = errors.New("it says nothing")
+var errSaysNothing = errors.New("it says nothing: it hangs, or the way to it does")
 
 // await waits until the node has said that it takes clients, or the stream has ended, but not for long.
 func (u *upstream) await(ctx context.Context, patience time.Duration) error {
@@ -81,16 +81,19 @@ func (u *upstream) await(ctx context.Context, patience time.Duration) error {
 
 // run carries frames until the stream ends, and says why it did.
 func (u *upstream) run() {
-	ctx, cancel := context.WithCancel(u.e.ctx)
-	defer cancel()
-	silent := time.AfterFunc(upstreamSilent, cancel)
+	ctx, cancel := context.WithCancelCause(u.e.ctx)
+	defer cancel(nil)
+	silent := time.AfterFunc(upstreamSilent, func() { cancel(errSaysNothing) })
 	defer silent.Stop()
 	door, err := u.e.cfg.Doors.Door(u.addr)
 	if err == nil {
 		var stream peerpb.Door_ClientsClient
 		if stream, err = door.Clients(ctx); err == nil {
-			err = u.carry(ctx, cancel, stream, silent)
+			err = u.carry(ctx, func() { cancel(nil) }, stream, silent)
 		}
+	}
+	if context.Cause(ctx) == errSaysNothing {
+		err = errSaysNothing // all else is what came of that
 	}
 	u.why = fmt.Errorf("node at %s: %w", u.addr, err)
 	switch {
@@ -98,7 +101,7 @@ func (u *upstream) run() {
 	case u.ends():
 		u.e.cfg.Logger.Info("a node that holds data has ended", "node", u.addr)
 	default:
-		u.e.cfg.Logger.Warn("a node that holds data is lost", "node", u.addr, "err", err, "silent", ctx.Err() != nil)
+		u.e.cfg.Logger.Warn("a node that holds data is lost", "node", u.addr, "err", err)
 	}
 }
 

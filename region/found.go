@@ -1,6 +1,7 @@
 package region
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -25,13 +26,19 @@ func (r *Region) settle(ctx context.Context) error {
 			}
 			return r.openGroups()
 		case why != said:
-			r.cfg.Logger.Info("not part of the region yet", "why", why)
+			r.sayOutside(why)
 			said = why
 		}
 		if !pause(ctx, tendEvery) {
 			return nil
 		}
 	}
+}
+
+// sayOutside tells operators why this node is not part of the region yet.
+func (r *Region) sayOutside(why string) {
+	r.cfg.Logger.Info("not part of the region yet", "why", why)
+	r.outside.Store(&why)
 }
 
 // howMany returns the number of the region's groups, or why it is not known.
@@ -60,6 +67,7 @@ func (r *Region) howMany(ctx context.Context) (count int, why string, err error)
 // found waits until this node belongs to all groups: it is taken into those that there are, or the first by name of the
 // nodes that are expected founds them with all of them.
 func (r *Region) found(ctx context.Context) error {
+	defer r.outside.Store(nil)
 	for said := ""; r.several; {
 		var missing []*group
 		for _, g := range r.all() {
@@ -81,7 +89,7 @@ func (r *Region) found(ctx context.Context) error {
 			continue
 		}
 		if why != said {
-			r.cfg.Logger.Info("not part of the region yet", "why", why)
+			r.sayOutside(why)
 			said = why
 		}
 		if !pause(ctx, tendEvery) {
@@ -93,17 +101,20 @@ func (r *Region) found(ctx context.Context) error {
 
 // whyNotFound returns with whom this node is to found groups, or why it is not to.
 func (r *Region) whyNotFound(ctx context.Context, groups []*group) (ids []string, why string) {
-	return r.meet(ctx, func(node string, h *peerpb.HelloReply) string {
+	there := ""
+	ids, why = r.meet(ctx, func(node string, h *peerpb.HelloReply) string {
 		if n := groupsOf(h); n != r.count {
 			return fmt.Sprintf("node %s does not know yet that there are %d Raft groups", node, r.count)
 		}
 		for _, g := range groups {
 			if stateOf(h, g.n).Founded {
-				return "node " + node + " belongs to it already: waiting to be taken in"
+				there = "node " + node + " belongs to it already: waiting to be taken in"
+				return there
 			}
 		}
 		return ""
 	})
+	return ids, cmp.Or(there, why) // a region that is there is not waited for to be founded
 }
 
 // meet asks all other live nodes what they are to the region. It returns the nodes with whom this one is to found it, or

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -201,10 +202,8 @@ func (g *group) leads() bool { return g.leading.Load() && g.raft.CurrentTerm() =
 // new one.
 func (g *group) begin(ctx context.Context, term uint64) error {
 	since := g.proof.since()
-	why := "first start"
-	if g.level.fresh = g.fsm.Self() == ""; !g.level.fresh {
-		why = "too few of the nodes that vote can tell that no disk has gone back: their processes have begun since, and the last did not end in order, or long ago, or in another directory"
-	}
+	g.level.fresh = g.fsm.Self() == ""
+	why := g.whyAnew()
 	for backed := !g.level.fresh && g.backed(ctx, term); g.fsm.MustRenew(backed); {
 		err := ctx.Err() // who ceases to lead has asked in vain
 		if err == nil {
@@ -216,6 +215,19 @@ func (g *group) begin(ctx context.Context, term uint64) error {
 	}
 	g.proof.give(since)
 	return nil
+}
+
+// whyAnew tells operators for what reason a new incarnation is begun, if one is.
+func (g *group) whyAnew() string {
+	own := func(o crdt.Origin) bool { return o.Region() == g.r.cfg.Region }
+	switch {
+	case g.fsm.Self() != "":
+		return "too few of the nodes that vote can tell that no disk has gone back: their processes have begun since, and the last did not end in order, or long ago, or in another directory"
+	case slices.ContainsFunc(g.fsm.Origins(), own):
+		return "the state was restored from a backup, or recovered: nothing is numbered under what it was"
+	default:
+		return "first start"
+	}
 }
 
 // lead is the leader's part, for a term: a group that must gets a new incarnation before it takes anything in, nodes are taken into

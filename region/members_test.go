@@ -194,6 +194,9 @@ func TestGrowAndShrink(t *testing.T) {
 			c.leave("n2", "n4")
 			c.leave("n2", "n1") // the founder
 			c.votes("n2", "n3")
+			if s := c.node("n2").Status(t.Context()); len(s.Nodes) != 2 {
+				t.Errorf("who has left is shown for ever: %+v", s.Nodes)
+			}
 			c.resize("n3", 1)
 			c.votes("n2")
 			acked := a.stop() + b.stop()

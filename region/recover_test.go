@@ -21,7 +21,11 @@ import (
 func TestRecover(t *testing.T) {
 	for _, groups := range []int{1, 4} {
 		t.Run(fmt.Sprint(groups), func(t *testing.T) {
-			c := newCluster(t, 3, func(cfg *Config) { cfg.Groups = groups })
+			var said lines
+			c := newCluster(t, 3, func(cfg *Config) { cfg.Groups, cfg.Logger = groups, slog.New(slog.NewTextHandler(&said, nil)) })
+			if !said.has(`why="first start"`) || said.has("recovered") {
+				t.Error("a first start says that it is another")
+			}
 			first := c.node("n1")
 			first.putMany(t, "a", 100)
 			if got := c.equal(); got != 100 {
@@ -40,6 +44,9 @@ func TestRecover(t *testing.T) {
 			}
 			c.start("n1", first.dir, 3)
 			n1 := c.node("n1")
+			if !said.has("restored from a backup, or recovered") {
+				t.Error("nobody is told why there is a new incarnation")
+			}
 			for _, o := range lost {
 				for _, g := range n1.all() {
 					if g.fsm.Self() == o {

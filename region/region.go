@@ -161,8 +161,9 @@ type Region struct {
 	known      chan struct{} // closed when groups is there
 	watch      *watchers
 	ready      chan struct{}
-	left       chan struct{} // closed when the node is no longer part of the region
-	draining   atomic.Bool   // the node is about to end: it does not want to lead
+	outside    atomic.Pointer[string] // why the node is not part of the region yet; nil: it is, or does not know
+	left       chan struct{}          // closed when the node is no longer part of the region
+	draining   atomic.Bool            // the node is about to end: it does not want to lead
 	asking     asking
 	stopping   context.Context // ends what Raft waits for when the node stops
 	stop       context.CancelFunc

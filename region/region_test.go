@@ -80,16 +80,20 @@ var tags atomic.Uint64 // of puts
 
 func (s *started) put(t testing.TB, session string, ops ...*crdt.Op) wire.Event {
 	t.Helper()
-	tag := tags.Add(1)
-	if err := s.Submit(&wire.Put{Session: session, Ops: ops, Tag: tag, Fail: func(err error) { t.Error(err) }}); err != nil {
+	tag, failed := tags.Add(1), make(chan error, 1)
+	if err := s.Submit(&wire.Put{Session: session, Ops: ops, Tag: tag, Fail: func(err error) { failed <- err }}); err != nil {
 		t.Fatal(err)
 	}
-	for e := range s.events {
-		if e.Tag == tag {
-			return e
+	for {
+		select {
+		case e := <-s.events:
+			if e.Tag == tag {
+				return e
+			}
+		case err := <-failed:
+			t.Fatal(err)
 		}
 	}
-	panic("unreachable")
 }
 
 func msg(oid, text string) *crdt.Op {

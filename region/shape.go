@@ -211,7 +211,11 @@ func (g *group) want(ctx context.Context, req *peerpb.ReshapeRequest) (told stri
 			return "", err
 		}
 		g.r.cfg.Logger.Info("another number of nodes is to vote", "size", req.Size)
-		return fmt.Sprintf("%d nodes are to vote.", req.Size), nil
+		told := fmt.Sprintf("%d nodes are to vote.", req.Size)
+		if req.Size == 1 {
+			told = "1 node is to vote."
+		}
+		return told + " roam status shows how far that is.", nil
 	}
 	outs, err := g.r.outs()
 	if err != nil {

@@ -91,6 +91,10 @@ func (r *Region) Status(ctx context.Context) Status {
 			s.serves(srv, n)
 		}
 	}
+	outs, _ := r.outs()                                            // an error ends the node
+	s.Nodes = slices.DeleteFunc(s.Nodes, func(n NodeStatus) bool { // membership remembers who has left for good
+		return !n.Alive && n.Role == roleNone && outs[n.ID] == machine.OutLeft
+	})
 	r.askAll(ctx, s.Nodes)
 	slices.SortFunc(s.Nodes, func(a, b NodeStatus) int { return strings.Compare(a.ID, b.ID) })
 	s.Pending = r.pending(s.Nodes)

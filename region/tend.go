@@ -23,7 +23,7 @@ func (g *group) tend(ctx context.Context) error {
 		said := ""
 		if err := g.change(ctx); err != nil && ctx.Err() == nil {
 			if said = err.Error(); said != g.troubled {
-				g.r.cfg.Logger.Warn("change of the region's nodes", "group", g.n, "err", err)
+				g.r.cfg.Logger.Warn("a change of the region's nodes has to wait", "group", g.n, "err", err)
 			}
 		}
 		g.troubled = said

@@ -4,9 +4,23 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"time"
 )
+
+// inALine is what memberlist says of several addresses of a seed, which it shows as a list of many lines.
+func inALine(err error) string {
+	list, ok := err.(interface{ WrappedErrors() []error })
+	if !ok {
+		return err.Error()
+	}
+	var all []string
+	for _, e := range list.WrappedErrors() {
+		all = append(all, e.Error())
+	}
+	return strings.Join(all, "; ")
+}
 
 // join asks each seed that is no live member, one by one, so that one that is down does not hide another.
 func (p *Pool) join(ctx context.Context, first bool) {
@@ -26,7 +40,7 @@ func (p *Pool) join(ctx context.Context, first bool) {
 		}
 		if _, err := p.list.Join([]string{seed}); err != nil {
 			if first {
-				p.cfg.Logger.Warn("a seed of --join does not answer; it is asked again for ever", "seed", seed, "err", err,
+				p.cfg.Logger.Warn("a seed of --join does not answer; it is asked again for ever", "seed", seed, "err", inALine(err),
 					"hint", "if it is up, it may have another --secret-file")
 			}
 			continue

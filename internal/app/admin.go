@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -20,7 +21,8 @@ import (
 // desk is what answers operators, on any node. Its address is never public.
 type desk struct {
 	reg     *prometheus.Registry
-	serving atomic.Bool // clients are taken
+	serving atomic.Bool   // clients are taken
+	why     func() string // why they are not, if more is known than that; nil: never
 }
 
 func (d *desk) handler(status http.HandlerFunc) *http.ServeMux {
@@ -39,7 +41,11 @@ func (d *desk) handler(status http.HandlerFunc) *http.ServeMux {
 
 func (d *desk) serveReady(w http.ResponseWriter, _ *http.Request) {
 	if !d.serving.Load() {
-		http.Error(w, "not ready: the region has no leader yet, or this node is still catching up with it, or is going away", http.StatusServiceUnavailable)
+		why := ""
+		if d.why != nil {
+			why = d.why()
+		}
+		http.Error(w, "not ready: "+cmp.Or(why, "it has not found the region's other nodes yet, or is going away"), http.StatusServiceUnavailable)
 		return
 	}
 	w.Write([]byte("ready\n"))

@@ -40,6 +40,7 @@ func newEdge(o ServeOptions, ring KeyRing, log *slog.Logger) (_ *edge, err error
 		return nil, err
 	}
 	e := &edge{desk: desk{reg: newRegistry()}, opts: o, log: log}
+	e.why = func() string { return "no node of the region that holds data takes clients, or this one is going away" }
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.close())
@@ -188,17 +189,17 @@ func (e *edge) awaitDoor(ctx context.Context) (bool, error) {
 
 // edgeStatus is what an edge's /v1/status answers.
 type edgeStatus struct {
-	Region    string   `json:"region"`
-	Node      string   `json:"node"`
-	Ready     bool     `json:"ready"`
-	Gateway   bool     `json:"gateway"`
-	DataNodes []string `json:"data_nodes"` // addresses of those that are up
-	Security  security `json:"security"`
+	Region   string            `json:"region"`
+	Node     string            `json:"node"`
+	Ready    bool              `json:"ready"`
+	Gateway  bool              `json:"gateway"`
+	Through  []gateway.Through `json:"through"`
+	Security security          `json:"security"`
 }
 
 func (e *edge) serveStatus(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
-	err := json.NewEncoder(w).Encode(edgeStatus{e.opts.Region, e.opts.Node, e.serving.Load(), true, e.pool.DataNodes(), e.secrets.status()})
+	err := json.NewEncoder(w).Encode(edgeStatus{e.opts.Region, e.opts.Node, e.serving.Load(), true, e.gateway.Through(), e.secrets.status()})
 	if err != nil {
 		e.log.Debug("status not sent", "err", err)
 	}

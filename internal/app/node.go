@@ -69,7 +69,7 @@ func newNode(o ServeOptions, ring KeyRing, on Machine, log *slog.Logger) (_ *nod
 			return nil, err
 		}
 	}
-	n.secrets.rekey = n.rekey
+	n.secrets.rekey, n.why = n.rekey, n.region.NotReady
 	return n, nil
 }
 

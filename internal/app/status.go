@@ -85,8 +85,17 @@ func (s *status) printClock(w io.Writer) {
 
 func (s *edgeStatus) print(w io.Writer) error {
 	defer s.Security.print(w, time.Now())
+	through := make([]string, len(s.Through))
+	for i, t := range s.Through {
+		switch through[i] = fmt.Sprintf("%s (%d clients)", t.Addr, t.Clients); {
+		case t.Gone:
+			through[i] = t.Addr + " (gone)"
+		case t.Clients == 1:
+			through[i] = t.Addr + " (1 client)"
+		}
+	}
 	_, err := fmt.Fprintf(w, "region %s, node %s: %s. It holds no data, and serves clients through %s.\n",
-		s.Region, s.Node, readiness(s.Ready), cmp.Or(strings.Join(s.DataNodes, ", "), "nobody, since no node that holds data is up"))
+		s.Region, s.Node, readiness(s.Ready), cmp.Or(strings.Join(through, ", "), "nobody, since no node that holds data is up"))
 	return err
 }
 
