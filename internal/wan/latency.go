@@ -1,6 +1,7 @@
 package wan
 
 import (
+	"math"
 	"slices"
 	"time"
 )
@@ -49,7 +50,15 @@ func (c *crowd) acks(since time.Duration) (all []sample) {
 }
 
 func (c *crowd) deliveries(since time.Duration) (all []sample) {
+	return c.deliveriesOf(since, 0, math.MaxInt64)
+}
+
+// deliveriesOf are those of what was due in some time.
+func (c *crowd) deliveriesOf(since, from, to time.Duration) (all []sample) {
 	c.each(func(p *put) {
+		if p.due < from || p.due >= to {
+			return
+		}
 		for i, at := range p.shown {
 			if i != p.from && at > 0 {
 				all = append(all, sample{p.due - since, at - p.due})

@@ -113,7 +113,7 @@ func (r *rig) progress(ctx context.Context, sc *Scenario, c *crowd) chan struct{
 			}
 			sent, acked, reached, _ := c.sums()
 			at := time.Since(c.start)
-			recent := spreadOf(within(c.deliveries(0), at-progressEvery, at))
+			recent := spreadOf(c.deliveriesOf(0, at-progressEvery, at))
 			r.say("%s: %.0f of %.0f s: %d put, %d acknowledged, %d shown in all regions; of the last %.0f s p50 %s p99 %s", sc.Name,
 				time.Since(begun).Seconds(), sc.Length.Seconds(), sent, acked, reached, progressEvery.Seconds(), ms(recent.p50), ms(recent.p99))
 		}

@@ -33,8 +33,9 @@ type node struct {
 	join         []string
 	secret, key  string // files
 	offset       time.Duration
-	redis        bool // there is a redis-server in its region
-	life         life // nil: it is down
+	congestion   string // TCP's, of connections to other nodes; empty: the machine's
+	redis        bool   // there is a redis-server in its region
+	life         life   // nil: it is down
 	dial         dialFunc
 }
 
@@ -54,6 +55,9 @@ func (n *node) args() []string {
 	}
 	if len(n.join) > 0 {
 		args = append(args, "--join", strings.Join(n.join, ","))
+	}
+	if n.congestion != "" {
+		args = append(args, "--peer-congestion", n.congestion)
 	}
 	if n.offset != 0 {
 		args = append(args, "--unsafe-clock-offset="+n.offset.String()) // a value below 0 is taken for a flag otherwise

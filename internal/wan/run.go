@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -24,10 +25,12 @@ type Config struct {
 	Trials    int           // moves of Resume; 0: 50
 	Shared    bool          // all scenarios in the same regions, one after the other
 	Memory    bool          // on the network in memory, wherever this runs
-	Until     time.Time     // no scenario begins after that; zero: all do
-	Seed      uint64
-	Logs      string // directory that gets what nodes said; empty: nobody does
-	Out       io.Writer
+	// Congestion is the TCP congestion control between nodes; empty: the machine's.
+	Congestion string
+	Until      time.Time // no scenario begins after that; zero: all do
+	Seed       uint64
+	Logs       string // directory that gets what nodes said; empty: nobody does
+	Out        io.Writer
 }
 
 // dirPrefix is what the names of the rig's directories begin with; the id of its process follows.
@@ -135,6 +138,7 @@ func (r *rig) scenario(ctx context.Context, sc *Scenario) (err error) {
 	if err := r.begin(ctx, sc); err != nil {
 		return err
 	}
+	debug.FreeOSMemory() // not while it is measured: see main
 	switch sc.Kind {
 	case Load:
 		err = r.load(ctx, sc)
@@ -182,6 +186,9 @@ func (r *rig) begin(ctx context.Context, sc *Scenario) (err error) {
 	}
 	if r.world, err = newWorld(r.ground, dir, names, sc.Nodes, host, Shape{Delay: r.Delay}); err != nil {
 		return err
+	}
+	for _, n := range r.world.nodes() {
+		n.congestion = r.Congestion
 	}
 	if err := r.redisServers(sc); err != nil {
 		return err
