@@ -25,7 +25,7 @@ type Config struct {
 	Trials    int           // moves of Resume; 0: 50
 	Shared    bool          // all scenarios in the same regions, one after the other
 	Memory    bool          // on the network in memory, wherever this runs
-	// Congestion is the TCP congestion control between nodes; empty: the machine's.
+	// Congestion is the TCP congestion control between nodes in namespaces; empty: the machine's.
 	Congestion string
 	Until      time.Time // no scenario begins after that; zero: all do
 	Seed       uint64
@@ -188,7 +188,9 @@ func (r *rig) begin(ctx context.Context, sc *Scenario) (err error) {
 		return err
 	}
 	for _, n := range r.world.nodes() {
-		n.congestion = r.Congestion
+		if !r.Memory {
+			n.congestion = r.Congestion
+		}
 	}
 	if err := r.redisServers(sc); err != nil {
 		return err

@@ -45,7 +45,7 @@ func main() {
 	flag.IntVar(&o.cfg.Behind, "behind", 0, "`ops` that a region misses in catchup; 0: 20,000 with -short, else 1,000,000")
 	flag.IntVar(&o.cfg.Trials, "trials", 0, "`moves` of each kind in resume; 0: 20 with -short, else 200")
 	flag.BoolVar(&o.cfg.Memory, "memory", false, "on the network in memory, though namespaces may be permitted")
-	flag.StringVar(&o.cfg.Congestion, "congestion", "", "TCP congestion control between nodes, by `name`; empty: the machine's")
+	flag.StringVar(&o.cfg.Congestion, "congestion", "cubic", "TCP congestion control between nodes, by `name`: Linux's own default, so that runs compare; empty: the machine's")
 	flag.Uint64Var(&o.cfg.Seed, "seed", 1, "`seed` of what is lost, and when clients talk")
 	flag.StringVar(&o.cfg.Logs, "logs", "", "`directory` for what the nodes said")
 	flag.StringVar(&o.picture, "picture", "bin/wan.svg", "`file` for the picture; empty: none")
