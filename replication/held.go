@@ -66,14 +66,15 @@ func (m *matrix) hearing(now time.Time) (all []*peerpb.Heard) {
 }
 
 // Held is how far any other region holds each origin's feed of a partition, and whether that is all there is, since
-// each of them was heard just now.
+// each of them was heard just now, and it is not in doubt which they are.
 func (p *Pool) Held(partition uint8) (most crdt.Vector, all bool) {
 	regions, all := p.peerRegions()
-	now, m := time.Now(), p.matrix
+	now, m, r := time.Now(), p.matrix, p.cfg.Roster
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	all = !m.known.Doubts(p.cfg.Region, r.Self(partition), partition, r.Evictions(partition), now) && all
 	for _, region := range regions {
 		all = all && (m.direct.lately(region, partition, now) || m.told.lately(region, partition, now))
 	}
-	return m.known.Most(regions, partition, p.cfg.Roster.Evictions(partition)), all
+	return m.known.Most(regions, partition, r.Evictions(partition)), all
 }

@@ -29,6 +29,8 @@ type Roster interface {
 	AddPeer(ctx context.Context, region string) error
 	// Evictions are the regions that were given up, as the group of a partition knows.
 	Evictions(partition uint8) crdt.Evictions
+	// Self is what the region numbers under in a partition; "": nothing.
+	Self(partition uint8) crdt.Origin
 }
 
 // PoolConfig says who this node is and whom it knows.

@@ -19,6 +19,7 @@ type gaveUp struct {
 func (g *gaveUp) Peers() []string                           { return g.met }
 func (g *gaveUp) AddPeer(_ context.Context, r string) error { g.met = append(g.met, r); return nil }
 func (g *gaveUp) Evictions(uint8) crdt.Evictions            { return g.ev }
+func (g *gaveUp) Self(uint8) crdt.Origin                    { return "beijing.5" }
 
 // TestRegionsThatCount: a region counts from when it is met, heard of or owed an answer, and until it is given up.
 func TestRegionsThatCount(t *testing.T) {

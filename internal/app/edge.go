@@ -106,6 +106,9 @@ func (noRoster) Peers() []string { return nil }
 // Evictions implements replication.Roster.
 func (noRoster) Evictions(uint8) crdt.Evictions { return nil }
 
+// Self implements replication.Roster.
+func (noRoster) Self(uint8) crdt.Origin { return "" }
+
 // AddPeer implements replication.Roster.
 func (noRoster) AddPeer(context.Context, string) error { return nil }
 

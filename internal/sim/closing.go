@@ -36,7 +36,8 @@ func (n *node) others() (all []string) {
 // Held is what the gateway is told of other regions.
 func (d *door) Held(p uint8) (crdt.Vector, bool) {
 	n, others := d.n, d.n.others()
-	lead, all := n.g.lead(), !n.isolated
+	doubts := n.matrix.Doubts(n.g.name, n.Self(p), p, n.Evictions(p), n.w.time())
+	lead, all := n.g.lead(), !n.isolated && !doubts
 	for _, region := range others {
 		if lead == nil {
 			all = false
@@ -53,7 +54,7 @@ func (n *node) closeOrigins() {
 	if !n.leading {
 		return
 	}
-	if all := n.matrix.Closable(n, n.others(), n.g.mask); len(all) > 0 {
+	if all := n.matrix.Closable(n, n.others(), n.g.mask, n.w.time()); len(all) > 0 {
 		n.w.checkClosing(n, all)
 		n.w.tell("%s closes %s and so on, %d in all, at %d", n, all[0].Origin, len(all), all[0].F)
 		n.do(&machine.Command{Kind: machine.KindClose, Finals: all}, func(machine.Result) {})

@@ -3,6 +3,7 @@ package feeds
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/wire"
@@ -204,12 +205,14 @@ func (m *Matrix) Numbers(o crdt.Origin, p uint8) bool {
 
 // Closable is what can be closed of some partitions, a bit each: the own region's former incarnations, and those of regions that were given
 // up, as far as all other regions that count hold the same of them. A region numbers under one incarnation at a time, and nobody takes
-// records from one that was given up, as each of the others has said: so where all hold the same, nobody living has more, and nobody gets more.
-func (m *Matrix) Closable(local Local, others []string, parts uint64) (all []wire.Final) {
+// records from one that was given up, as each of the others has said: so where all hold the same, nobody living has more, and nobody gets more. While it is
+// in doubt who counts, nothing can.
+func (m *Matrix) Closable(local Local, others []string, parts uint64, now time.Time) (all []wire.Final) {
 	for rest := parts; rest != 0; rest &= rest - 1 {
 		p := firstOf(rest)
-		ev, numbers := local.Evictions(p), local.Self(p) != ""
-		if !numbers && !ev.Out(local.Home()) {
+		ev, self := local.Evictions(p), local.Self(p)
+		numbers, doubts := self != "", m.Doubts(local.Home(), self, p, ev, now)
+		if doubts && numbers || !numbers && !ev.Out(local.Home()) {
 			continue
 		}
 		for _, o := range m.over(local, others, p, ev) {

@@ -31,8 +31,11 @@ func only(p uint8, v crdt.Vector) crdt.Vector {
 	}
 	return nil
 }
+
+// closable is what can be closed after it has long been known who was given up.
 func (e *ending) closable(m *Matrix, others ...string) []wire.Final {
-	return m.Closable(e, others, 1<<7)
+	m.Doubts(e.home, e.Self(7), 7, e.evicted, time.Unix(0, 0))
+	return m.Closable(e, others, 1<<7, time.Unix(0, 0).Add(doubtFor))
 }
 
 var (

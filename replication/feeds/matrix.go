@@ -14,6 +14,7 @@ type Row [crdt.Partitions]uint64
 // region may have lost its disks. The zero value knows nothing.
 type Matrix struct {
 	regions map[string]*holder
+	begun   [crdt.Partitions]begun
 }
 
 // holder is what one region has.
