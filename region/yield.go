@@ -16,13 +16,17 @@ const (
 )
 
 const (
-	// What has worked for paceAfter rests the longer the less it is needed. A compaction rests for as many times as it has worked as fewer than paceBelow flushes
-	// wait in level 0: reads look at each of them, and at l0Most Pebble stops writes. A flush rests flushRests times as long when it has just begun, and
-	// not at all when a flushShare-th of a memtable has been written since, or somebody waits for it: with so many memtables Pebble stops writes, too.
+	// What has worked for paceAfter rests the longer the less it is needed. A compaction rests compactionRests times as long as it has worked while no flush
+	// has come since it began, then as long, and not at all while paceBelow flushes wait in level 0 (reads look at each of them, and at l0Most Pebble stops
+	// writes). A flush rests flushRests times as long when it has just begun, and not at all when a flushShare-th of a memtable has been written since: with
+	// memtables of them Pebble stops writes, too. Nothing rests while writes are stopped, or somebody waits for a flush.
 	paceAfter  = 500 * time.Microsecond
 	paceBelow  = l0Files
-	flushRests = 16
 	flushShare = 2
+
+	compactionRests = 4
+	flushRests      = 16
+
 	// paceMost bounds what is taken for work: the rest was waiting for a processor.
 	paceMost = 2 * time.Millisecond
 )
@@ -95,10 +99,15 @@ func (p *pace) rest() {
 
 // compactionRest is how long a compaction rests that has worked for so long. 0: not yet, or not at all.
 func (y *yielding) compactionRest(worked time.Duration) time.Duration {
-	if worked < paceAfter {
+	waiting := y.waiting.Load()
+	switch {
+	case worked < paceAfter || y.hurried.Load() > 0 || waiting >= paceBelow:
 		return 0
+	case waiting == 0:
+		return compactionRests * min(worked, paceMost)
+	default:
+		return min(worked, paceMost)
 	}
-	return time.Duration(max(0, paceBelow-y.waiting.Load())) * min(worked, paceMost)
 }
 
 // flushRest is how long a flush rests, likewise.

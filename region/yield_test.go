@@ -71,19 +71,22 @@ func TestWhatYields(t *testing.T) {
 
 func TestCompactionRest(t *testing.T) {
 	for _, c := range []struct {
-		waiting      int64
-		worked, want time.Duration
+		waiting, hurried int64
+		worked, want     time.Duration
 	}{
-		{0, paceAfter - 1, 0},
-		{0, paceAfter, paceBelow * paceAfter},
-		{0, time.Second, paceBelow * paceMost},
-		{paceBelow - 1, time.Millisecond, time.Millisecond},
-		{paceBelow, time.Millisecond, 0},
+		{0, 0, paceAfter - 1, 0},
+		{0, 0, paceAfter, compactionRests * paceAfter},
+		{0, 0, time.Second, compactionRests * paceMost},
+		{1, 0, time.Millisecond, time.Millisecond},
+		{paceBelow - 1, 0, time.Millisecond, time.Millisecond},
+		{paceBelow, 0, time.Millisecond, 0},
+		{0, 1, time.Millisecond, 0},
 	} {
 		y := &yielding{}
 		y.waiting.Store(c.waiting)
+		y.hurried.Store(c.hurried)
 		if got := y.compactionRest(c.worked); got != c.want {
-			t.Errorf("%d flushes wait, worked %v: rests %v, want %v", c.waiting, c.worked, got, c.want)
+			t.Errorf("%+v: rests %v", c, got)
 		}
 	}
 }
