@@ -59,6 +59,14 @@ func TestWhatYields(t *testing.T) {
 	if n := way.waiting.Load(); n != 0 {
 		t.Errorf("%d flushes are counted after all have been compacted", n)
 	}
+	listener.WriteStallBegin(pebble.WriteStallBeginInfo{})
+	if way.compactionRest(time.Second) != 0 {
+		t.Error("a compaction rests while writes are stopped")
+	}
+	listener.WriteStallEnd()
+	if way.compactionRest(time.Second) == 0 {
+		t.Error("no compaction rests after writes were stopped")
+	}
 	for _, want := range []vfs.DiskWriteCategory{flushFile, compactionFile} {
 		if !slices.Contains(fs.seen, want) {
 			t.Errorf("no file was created as %q, but as %q", want, fs.seen)
