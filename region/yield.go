@@ -16,15 +16,16 @@ const (
 )
 
 const (
-	// What has worked for paceAfter rests the longer the less it is needed. A compaction rests compactionRests times as long as it has worked while no flush
-	// has come since it began, then as long, and not at all while paceBelow flushes wait in level 0 (reads look at each of them, and at l0Most Pebble stops
-	// writes). A flush rests flushRests times as long when it has just begun, and not at all when a flushShare-th of a memtable has been written since: with
-	// memtables of them Pebble stops writes, too. Nothing rests while writes are stopped, or somebody waits for a flush.
+	// What has worked for paceAfter rests the longer the less it is needed. A compaction rests compactionRests times as long as it has worked, flushCosts times
+	// less for each flush that has come since it began, but as long at least, and not at all while paceBelow flushes wait in level 0 (reads look at each of
+	// them, and at l0Most Pebble stops writes). A flush rests flushRests times as long when it has just begun, and not at all when a flushShare-th of a
+	// memtable has been written since: with memtables of them Pebble stops writes, too. Nothing rests while writes are stopped, or somebody waits for a flush.
 	paceAfter  = 500 * time.Microsecond
 	paceBelow  = l0Files
 	flushShare = 2
 
-	compactionRests = 4
+	compactionRests = 12
+	flushCosts      = 4
 	flushRests      = 16
 
 	// paceMost bounds what is taken for work: the rest was waiting for a processor.
@@ -100,14 +101,10 @@ func (p *pace) rest() {
 // compactionRest is how long a compaction rests that has worked for so long. 0: not yet, or not at all.
 func (y *yielding) compactionRest(worked time.Duration) time.Duration {
 	waiting := y.waiting.Load()
-	switch {
-	case worked < paceAfter || y.hurried.Load() > 0 || waiting >= paceBelow:
+	if worked < paceAfter || y.hurried.Load() > 0 || waiting >= paceBelow {
 		return 0
-	case waiting == 0:
-		return compactionRests * min(worked, paceMost)
-	default:
-		return min(worked, paceMost)
 	}
+	return time.Duration(max(1, compactionRests-flushCosts*waiting)) * min(worked, paceMost)
 }
 
 // flushRest is how long a flush rests, likewise.

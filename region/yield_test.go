@@ -85,7 +85,7 @@ func TestCompactionRest(t *testing.T) {
 		{0, 0, paceAfter - 1, 0},
 		{0, 0, paceAfter, compactionRests * paceAfter},
 		{0, 0, time.Second, compactionRests * paceMost},
-		{1, 0, time.Millisecond, time.Millisecond},
+		{1, 0, time.Millisecond, (compactionRests - flushCosts) * time.Millisecond},
 		{paceBelow - 1, 0, time.Millisecond, time.Millisecond},
 		{paceBelow, 0, time.Millisecond, 0},
 		{0, 1, time.Millisecond, 0},
