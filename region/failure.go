@@ -137,11 +137,11 @@ func (r *Region) Close() error {
 func (r *Region) flush() error {
 	r.way.hurried.Add(1)
 	defer r.way.hurried.Add(-1)
-	return r.flushInTime()
+	return r.flushInTime(context.Background())
 }
 
 // flushInTime makes the state durable, and way for clients meanwhile. Pebble tries for ever; this gives up when the node fails.
-func (r *Region) flushInTime() error {
+func (r *Region) flushInTime(ctx context.Context) error {
 	flushed, err := r.db.AsyncFlush()
 	if err != nil {
 		return fmt.Errorf("flush state: %w", err)
@@ -151,6 +151,8 @@ func (r *Region) flushInTime() error {
 		return nil
 	case <-r.failure.done:
 		return r.failure.err
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -105,7 +105,7 @@ func (r *Region) Trim(ctx context.Context, partitions uint64, acked func(crdt.Or
 		if c == nil {
 			continue
 		}
-		if err := r.flushInTime(); err != nil {
+		if err := r.flushInTime(ctx); err != nil {
 			return err
 		}
 		_, err := g.do(ctx, c)

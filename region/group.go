@@ -147,7 +147,7 @@ func (g *group) openState() error {
 		Region: g.r.cfg.Region, Entry: g.r.entry, Store: g.store, Watch: g.tell, Tracer: g.r.cfg.Tracer,
 		Level: g.r.cfg.level, SessionBytes: g.r.cfg.SessionBytes / g.r.count,
 	})
-	g.fsm = &fsm{Machine: m, flush: g.r.flushInTime, tell: g.tell, fatal: g.r.fail, fetch: g.fetch, strayed: g.leftBehind, unstage: g.unstage, evicted: g.noteEvicted}
+	g.fsm = &fsm{Machine: m, flush: func() error { return g.r.flushInTime(context.Background()) }, tell: g.tell, fatal: g.r.fail, fetch: g.fetch, strayed: g.leftBehind, unstage: g.unstage, evicted: g.noteEvicted}
 	if err == nil {
 		err = g.checkEvicted()
 	}

@@ -77,7 +77,7 @@ func (e *edge) join(ring KeyRing) (err error) {
 	o := &e.opts
 	known := func(addr string) []string { return e.pool.NamesAt(addr) } // which is there before anybody is called
 	e.conns = replication.NewConns(replication.ConnsConfig{
-		Region: o.Region, Node: o.Node, Keys: ring.derive("link"), Dial: e.secrets.dial(nil, known),
+		Region: o.Region, Node: o.Node, Keys: ring.derive("link"), Dial: e.secrets.dial(congestion(o.PeerCongestion).dial, known),
 	})
 	e.pool, err = replication.NewPool(replication.PoolConfig{
 		Region: o.Region, Node: o.Node, BindAddr: o.ClusterAddr, AdvertiseHost: o.AdvertiseHost, ClientURL: o.AdvertiseURL, Join: o.Join,

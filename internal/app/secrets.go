@@ -134,11 +134,6 @@ func (s *secrets) dial(dial func(context.Context, string) (net.Conn, error), kno
 	if s.peers == nil {
 		return dial
 	}
-	if dial == nil {
-		dial = func(ctx context.Context, addr string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
-		}
-	}
 	return s.peers.Dialer(dial, known)
 }
 
