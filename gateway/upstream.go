@@ -186,8 +186,11 @@ func (u *upstream) end() {
 	u.ended = true
 	u.mu.Unlock()
 	close(u.gone)
-	u.sendAway("the node that had your sessions is lost: come back with your cur")
+	u.sendAway(lost)
 }
+
+// lost is what a client is told whose node is gone.
+const lost = "the node that had your sessions is lost: come back with your cur"
 
 func (u *upstream) sendAway(why string) {
 	for _, c := range u.all() {
@@ -258,7 +261,11 @@ func (c *remote) line(frame []byte, tooLong bool) bool {
 	if !c.greeted && !tooLong && !c.hello(frame) {
 		return false
 	}
-	return c.send(&peerpb.FromClient{Line: bytes.Clone(frame), TooLong: tooLong})
+	if !c.send(&peerpb.FromClient{Line: bytes.Clone(frame), TooLong: tooLong}) {
+		c.over(wire.Errorf(wire.Unavailable, lost), wire.StatusGoingAway) // before its turn came to be told
+		return false
+	}
+	return true
 }
 
 // send sends something to where the connection lives, when it is not being moved, and reports whether the stream there stands.
