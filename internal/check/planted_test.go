@@ -15,6 +15,13 @@ const (
 	piece2   = `{"t":"tok","s":"u/x","run":"r","ep":"5","off":4,"d":"two"}`
 )
 
+// behind is the frame that says whether a region lacks something.
+func behind(is string) string {
+	return `{"t":"delta","s":"u/x","cur":"c","ops":[],"behind":` + is + `}`
+}
+
+const floored = `{"t":"snap","s":"u/x","cur":"c","map":{},"read":{},"log":[],"more":false,"why":"floor","behind":false}`
+
 func setting(oid, hlc string) string {
 	return `{"t":"delta","s":"u/x","cur":"c","ops":[{"k":"set","oid":"` + oid + `","key":"title","v":1,"user":"u","ts":1,"hlc":"` + hlc + `"}]}`
 }
@@ -46,6 +53,8 @@ func TestCheckerFindsWhatIsPlanted(t *testing.T) {
 		{"a wrong sum", []string{begun, piece, piece2, ended("", "0123456789abcdef")}, "sum 0123"},
 		{"a text that changed", []string{begun, piece, ended(`,"text":"ten two"`, Digest("ten two"))}, "does not continue"},
 		{"a closed run without its text", []string{`{"t":"delta","s":"u/x","cur":"c","ops":[` + question + `]}`, good}, "without its text"},
+		{"the end of what was removed, from a region that is behind", []string{behind("true"), good, floored}, ""},
+		{"an end alone, left by a region that was behind", []string{behind("true"), good, behind("false")}, "left so"},
 		{"an entry again", []string{begun, `{"t":"delta","s":"u/x","cur":"c","ops":[` + question + `]}`}, "again"},
 		{"an entry at another place", []string{begun, `{"t":"delta","s":"u/x","cur":"c","ops":[` + strings.Replace(question, `"at":"b"`, `"at":"a"`, 1) + `]}`}, ""},
 		{"a setting", []string{setting("s1", "1")}, ""},

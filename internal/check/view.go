@@ -38,6 +38,7 @@ type View struct {
 	told    map[string]string          // by oid: the stamp that the server named last
 	Last    map[string]Item            // by oid: what the server said last of a place and an attempt
 	stood   map[string]Item            // as Last, of what is not to come again without a change
+	parts   map[string]bool            // runs of which a region that was behind brought the end alone
 	Own     map[string]Item            // ops under way from this device, by oid
 	Faults  []string
 	Bytes   int                  // bytes of answers that came as tok
@@ -47,7 +48,8 @@ type View struct {
 // NewView is of a session of which nothing is held.
 func NewView(s string) *View {
 	return &View{s: s, Entries: map[string]*Entry{}, Values: map[string]Value{},
-		sets: map[string]map[string]Item{}, told: map[string]string{}, Last: map[string]Item{}, stood: map[string]Item{}, Own: map[string]Item{}, Came: map[string]time.Time{}}
+		sets: map[string]map[string]Item{}, told: map[string]string{}, Last: map[string]Item{}, stood: map[string]Item{}, Own: map[string]Item{}, Came: map[string]time.Time{},
+		parts: map[string]bool{}}
 }
 
 func (v *View) fault(format string, args ...any) {
@@ -105,6 +107,7 @@ func (v *View) Apply(f *Frame) {
 func (v *View) snap(f *Frame) {
 	held, values := v.Entries, v.Values
 	v.Entries, v.Values, v.sets, v.told = map[string]*Entry{}, map[string]Value{}, map[string]map[string]Item{}, map[string]string{}
+	clear(v.parts)
 	v.whole(f)
 	v.Behind = v.Behind || f.Behind != nil && *f.Behind
 	for _, it := range f.Log {
@@ -166,6 +169,17 @@ func (v *View) delta(f *Frame) {
 			v.set(it)
 		}
 	}
+	if f.Behind == nil && !v.Behind || f.Behind != nil && !*f.Behind {
+		v.settled()
+	}
+}
+
+// settled takes it that the region has all that the client has seen, and has said what of that it lacked before.
+func (v *View) settled() {
+	for oid := range v.parts {
+		v.fault("the run %s came closed without its text from a region that was behind, and was left so when that had caught up", oid)
+	}
+	clear(v.parts)
 }
 
 // Page takes the page of entries before From.
@@ -230,12 +244,17 @@ func (v *View) run(held *Entry, it Item) {
 	e := &Entry{Item: it, conn: v.conn}
 	switch {
 	case it.Text != nil:
+		delete(v.parts, it.OID)
 		e.Shown = *it.Text
 		v.grown(held, e)
 	case held == nil && v.more: // it is older than what is held
 		return
 	case held == nil:
-		if it.Len != nil && *it.Len > 0 {
+		if it.Len != nil && *it.Len > 0 && v.Behind {
+			// The client was shown the begin of the answer, and that it was removed, by a region whose removal has not come here yet:
+			// it is shown what follows, until that comes. Its token cannot say more than how far each feed was shown.
+			v.parts[it.OID] = true
+		} else if it.Len != nil && *it.Len > 0 {
 			v.fault("the run %s is new here and came closed without its text", it.OID)
 		}
 	default:
@@ -263,7 +282,7 @@ func (v *View) grown(held, e *Entry) {
 
 // sum checks a closed run's length and sum.
 func (v *View) sum(e *Entry) {
-	if !Closed(e.State) || e.Len == nil {
+	if !Closed(e.State) || e.Len == nil || v.parts[e.OID] {
 		return
 	}
 	if *e.Len != len(e.Shown) || e.Sum != Digest(e.Shown) {
