@@ -385,6 +385,9 @@ func (c *core) due(now time.Time) time.Time {
 	return due
 }
 
+// owes reports whether there is something to send.
+func (c *core) owes() bool { return c.link.pong || len(c.link.out) > 0 }
+
 // take returns the frames that may be sent now.
 func (c *core) take(now time.Time) []any {
 	var out []any

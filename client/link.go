@@ -60,9 +60,10 @@ func fatal(err error) bool {
 // attempt is one connection, from before it is made until it has ended.
 type attempt struct {
 	*Client
-	conn Conn
-	next *dialled   // written by mover before it ends
-	exp  chan int64 // the token's end as the welcome tells it; holds one
+	conn    Conn
+	next    *dialled   // written by mover before it ends
+	exp     chan int64 // the token's end as the welcome tells it; holds one
+	planned time.Time  // when write looks at the core again at the latest; guarded by mu
 }
 
 // once lives through one connection: the one that is ready, or else a new one to the current region. It returns the
@@ -167,7 +168,6 @@ func (a *attempt) read(life context.Context) error {
 			return err
 		}
 		a.settle()
-		nudge(a.kick)
 	}
 }
 
@@ -195,6 +195,9 @@ func (a *attempt) receive(life context.Context, frames []*frame) error {
 		}
 	}
 	a.learn()
+	if now := time.Now(); a.core.owes() || a.core.due(now).Before(a.planned) { // most of what comes asks for nothing
+		nudge(a.kick)
+	}
 	return nil
 }
 
@@ -261,7 +264,8 @@ func (a *attempt) step(life context.Context) (out []any, wait time.Duration, err
 		nudge(a.moves)
 	}
 	out = a.core.take(now)
-	return out, max(a.core.due(now).Sub(now), 0), nil
+	a.planned = a.core.due(now)
+	return out, max(a.planned.Sub(now), 0), nil
 }
 
 // settle forgets what is safe, and logs what there is to log.
