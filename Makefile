@@ -35,7 +35,7 @@ BEHIND   ?= 1000000
 RACED ?= ^(TestMovesInMidAnswer|TestLeaderCrashes|TestSeeds)$$
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build collector deps lint generate bench sim bubble planted wan wan-short soak-cut soak-kill soak-chaos many fuzz clean
+.PHONY: help demo test build collector deps lint generate bench sim bubble planted wan wan-short wan-random soak-cut soak-kill soak-chaos many fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -121,6 +121,9 @@ wan: deps build bin/wan ## Regions in network namespaces on a WAN of our own: SC
 
 wan-short: deps build bin/wan ## The scenarios of make wan that find most, in two minutes
 	bin/wan -short $(FLAGS)
+
+wan-random: deps build bin/wan ## Random faults between regions, and people who travel, for MINUTES (60), with seeds from SEED_BASE (1) on
+	bin/wan -scenario random -times 100000 -minutes $(if $(filter file,$(origin MINUTES)),60,$(MINUTES)) -seed $(SEED_BASE) -nodes $(NODES) -picture '' $(FLAGS)
 
 .PHONY: bin/wan
 bin/wan:

@@ -40,7 +40,9 @@ func (w *world) act(ctx context.Context, sc *Scenario, c *crowd, say func(string
 			timer.Stop()
 			return nil
 		}
-		say(w.tell(a, sc.Base))
+		if a.Do != Travel { // which is all the time
+			say(w.tell(a, sc.Base))
+		}
 		if err := w.do(ctx, a, sc.Base, c); err != nil {
 			return fmt.Errorf("%s: %w", w.tell(a, sc.Base), err)
 		}
@@ -64,9 +66,20 @@ func (w *world) do(ctx context.Context, a *Act, base Shape, c *crowd) error {
 		}
 		return nil
 	case Kill:
-		for _, n := range w.regions[a.From].nodes {
+		for _, n := range w.meant(a) {
 			n.kill()
 		}
+		return nil
+	case Freeze, Thaw:
+		for _, n := range w.meant(a) {
+			n.freeze(a.Do == Freeze)
+		}
+		if a.Do == Thaw {
+			c.goHome(w.regions[a.From].name)
+		}
+		return nil
+	case Travel:
+		c.travel(w.regions[a.From].name, w.regions[a.To].name, a.Share, a.Hard)
 		return nil
 	case Wipe:
 		var errs []error
@@ -75,25 +88,34 @@ func (w *world) do(ctx context.Context, a *Act, base Shape, c *crowd) error {
 		}
 		return errors.Join(errs...)
 	case Start:
-		return w.back(ctx, a.From, c)
+		return w.back(ctx, a, c)
 	case Skew:
 		var errs []error
 		for _, n := range w.regions[a.From].nodes {
 			errs = append(errs, n.stop())
 			n.offset = a.Offset
 		}
-		return errors.Join(append(errs, w.back(ctx, a.From, c))...)
+		return errors.Join(append(errs, w.back(ctx, a, c))...)
 	}
 	return fmt.Errorf("no such deed: %d", a.Do)
 }
 
-// back starts a region, and its clients go there again.
-func (w *world) back(ctx context.Context, region int, c *crowd) error {
-	if err := w.start(ctx, w.regions[region].nodes...); err != nil {
+// meant are the nodes of an act.
+func (w *world) meant(a *Act) []*node {
+	all := w.regions[a.From].nodes
+	if a.Node > 0 {
+		return all[a.Node-1 : a.Node]
+	}
+	return all
+}
+
+// back starts nodes, and their region's clients go there again.
+func (w *world) back(ctx context.Context, a *Act, c *crowd) error {
+	if err := w.start(ctx, w.meant(a)...); err != nil {
 		return err
 	}
 	if c != nil {
-		c.goHome(w.regions[region].name)
+		c.goHome(w.regions[a.From].name)
 	}
 	return nil
 }
@@ -106,6 +128,10 @@ func (w *world) tell(a *Act, base Shape) string {
 		}
 		return w.regions[region].name
 	}
+	node := ""
+	if a.Node > 0 {
+		node = fmt.Sprintf("-n%d", a.Node)
+	}
 	switch a.Do {
 	case Set:
 		arrow := " → "
@@ -114,11 +140,17 @@ func (w *world) tell(a *Act, base Shape) string {
 		}
 		return name(a.From) + arrow + name(a.To) + ": " + a.Shape.over(base.over(w.normal)).String()
 	case Kill:
-		return name(a.From) + " loses power"
+		return name(a.From) + node + " loses power"
 	case Wipe:
 		return name(a.From) + " has empty disks"
 	case Start:
-		return name(a.From) + " starts"
+		return name(a.From) + node + " starts"
+	case Freeze:
+		return name(a.From) + " stands still"
+	case Thaw:
+		return name(a.From) + " goes on"
+	case Travel:
+		return fmt.Sprintf("%.0f %% of the people go from %s to %s", 100*a.Share, name(a.From), name(a.To))
 	}
 	return fmt.Sprintf("%s starts again, with its clock off by %s", name(a.From), a.Offset)
 }

@@ -37,7 +37,7 @@ func (r *rig) catchUp(ctx context.Context, sc *Scenario) error {
 	r.say("%s: %s has missed %d ops, put in %.0f s", sc.Name, away.name, r.Behind, time.Since(begun).Seconds())
 	near := r.world.regions[:len(r.world.regions)-1]
 	talking := &world{ground: r.world.ground, regions: near, key: r.world.key, normal: r.world.normal} // who is away has no part in what is live
-	c, err := newCrowd(talking, crowdPlan{name: fmt.Sprintf("%s-%d", sc.Name, r.crowds+1), sessions: sc.Sessions, rate: sc.Rate, payload: r.Payload, seed: r.Seed})
+	c, err := newCrowd(talking, crowdPlan{name: fmt.Sprintf("%s-%d", sc.Name, r.crowds+1), sessions: sc.Sessions, rate: sc.Rate, payload: r.Payload, seed: sc.Seed})
 	if err != nil {
 		return err
 	}

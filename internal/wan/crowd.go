@@ -20,6 +20,7 @@ type crowd struct {
 	asks    float64 // share that asks for an answer
 	texts   []string
 	dice    *rand.Rand
+	luck    *rand.Rand // of who acts
 	start   time.Time
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -45,14 +46,14 @@ type crowdPlan struct {
 }
 
 func newCrowd(w *world, p crowdPlan) (*crowd, error) {
-	c := &crowd{w: w, rate: p.rate, asks: p.asks, dice: rand.New(rand.NewPCG(p.seed, 2)), start: time.Now()}
+	c := &crowd{w: w, rate: p.rate, asks: p.asks, dice: rand.New(rand.NewPCG(p.seed, 2)), luck: rand.New(rand.NewPCG(p.seed, 3)), start: time.Now()}
 	c.texts = texts(p.payload, c.dice)
 	for i := range p.sessions {
 		user := fmt.Sprintf("u%d", i)
 		t := newTalk(user+"/"+p.name, user, len(w.regions), c.start)
 		token := w.token(user)
 		for j, r := range w.regions {
-			d, err := newDevice(t, j, r.name, w.urls(r.name), w.ground.Dialer(r.name), token, p.watched)
+			d, err := newDevice(t, j, r.name, w.urls(r.name), w.ground.Dialer, token, p.watched)
 			if err != nil {
 				return nil, err
 			}
@@ -126,6 +127,15 @@ func (c *crowd) goHome(region string) {
 	for _, d := range c.devices() {
 		if d.home == region && d.sdk.Status().Region != region {
 			_ = d.sdk.Move(region) // regions are known from the start
+		}
+	}
+}
+
+// travel takes a share of those who are in one region's network to another's.
+func (c *crowd) travel(from, to string, share float64, hard bool) {
+	for _, d := range c.devices() {
+		if d.in() == from && c.luck.Float64() < share {
+			d.travel(to, hard)
 		}
 	}
 }

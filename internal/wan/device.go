@@ -24,17 +24,19 @@ type device struct {
 	home  string
 	sdk   *client.Client
 	s     *client.Session
-	dial  dialFunc
+	dial  func(region string) dialFunc
 
-	mu  sync.Mutex // guards eye
-	eye *check.Device
+	mu   sync.Mutex // guards what follows
+	at   string     // the region whose network it is in
+	conn client.Conn
+	eye  *check.Device
 }
 
 // maxOutbox bounds what a device has put and knows not to be safe, in ops: minutes of a cut.
 const maxOutbox = 200_000
 
-func newDevice(t *talk, index int, home string, ways []client.Region, dial dialFunc, token string, watched bool) (*device, error) {
-	d := &device{t: t, index: index, home: home, dial: dial}
+func newDevice(t *talk, index int, home string, ways []client.Region, dial func(region string) dialFunc, token string, watched bool) (*device, error) {
+	d := &device{t: t, index: index, home: home, at: home, dial: dial}
 	name := "at-" + home
 	if watched {
 		d.eye = check.NewDevice(t.user, name)
@@ -52,11 +54,36 @@ func newDevice(t *talk, index int, home string, ways []client.Region, dial dialF
 }
 
 func (d *device) connect(ctx context.Context, url string) (client.Conn, error) {
-	ws, err := webSocket(ctx, d.dial, url)
+	d.mu.Lock()
+	at := d.at
+	d.mu.Unlock()
+	ws, err := webSocket(ctx, d.dial(at), url)
 	if err != nil {
 		return nil, err
 	}
+	d.mu.Lock()
+	d.conn = socket{ws}
+	d.mu.Unlock()
 	return newTap(d, socket{ws}), nil
+}
+
+// in says whose region's network it is in.
+func (d *device) in() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.at
+}
+
+// travel takes it to another region's network. Where the one that it leaves is gone at once, so is its connection.
+func (d *device) travel(to string, hard bool) {
+	d.mu.Lock()
+	d.at = to
+	conn := d.conn
+	d.mu.Unlock()
+	_ = d.sdk.Move(to) // regions are known from the start
+	if hard && conn != nil {
+		_ = conn.Close(0, "")
+	}
 }
 
 // socket makes a Conn of a websocket.Conn.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -147,4 +148,13 @@ func (k *kernel) Close() error {
 		errs = append(errs, s.close())
 	}
 	return errors.Join(errs...)
+}
+
+// Freeze implements freezer.
+func (p *process) Freeze(still bool) {
+	sig := syscall.SIGCONT
+	if still {
+		sig = syscall.SIGSTOP
+	}
+	_ = p.cmd.Process.Signal(sig)
 }

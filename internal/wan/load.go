@@ -11,7 +11,7 @@ import (
 func (r *rig) crowdFor(ctx context.Context, sc *Scenario) (*crowd, error) {
 	r.crowds++
 	c, err := newCrowd(r.world, crowdPlan{name: fmt.Sprintf("%s-%d", sc.Name, r.crowds), sessions: sc.Sessions, rate: sc.Rate, asks: sc.Asks,
-		payload: r.Payload, watched: sc.Watched, seed: r.Seed})
+		payload: r.Payload, watched: sc.Watched, seed: sc.Seed})
 	if err != nil {
 		return nil, err
 	}

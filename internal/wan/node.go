@@ -79,6 +79,16 @@ func (n *node) kill() {
 	}
 }
 
+// freezer is a life that can stand still.
+type freezer interface{ Freeze(still bool) }
+
+// freeze has it stand still, or go on.
+func (n *node) freeze(still bool) {
+	if f, ok := n.life.(freezer); ok {
+		f.Freeze(still)
+	}
+}
+
 // stop ends it in order.
 func (n *node) stop() error {
 	if n.life == nil {

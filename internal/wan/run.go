@@ -138,6 +138,12 @@ func (r *rig) scenario(ctx context.Context, sc *Scenario) (err error) {
 	if err := r.begin(ctx, sc); err != nil {
 		return err
 	}
+	if sc.Seed == 0 {
+		sc.Seed = r.Seed
+	}
+	if sc.Random {
+		sc.Acts = randomActs(sc.Length, r.Regions, sc.Nodes, !r.Memory, sc.Seed)
+	}
 	debug.FreeOSMemory() // not while it is measured: see main
 	switch sc.Kind {
 	case Load:

@@ -16,7 +16,9 @@ type Scenario struct {
 	Nodes       int     // of a region; 0: as the rig is told
 	Base        Shape   // of all ways, on top of what is normal
 	Acts        []Act
-	Watched     bool // a checker reads every frame
+	Random      bool   // Acts are the seed's
+	Seed        uint64 // 0: the rig's
+	Watched     bool   // a checker reads every frame
 	Goals       []Goal
 }
 
@@ -40,17 +42,23 @@ type Act struct {
 	Both   bool          // ways: also that back
 	Shape  Shape         // ways: what is other than normal; the zero value heals
 	Offset time.Duration // Skew
+	Node   int           // Kill, Start: the one of that number, from 1 on; 0: all
+	Share  float64       // Travel: of the people
+	Hard   bool          // Travel: the network that they leave is gone at once
 }
 
 // Deed is what is done.
 type Deed int
 
 const (
-	Set   Deed = iota // the ways From → To get Shape
-	Kill              // all nodes of From lose power
-	Wipe              // the disks of From are new ones
-	Start             // the nodes of From start
-	Skew              // the nodes of From stop, and start with a clock that is off by Offset
+	Set    Deed = iota // the ways From → To get Shape
+	Kill               // nodes of From lose power
+	Wipe               // the disks of From are new ones
+	Start              // nodes of From start
+	Skew               // the nodes of From stop, and start with a clock that is off by Offset
+	Freeze             // the nodes of From stand still
+	Thaw               // and go on
+	Travel             // people who are in From's network go to that of To
 )
 
 // Any is every region.
@@ -115,6 +123,8 @@ func Long() []Scenario {
 				{At: 50 * second, Do: Skew, From: 2}}},
 		{Name: "slow", About: "a region behind 100 ms, jitter of 30 ms and 200 KB/s for 30 s", Length: 60 * second, Rate: 200, Sessions: 60, Watched: true,
 			Acts: []Act{isolate(15*second, 2, Shape{Delay: 100 * time.Millisecond, Jitter: 30 * time.Millisecond, Rate: 200_000}), isolate(45*second, 2, Shape{})}},
+		{Name: "random", About: "faults of all kinds as the seed has it, and people who travel", Length: 300 * second, Rate: 150, Sessions: 40, Asks: 0.03,
+			Random: true, Watched: true},
 		{Name: "resume", About: "a device moves: 20 unread in a session of 1,000", Kind: Resume, Length: 30 * second},
 		{Name: "catchup", About: "a region has missed many ops", Kind: CatchUp, Length: 180 * second, Rate: 200, Sessions: 60},
 		{Name: "redis", About: "the load of steady, with Redis replication and WAIT", Kind: Redis, Length: 60 * second, Rate: 2000, Sessions: 200},
@@ -125,6 +135,16 @@ func Long() []Scenario {
 func (s Scenario) At(rate float64) Scenario {
 	s.Name, s.Sessions, s.Rate = fmt.Sprintf("%s-%g", s.Name, rate), max(1, int(float64(s.Sessions)*rate/s.Rate)), rate
 	return s
+}
+
+// Times is the scenario n times, each with a seed of its own, from first on.
+func (s Scenario) Times(n int, first uint64) (all []Scenario) {
+	for i := range uint64(n) {
+		one := s
+		one.Name, one.Seed = fmt.Sprintf("%s-seed%d", s.Name, first+i), first+i
+		all = append(all, one)
+	}
+	return all
 }
 
 // What says what happens in it.
@@ -148,6 +168,7 @@ func Short() []Scenario {
 		{Name: "rebuild", About: "a region is cut off, then loses power and all disks, and starts on empty ones", Length: 14 * second, Rate: 100, Sessions: 20, Watched: true,
 			Acts: []Act{isolate(1*second, 2, cut), isolate(4*second, 2, Shape{}), {At: 5 * second, Do: Kill, From: 2},
 				{At: 6 * second, Do: Wipe, From: 2}, {At: 7 * second, Do: Start, From: 2}}},
+		{Name: "random", About: "faults as the seed has it, and people who travel", Length: 20 * second, Rate: 100, Sessions: 20, Asks: 0.03, Random: true, Watched: true},
 		{Name: "resume", About: "a device moves: 20 unread in a session of 1,000", Kind: Resume, Length: 4 * second},
 		{Name: "catchup", About: "a region has missed many ops", Kind: CatchUp, Length: 20 * second, Rate: 50, Sessions: 10},
 	}

@@ -26,6 +26,7 @@ type options struct {
 	scenario, picture, tables string
 	short, list               bool
 	minutes                   float64
+	times                     int
 }
 
 // memoryLimit is from how many bytes on garbage is collected while a load runs: one of a minute at 2,000 messages a second makes three quarters of it.
@@ -46,7 +47,8 @@ func main() {
 	flag.IntVar(&o.cfg.Trials, "trials", 0, "`moves` of each kind in resume; 0: 20 with -short, else 200")
 	flag.BoolVar(&o.cfg.Memory, "memory", false, "on the network in memory, though namespaces may be permitted")
 	flag.StringVar(&o.cfg.Congestion, "congestion", "cubic", "TCP congestion control between nodes, by `name`: Linux's own default, so that runs compare; empty: the machine's")
-	flag.Uint64Var(&o.cfg.Seed, "seed", 1, "`seed` of what is lost, and when clients talk")
+	flag.IntVar(&o.times, "times", 1, "each scenario so many `times`, with a seed of its own, from -seed on")
+	flag.Uint64Var(&o.cfg.Seed, "seed", 1, "`seed` of what is lost, when clients talk, and what happens in random")
 	flag.StringVar(&o.cfg.Logs, "logs", "", "`directory` for what the nodes said")
 	flag.StringVar(&o.picture, "picture", "bin/wan.svg", "`file` for the picture; empty: none")
 	flag.StringVar(&o.tables, "markdown", "", "`file` for the table as Markdown")
@@ -109,6 +111,16 @@ func (o *options) choose() (err error) {
 		if o.cfg.Scenarios, err = pick(o.cfg.Scenarios, strings.Split(o.scenario, ",")); err != nil {
 			return err
 		}
+	}
+	if o.times < 1 {
+		return fmt.Errorf("-times %d: at least 1", o.times)
+	}
+	if o.times > 1 {
+		var all []wan.Scenario
+		for _, sc := range o.cfg.Scenarios {
+			all = append(all, sc.Times(o.times, o.cfg.Seed)...)
+		}
+		o.cfg.Scenarios = all
 	}
 	if o.list {
 		return nil
