@@ -48,7 +48,7 @@ func (s Shape) String() string {
 		what string
 	}{{s.Loss, "lost"}, {s.Duplicate, "twice"}} {
 		if share.of > 0 {
-			words = append(words, fmt.Sprintf("%g %% %s", share.of*100, share.what))
+			words = append(words, fmt.Sprintf("%.4g %% %s", share.of*100, share.what))
 		}
 	}
 	if s.Rate > 0 {
