@@ -279,6 +279,7 @@ func (r *Region) stateOptions() *pebble.Options {
 		L0CompactionThreshold: l0Files, L0StopWritesThreshold: l0Most, MemTableStopWritesThreshold: memtables,
 	}
 	r.way.memtable = int64(r.cfg.MemtableBytes)
+	r.way.hurried.Store(0) // another one was closed, if the node starts anew
 	r.listen(opts, "state", &r.way)
 	for i := range opts.Levels {
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
