@@ -21,7 +21,7 @@ func TestAnEndWaitsForNoFlushAtRest(t *testing.T) {
 			return nil
 		}
 		once.Do(func() { close(flushing) })
-		late, look := time.NewTimer(10*time.Second), time.NewTicker(time.Millisecond)
+		late, look := time.NewTimer(time.Minute), time.NewTicker(time.Millisecond)
 		defer late.Stop()
 		defer look.Stop()
 		for y.hurried.Load() == 0 {
