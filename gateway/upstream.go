@@ -336,7 +336,7 @@ func (c *remote) over(why *wire.Error, status wire.Status) {
 		b = nil
 	}
 	c.take(&peerpb.ToClient{Message: b})
-	c.take(&peerpb.ToClient{Ending: &peerpb.Ending{Status: uint32(status), Why: why.Msg}})
+	c.take(&peerpb.ToClient{Ending: &peerpb.Ending{Status: uint32(status), Why: closeReason(why.Msg)}})
 }
 
 // Work implements party.
