@@ -258,7 +258,10 @@ func (r *Region) openState() (err error) {
 	if r.db, err = pebble.Open(filepath.Join(r.cfg.Dir, "state"), opts); err != nil {
 		return fmt.Errorf("state (is another process using it?): %w", r.opened("the state", err))
 	}
-	return errors.Join(r.checkIdentity(), r.checkPending(), r.checkLeft(), r.checkSeveral(), r.checkGroups(), r.dirty())
+	if err := errors.Join(r.checkIdentity(), r.checkPending(), r.checkLeft(), r.checkSeveral(), r.checkGroups()); err != nil {
+		return err // the mark of the process before is for one that may begin here
+	}
+	return r.dirty()
 }
 
 const (
