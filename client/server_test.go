@@ -182,7 +182,7 @@ func run(t testing.TB, cfg Config) (*Client, func() error) {
 // until waits for a state.
 func until(t testing.TB, s *Session, what string, ok func(State) bool) State {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var last State
 	for last = range s.Watch(ctx) {

@@ -187,7 +187,7 @@ func TestConnsAreWokenInOrder(t *testing.T) {
 	if !slices.Equal(r.woken, all) {
 		t.Error("an event wakes in another order")
 	}
-	r.f.reached = func() {}
+	r.f.reached = nil
 	r.f.setReach(wire.Reach{})
 	for i, d := range all {
 		d.say(`{"t":"put","id":3,"s":"alice/a","ops":[{"k":"msg","oid":"m%d","text":"x"}]}`, i)
@@ -204,7 +204,7 @@ func TestConnsAreWokenInOrder(t *testing.T) {
 // TestOnlyWhoWaitsIsWoken: what other regions acknowledge wakes those whose ops have become safe by it, and nobody else.
 func TestOnlyWhoWaitsIsWoken(t *testing.T) {
 	r := newRig(t, Config{})
-	r.f.reached = r.g.Recheck
+	r.f.reached = []func(){r.g.Recheck}
 	reader, writer, waiting := r.hello(), r.hello(), r.hello()
 	r.f.setReach(wire.Reach{})
 	writer.say(`{"t":"put","id":2,"s":"alice/a","ops":[{"k":"msg","oid":"m1","text":"x"}]}`)
@@ -229,7 +229,7 @@ func TestOnlyWhoWaitsIsWoken(t *testing.T) {
 // TestSafeComesAlong: what has become safe is told with the next message to the client, or soon; an ok that is held for it at once.
 func TestSafeComesAlong(t *testing.T) {
 	r := newRig(t, Config{})
-	r.f.reached = r.g.Recheck
+	r.f.reached = []func(){r.g.Recheck}
 	r.f.setReach(wire.Reach{})
 	d := r.hello()
 	put := func(id int, more string) {
@@ -286,7 +286,7 @@ func TestConnIsTooSlow(t *testing.T) {
 // TestConnWaitsForRegions: an ok is held until its put is in as many regions as it asked for, or for regionsWait.
 func TestConnWaitsForRegions(t *testing.T) {
 	r := newRig(t, Config{})
-	r.f.reached = r.g.Recheck
+	r.f.reached = []func(){r.g.Recheck}
 	r.f.setReach(wire.Reach{})
 	d := r.hello()
 	put := func(id int) {

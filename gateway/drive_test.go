@@ -75,7 +75,8 @@ type driven struct {
 	c      *Conn
 	lines  []string // frames written and not looked at yet
 	closed wire.Status
-	broken error // what Write answers
+	reason string // of that
+	broken error  // what Write answers
 }
 
 func newRig(t *testing.T, cfg Config) *rig {
@@ -143,7 +144,7 @@ func (d *driven) Write(message []byte) error {
 	return nil
 }
 
-func (d *driven) Close(status wire.Status, _ string) { d.closed = status }
+func (d *driven) Close(status wire.Status, reason string) { d.closed, d.reason = status, reason }
 
 // receive hands a frame over without letting anybody work.
 func (d *driven) receive(format string, args ...any) bool {

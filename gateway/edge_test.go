@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 	"google.golang.org/grpc"
@@ -123,6 +124,11 @@ func TestEdgeLosesANode(t *testing.T) {
 	shut := d.add(t, "one", one)
 	d.add(t, "two", two)
 	e := startEdge(t, d)
+	for _, addr := range d.order { // a node that does not answer at once would be passed over
+		if err := e.to(addr).await(t.Context(), time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
 	srv := httptest.NewServer(e.Handler())
 	defer srv.Close()
 	url := "ws" + strings.TrimPrefix(srv.URL, "http") + "/v1/connect"

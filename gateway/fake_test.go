@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,9 +32,10 @@ type fake struct {
 	next     int
 	refuse   error // what Submit answers
 	reach    wire.Reach
-	hastened uint64 // partitions, a bit each
-	reached  func()
-	finals   crdt.Finals // of every partition
+	hastened uint64        // partitions, a bit each
+	reached  []func()      // of each gateway that runs
+	begun    chan struct{} // one for each that has begun to
+	finals   crdt.Finals   // of every partition
 	// elsewhere is what the other regions hold; nil: nobody is heard.
 	elsewhere crdt.Vector
 }
@@ -41,7 +43,7 @@ type fake struct {
 func newFake() *fake {
 	f := &fake{
 		self: crdt.NewOrigin("beijing", 1), sessions: map[string]*crdt.Mem{}, watchers: map[int]func([]wire.Event){},
-		reach: wire.Reach{Safe: true},
+		reach: wire.Reach{Safe: true}, begun: make(chan struct{}, 16),
 	}
 	for p := range f.cursors {
 		f.cursors[p].Store(&crdt.Vector{})
@@ -157,8 +159,9 @@ func (f *fake) Reach(crdt.Dot) wire.Reach {
 func (f *fake) WatchReach(fn func()) (stop func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.reached = fn
-	return func() {}
+	f.reached = append(f.reached, fn)
+	f.begun <- struct{}{}
+	return func() {} // it does no harm to tell one that has ended
 }
 
 func (f *fake) Hasten(partition uint8) {
@@ -171,9 +174,11 @@ func (f *fake) Hasten(partition uint8) {
 func (f *fake) setReach(r wire.Reach) {
 	f.mu.Lock()
 	f.reach = r
-	fn := f.reached
+	all := slices.Clone(f.reached)
 	f.mu.Unlock()
-	fn()
+	for _, fn := range all {
+		fn()
+	}
 }
 
 var testKeys = [][]byte{[]byte("0123456789abcdef0123456789abcdef")}
@@ -204,14 +209,7 @@ func serveWith(t testing.TB, f *fake, cfg Config) (*Gateway, string) {
 		handler = passingEdge(t, f, g, cfg).Handler()
 	}
 	srv := httptest.NewServer(handler)
-	for { // Run has begun when it watches
-		f.mu.Lock()
-		on := f.reached != nil
-		f.mu.Unlock()
-		if on {
-			break
-		}
-	}
+	<-f.begun
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {

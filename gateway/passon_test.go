@@ -128,6 +128,7 @@ func leaver(t *testing.T, f *fake) (g *Gateway, leave func() error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- g.Run(ctx) }()
+	<-f.begun
 	return g, func() error {
 		cancel()
 		return <-done

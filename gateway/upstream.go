@@ -83,8 +83,8 @@ func (u *upstream) await(ctx context.Context, patience time.Duration) error {
 func (u *upstream) run() {
 	ctx, cancel := context.WithCancelCause(u.e.ctx)
 	defer cancel(nil)
-	silent := time.AfterFunc(upstreamSilent, func() { cancel(errSaysNothing) })
-	defer silent.Stop()
+	silent := newSilence(upstreamSilent, func() { cancel(errSaysNothing) })
+	defer silent.stop()
 	door, err := u.e.cfg.Doors.Door(u.addr)
 	if err == nil {
 		var stream peerpb.Door_ClientsClient
@@ -105,7 +105,7 @@ func (u *upstream) run() {
 	}
 }
 
-func (u *upstream) carry(ctx context.Context, cancel func(), stream peerpb.Door_ClientsClient, silent *time.Timer) error {
+func (u *upstream) carry(ctx context.Context, cancel func(), stream peerpb.Door_ClientsClient, silent *silence) error {
 	var receiving sync.WaitGroup
 	defer receiving.Wait()
 	defer cancel()
@@ -133,13 +133,13 @@ func (u *upstream) carry(ctx context.Context, cancel func(), stream peerpb.Door_
 	}
 }
 
-func (u *upstream) receive(stream peerpb.Door_ClientsClient, silent *time.Timer) error {
+func (u *upstream) receive(stream peerpb.Door_ClientsClient, silent *silence) error {
 	for first := true; ; first = false {
 		m, err := stream.Recv()
 		if err != nil {
 			return err
 		}
-		silent.Reset(upstreamSilent)
+		silent.heard()
 		if first {
 			close(u.opened)
 		}
@@ -336,7 +336,7 @@ func (c *remote) over(why *wire.Error, status wire.Status) {
 		b = nil
 	}
 	c.take(&peerpb.ToClient{Message: b})
-	c.take(&peerpb.ToClient{Ending: &peerpb.Ending{Status: uint32(status), Why: why.Msg}})
+	c.take(&peerpb.ToClient{Ending: &peerpb.Ending{Status: uint32(status), Why: closeReason(why.Msg)}})
 }
 
 // Work implements party.

@@ -404,10 +404,6 @@ func (c *Conn) hangUp(it *item) error {
 		return err
 	}
 	c.g.metrics.closed.WithLabelValues(strconv.Itoa(int(it.status))).Inc()
-	reason := why.Msg
-	if len(reason) > 120 { // a close frame holds 123 bytes
-		reason = reason[:120]
-	}
-	c.t.Close(it.status, reason)
+	c.t.Close(it.status, closeReason(why.Msg))
 	return errEnded
 }

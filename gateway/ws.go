@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
 
@@ -73,6 +75,21 @@ func (w *webSocket) Write(message []byte) error {
 // Close implements Transport.
 func (w *webSocket) Close(status wire.Status, reason string) {
 	w.ws.Close(websocket.StatusCode(status), reason)
+}
+
+// closeReason is as much of a reason as fits a close frame: 123 bytes, of whole characters. With more than that the frame would bear another status, and half a
+// character would end the stream of all clients of an edge.
+func closeReason(why string) string {
+	const most = 123
+	why = strings.ToValidUTF8(why, "\ufffd")
+	if len(why) <= most {
+		return why
+	}
+	end := most
+	for !utf8.RuneStart(why[end]) {
+		end--
+	}
+	return why[:end]
 }
 
 // writeLoop sends what is queued until the connection ends. It pings when there has been nothing to send for long.

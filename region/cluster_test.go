@@ -147,8 +147,8 @@ func (c *cluster) start(name, dir string, expect int) {
 	}
 	select {
 	case <-n.Ready():
-	case <-time.After(time.Minute):
-		c.t.Errorf("%s is not ready after a minute", name)
+	case <-time.After(patience):
+		c.t.Errorf("%s is not ready after %v", name, patience)
 	}
 }
 
@@ -245,7 +245,7 @@ func (c *cluster) leader() (name string) {
 
 func (c *cluster) until(what string, so func() bool) {
 	c.t.Helper()
-	deadline := time.NewTimer(time.Minute)
+	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	look := time.NewTicker(5 * time.Millisecond)
 	defer look.Stop()
@@ -253,7 +253,7 @@ func (c *cluster) until(what string, so func() bool) {
 		select {
 		case <-look.C:
 		case <-deadline.C:
-			c.t.Fatalf("after a minute it is not so that %s", what)
+			c.t.Fatalf("after %v it is not so that %s", patience, what)
 		}
 	}
 }

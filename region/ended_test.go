@@ -176,3 +176,22 @@ func TestStartThatCannotBeNoted(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestAnotherNodeLeavesTheMark: who is refused a directory has not begun in it.
+func TestAnotherNodeLeavesTheMark(t *testing.T) {
+	t.Parallel() // it waits, mostly
+	dir := t.TempDir()
+	s := start(t, "beijing", dir)
+	s.put(t, "alice/trip", msg("a", "one"))
+	first := s.Self()
+	s.stop()
+	if r, err := New(Config{Region: "beijing", Node: "n2", Dir: dir}); err == nil || !strings.Contains(err.Error(), "belongs to node beijing/n1") {
+		if err == nil {
+			r.Close()
+		}
+		t.Fatal(err)
+	}
+	if got := start(t, "beijing", dir).Self(); got != first {
+		t.Errorf("it issues as %s, not as %s: another node was begun in its directory in vain", got, first)
+	}
+}

@@ -93,6 +93,7 @@ func (r *Region) bounded(done <-chan error) (_ error, ended bool) {
 func (r *Region) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	defer context.AfterFunc(ctx, func() { r.way.hurried.Add(1) })() // what ends may wait for a snapshot
 	r.ended = make(chan struct{})
 	done := make(chan error, 1)
 	go func() { // ends when work does, and Raft; Close waits for it

@@ -57,7 +57,7 @@ func TestTrimAndTransfer(t *testing.T) {
 // raised waits until feeds may be cut, and states taken in.
 func (s *started) raised(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	look := time.NewTicker(10 * time.Millisecond)
 	defer look.Stop()
@@ -92,7 +92,7 @@ func (s *started) take(t *testing.T, from *started, p uint8) {
 			break
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for {
 		select {

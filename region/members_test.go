@@ -40,13 +40,14 @@ func (c *cluster) write(session string) *writer {
 	go func() {
 		defer close(w.done)
 		for i := 0; ctx.Err() == nil; i++ {
-			for turn := i; !w.put(turn, fmt.Sprintf("%s-%d", session, i)); turn++ {
+			for turn := i; !w.put(turn, fmt.Sprintf("%s-%d", session, i)) && !c.t.Failed(); turn++ {
 				pause(context.Background(), 10*time.Millisecond)
 			}
 			w.acked++
 			pause(ctx, 5*time.Millisecond)
 		}
 	}()
+	c.t.Cleanup(func() { w.stop() }) // before the nodes are halted, also if the test fails
 	return w
 }
 
@@ -64,6 +65,9 @@ func (c *cluster) live() (all []*clusterNode) {
 
 func (w *writer) put(turn int, oid string) bool {
 	live := w.c.live()
+	if len(live) == 0 { // the test has failed, and halts them
+		return false
+	}
 	n := live[turn%len(live)]
 	const tag = 1 << 40
 	took, failed := make(chan struct{}, 1), make(chan error, 1)

@@ -20,16 +20,20 @@ const (
 )
 
 // pebbleLogs keeps the logs of all groups in one Pebble: writes that are under way at the same time share an fsync.
-type pebbleLogs struct{ db *pebble.DB }
+type pebbleLogs struct {
+	db  *pebble.DB
+	way *yielding
+}
 
 func (r *Region) openPebbleLogs(dir string) (*pebbleLogs, error) {
 	cache := pebble.NewCache(logBlocks)
 	defer cache.Unref()
 	opts := &pebble.Options{
-		Cache: cache, MemTableSize: logMemtable, MemTableStopWritesThreshold: 4, L0CompactionThreshold: 8,
+		Cache: cache, MemTableSize: logMemtable, MemTableStopWritesThreshold: 4, L0CompactionThreshold: 8, L0StopWritesThreshold: l0Most,
 		FormatMajorVersion: pebble.FormatNewest,
 	}
-	r.listen(opts, "Raft log", &yielding{})
+	way := &yielding{}
+	r.listen(opts, "Raft log", way)
 	for i := range opts.Levels {
 		opts.Levels[i].Compression = func() *block.CompressionProfile { return block.NoCompression }
 	}
@@ -37,10 +41,13 @@ func (r *Region) openPebbleLogs(dir string) (*pebbleLogs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: restore the directory, or empty it, and the node gets what it held from the others", err)
 	}
-	return &pebbleLogs{db}, nil
+	return &pebbleLogs{db, way}, nil
 }
 
-func (l *pebbleLogs) close() error { return l.db.Close() }
+func (l *pebbleLogs) close() error {
+	l.way.hurried.Add(1) // Pebble waits for what it compacts
+	return l.db.Close()
+}
 
 func (l *pebbleLogs) open(group int) (raft.LogStore, raft.StableStore, error) {
 	g := &groupLog{db: l.db, group: byte(group)}

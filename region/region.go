@@ -258,7 +258,10 @@ func (r *Region) openState() (err error) {
 	if r.db, err = pebble.Open(filepath.Join(r.cfg.Dir, "state"), opts); err != nil {
 		return fmt.Errorf("state (is another process using it?): %w", r.opened("the state", err))
 	}
-	return errors.Join(r.checkIdentity(), r.checkPending(), r.checkLeft(), r.checkSeveral(), r.checkGroups(), r.dirty())
+	if err := errors.Join(r.checkIdentity(), r.checkPending(), r.checkLeft(), r.checkSeveral(), r.checkGroups()); err != nil {
+		return err // the mark of the process before is for one that may begin here
+	}
+	return r.dirty()
 }
 
 const (
@@ -279,6 +282,7 @@ func (r *Region) stateOptions() *pebble.Options {
 		L0CompactionThreshold: l0Files, L0StopWritesThreshold: l0Most, MemTableStopWritesThreshold: memtables,
 	}
 	r.way.memtable = int64(r.cfg.MemtableBytes)
+	r.way.hurried.Store(0) // another one was closed, if the node starts anew
 	r.listen(opts, "state", &r.way)
 	for i := range opts.Levels {
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)

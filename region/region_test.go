@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -17,6 +18,9 @@ import (
 // waiting is how many of the tests of regions of one node run side by side: they wait, mostly, for their disks and to lead. Those of several nodes have
 // the machine for themselves, lest they lose their leaders. The command line says otherwise with -parallel.
 const waiting = "4"
+
+// patience is for what has to come about in the end: on a machine that does much else, it takes its time.
+const patience = 3 * time.Minute
 
 func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", waiting); err != nil {

@@ -35,7 +35,7 @@ func (s *saying) Write(b []byte) (int, error) {
 // until waits for a word, and returns all that was said.
 func (s *saying) until(t *testing.T, word string) string {
 	t.Helper()
-	limit := time.NewTimer(time.Minute)
+	limit := time.NewTimer(patience)
 	defer limit.Stop()
 	for {
 		s.mu.Lock()
@@ -125,7 +125,7 @@ func TestDevKillsAndStartsRegions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- c.Run(ctx) }()

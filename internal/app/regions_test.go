@@ -23,6 +23,9 @@ import (
 // twenty. The command line says otherwise with -parallel.
 const waiting = "8"
 
+// patience is for what has to come about in the end: on a machine that does much else, it takes its time.
+const patience = 3 * time.Minute
+
 func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", waiting); err != nil {
 		panic(err)
@@ -151,7 +154,7 @@ func (w *world) has(region, oid string) (found bool) {
 // until waits for events: whatever is awaited is looked at after each commit, and now and then.
 func (w *world) until(what string, so func() bool) {
 	w.t.Helper()
-	deadline := time.NewTimer(time.Minute)
+	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	look := time.NewTicker(2 * time.Millisecond)
 	defer look.Stop()
@@ -159,7 +162,7 @@ func (w *world) until(what string, so func() bool) {
 		select {
 		case <-look.C:
 		case <-deadline.C:
-			w.t.Fatalf("after a minute it is not so that %s", what)
+			w.t.Fatalf("after %v it is not so that %s", patience, what)
 		}
 	}
 }
