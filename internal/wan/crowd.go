@@ -200,6 +200,9 @@ func (c *crowd) sums() (sent, acked, reached, waiting int) {
 // settle waits until everything that was put is acknowledged and shown to everyone, and all nodes have the same.
 func (c *crowd) settle(ctx context.Context) error {
 	err := c.w.await(ctx, patience, "all that was put is acknowledged and shown in all regions", func() error {
+		if err := c.w.gone(); err != nil {
+			return err
+		}
 		if sent, acked, reached, waiting := c.sums(); acked < sent || reached < sent || waiting > 0 {
 			return fmt.Errorf("of %d puts %d are acknowledged, %d are shown to all, and %d have no whole answer", sent, acked, reached, waiting)
 		}

@@ -125,6 +125,21 @@ func (w *world) start(ctx context.Context, nodes ...*node) error {
 	return nil
 }
 
+// gone names a node whose process has ended by itself: time does not mend that.
+func (w *world) gone() error {
+	for _, n := range w.nodes() {
+		if n.life == nil {
+			continue
+		}
+		select {
+		case <-n.life.Ended():
+			return fmt.Errorf("%s-%s: %w by itself: -logs keeps what it said", n.region, n.name, errEnded)
+		default:
+		}
+	}
+	return nil
+}
+
 // await tries until something is so, and returns what was in the way if that lasts.
 func (w *world) await(ctx context.Context, most time.Duration, what string, so func() error) error {
 	tick := time.NewTicker(look)
