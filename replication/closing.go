@@ -38,7 +38,7 @@ func (l *Links) close(ctx context.Context, partitions uint64) {
 		}
 		m := l.cfg.Pool.matrix
 		m.mu.Lock()
-		finals := m.known.Closable(l.local, others, partitions, time.Now())
+		finals := m.known.Closable(l.local, others, partitions, time.Now(), m.direct.last)
 		m.mu.Unlock()
 		if len(finals) > 0 {
 			l.over(ctx, finals)

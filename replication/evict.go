@@ -125,12 +125,13 @@ func (l *Links) Bound(region string, force bool) (uint64, error) {
 	return m.known.Bound(region, l.cfg.Source.Origins()), nil
 }
 
-// recount has everybody look again what is where, if other regions count than did: some were given up, or have come back.
+// recount has everybody look again what is where, if other regions count than did: some were given up, or have come back, or it is not in doubt any more
+// that they have not.
 func (p *Pool) recount() {
-	ev := p.cfg.Roster.Evictions(0)
+	ev, doubted := p.cfg.Roster.Evictions(0), p.matrix.doubted(p.cfg.Region, p.cfg.Roster, time.Now())
 	p.mu.Lock()
-	same := maps.Equal(p.evicted, ev)
-	p.evicted = maps.Clone(ev)
+	same := maps.Equal(p.evicted, ev) && p.doubted == doubted
+	p.evicted, p.doubted = maps.Clone(ev), doubted
 	p.mu.Unlock()
 	if !same {
 		p.matrix.heard(func(*feeds.Matrix) bool { return true })

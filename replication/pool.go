@@ -94,6 +94,7 @@ type Pool struct {
 	ever     []string            // the other regions of met and peers, in order, never changed; nil: to be found out
 	owed     map[string]struct{} // seeds that have not answered yet
 	evicted  crdt.Evictions      // as the watchers of the matrix were last told
+	doubted  uint64              // partitions in which that was in doubt then, a bit each
 	claims   map[string]claim    // names of other nodes that a second address claims
 	levelled feeds.Again         // when all that is known of the matrix was told last
 }
@@ -284,7 +285,8 @@ func (p *Pool) record(ctx context.Context) {
 
 // Reach implements gateway.Peers.
 func (p *Pool) Reach(dot crdt.Dot) wire.Reach {
-	return feeds.Reach(p.matrix.holders(dot, p.cfg.Region, p.cfg.Roster.Evictions(dot.Partition)), p.configured())
+	holders := p.matrix.holders(dot, p.cfg.Region, p.cfg.Roster.Evictions(dot.Partition))
+	return feeds.Reach(holders, p.configured(), func() bool { return p.doubts(dot.Partition) })
 }
 
 // WatchReach implements gateway.Peers.

@@ -36,8 +36,8 @@ func (n *node) others() (all []string) {
 // Held is what the gateway is told of other regions.
 func (d *door) Held(p uint8) (crdt.Vector, bool) {
 	n, others := d.n, d.n.others()
-	doubts := n.matrix.Doubts(n.g.name, n.Self(p), p, n.Evictions(p), n.w.time())
-	lead, all := n.g.lead(), !n.isolated && !doubts
+	lead, all := n.g.lead(), !n.isolated && !n.doubts(p)
+	all = all && lead != nil && n.matrix.Fresh(others, n.Self(p), p, n.w.time(), lead.lastHeard)
 	for _, region := range others {
 		if lead == nil {
 			all = false
@@ -49,12 +49,43 @@ func (d *door) Held(p uint8) (crdt.Vector, bool) {
 	return n.matrix.Most(others, p, n.Evictions(p)), all
 }
 
+// lastHeard is when a region's heads of a partition came last over a stream that the node has.
+func (n *node) lastHeard(region string, p uint8) time.Time {
+	if s := n.links[n.w.region(region).of(p)]; s != nil {
+		return s.said
+	}
+	return time.Time{}
+}
+
+// doubts reports whether it is in doubt who was given up, in a partition.
+func (n *node) doubts(p uint8) bool {
+	return n.matrix.Doubts(n.g.name, n.Self(p), p, n.Evictions(p), n.w.time())
+}
+
+// recountEvery is how often a node looks whether that has changed.
+const recountEvery = 2 * time.Second
+
+// recount has clients told again what is safe, if other regions count than did.
+func (n *node) recount() {
+	others, doubted := len(n.others()), uint64(0)
+	for p := range uint8(crdt.Partitions) {
+		if n.g.has(p) && n.doubts(p) {
+			doubted |= 1 << p
+		}
+	}
+	if n.counted != others || n.doubted != doubted {
+		n.counted, n.doubted = others, doubted
+		n.door.recheck()
+	}
+	n.after(recountEvery, n.recount)
+}
+
 // closeOrigins closes what nobody numbers under any more, while the node leads.
 func (n *node) closeOrigins() {
 	if !n.leading {
 		return
 	}
-	if all := n.matrix.Closable(n, n.others(), n.g.mask, n.w.time()); len(all) > 0 {
+	if all := n.matrix.Closable(n, n.others(), n.g.mask, n.w.time(), n.lastHeard); len(all) > 0 {
 		n.w.checkClosing(n, all)
 		n.w.tell("%s closes %s and so on, %d in all, at %d", n, all[0].Origin, len(all), all[0].F)
 		n.do(&machine.Command{Kind: machine.KindClose, Finals: all}, func(machine.Result) {})

@@ -268,7 +268,7 @@ func (d *device) check(s *socket, f *check.Frame) {
 	if f.T == "safe" {
 		for _, oid := range f.OIDs {
 			if a := d.w.acked[oid]; a != nil {
-				a.called(s.n)
+				s.w.called(s, a, oid)
 			}
 		}
 	}
@@ -293,7 +293,7 @@ func (d *device) acked(s *socket, v *check.View, f *check.Frame) {
 		}
 		a.checkLate(s.n, at.OID, op.Of)
 		if f.Safe != nil && *f.Safe {
-			a.called(s.n)
+			s.w.called(s, a, at.OID)
 			if string(f.Regions) == "0" && s.orphaned() && !d.w.holds(at.OID) { // it was lost with the only region that counted, while its ok was on its way: as with one region, ok is all there is
 				a.alone, a.excused = true, true
 			}

@@ -70,7 +70,8 @@ func (d *door) Regions() (all []wire.RegionInfo) {
 
 // Reach implements gateway.Peers.
 func (d *door) Reach(dot crdt.Dot) wire.Reach {
-	return feeds.Reach(d.n.matrix.Holders(dot, d.n.g.name, d.n.Evictions(dot.Partition)), len(d.n.others()))
+	n := d.n
+	return feeds.Reach(n.matrix.Holders(dot, n.g.name, n.Evictions(dot.Partition)), len(n.others()), func() bool { return n.doubts(dot.Partition) })
 }
 
 // WatchReach implements gateway.Peers: Recheck is called instead.

@@ -116,10 +116,26 @@ func (g *group) noteIncarnation(n *node) {
 }
 
 // called notes that a region has called an op safe. It may have said so when it had no other one to count on, and one have come back while that was on its way.
-func (a *ack) called(n *node) {
-	g := n.g
+func (w *world) called(s *socket, a *ack, oid string) {
+	n, g := s.n, s.n.g
 	justBefore := g.alone > 0 && g.w.now-g.alone < time.Second
 	a.safe, a.alone = true, a.alone || justBefore || n.m != nil && len(n.others()) == 0
+	if !s.orphaned() && len(n.others()) == 0 && w.now-n.began < foundOut && w.forgottenBy(g.region) && !w.elsewhereHeld(g.region, oid) {
+		w.violate("1 safe is in two regions", "%s of %s was called safe by %s, which has just started, and has it alone: another region is back", oid, a.session, n)
+	}
+}
+
+// foundOut is how long at least a process that has just started leaves it open whether those that were evicted are back.
+const foundOut = 9 * time.Second
+
+// forgottenBy reports whether another region than one counts.
+func (w *world) forgottenBy(r *region) bool {
+	return slices.ContainsFunc(w.regions, func(o *region) bool { return o != r && !o.out() })
+}
+
+// elsewhereHeld reports whether another region than one has an op.
+func (w *world) elsewhereHeld(r *region, oid string) bool {
+	return slices.ContainsFunc(w.groups, func(g *group) bool { return g.region != r && g.oids[oid] > 0 })
 }
 
 // noteAlone notes until when a region has no other one to count on.

@@ -42,7 +42,7 @@ func (w *world) putBack(g *group, kept, back, gone *node, image *machine.Mem) {
 	back.kill()
 	gone.kill()
 	w.forget(g, keep)
-	back.durable = image
+	back.durable, back.clean = image, false // its process ran when the image was made, whether it has ended in order since or not
 	if int(appliedIn(gone.durable)) > keep {
 		gone.loseDisk()
 	}

@@ -44,8 +44,9 @@ type stream struct {
 	forth    lane // follower to server
 	back     lane
 	heard    time.Duration
-	known    bool   // heads have come
-	epoch    uint64 // of the follower's region, as it said last
+	said     time.Time // when heads came last
+	known    bool      // heads have come
+	epoch    uint64    // of the follower's region, as it said last
 	gone     [2]bool
 	pumping  bool
 	pulse    feeds.Pulse
@@ -204,6 +205,7 @@ func (s *stream) receive(have *peerpb.Have) {
 }
 
 func (s *stream) heads(h *peerpb.Heads) {
+	s.said = s.w.time()
 	if !s.known {
 		s.known = true
 		s.follower.tellAll(s.server)

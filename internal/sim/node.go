@@ -65,6 +65,9 @@ type node struct {
 	growth   *machine.Growth
 	idle     *machine.Idle
 	gone     *machine.Gone
+	began    time.Duration         // when the process was started
+	counted  int                   // other regions that counted when clients were last told what is safe for that reason
+	doubted  uint64                // partitions in which that was in doubt then, a bit each
 	seen     map[feeds.Feed]uint64 // by the checkers
 }
 
@@ -125,6 +128,8 @@ func (n *node) start() {
 	n.watchers = nil
 	n.beginGossip()
 	n.door = newDoor(n)
+	n.counted, n.doubted, n.began = 0, 0, n.w.now
+	n.after(recountEvery, n.recount)
 	n.after(between(n.g.rng, 20*time.Millisecond, 200*time.Millisecond), func() {
 		n.catchUp()
 		n.g.look()

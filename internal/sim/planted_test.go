@@ -52,6 +52,8 @@ var planted = []struct {
 		{"gateway/read.go", "floor.Seq, floor.Stamp = max(floor.Seq, pos.floor.Seq), max(floor.Stamp, pos.floor.Stamp)", "_ = pos"}}},
 	{"an op is called safe before another region has it", "1", []edit{
 		{"replication/feeds/matrix.go", "r[dot.Partition] >= dot.F", "r[dot.Partition]+9 >= dot.F"}}},
+	{"a region that was just started calls safe what it has alone, while others may be back", "1", []edit{
+		{"replication/feeds/matrix.go", "peers == 0 && !doubts()", "peers == 0"}}},
 	{"a client does not put again what was not answered", "12|1", []edit{
 		{"client/queue.go", "\tq.landed()\n\tq.again()\n", "\tq.landed()\n"}}},
 	{"the first op that a client missed is passed over", "6|11", []edit{

@@ -206,8 +206,8 @@ func (m *Matrix) Numbers(o crdt.Origin, p uint8) bool {
 // Closable is what can be closed of some partitions, a bit each: the own region's former incarnations, and those of regions that were given
 // up, as far as all other regions that count hold the same of them. A region numbers under one incarnation at a time, and nobody takes
 // records from one that was given up, as each of the others has said: so where all hold the same, nobody living has more, and nobody gets more. While it is
-// in doubt who counts, nothing can.
-func (m *Matrix) Closable(local Local, others []string, parts uint64, now time.Time) (all []wire.Final) {
+// in doubt who counts, nothing can. Of its own former incarnations the region counts only what was said after they had ended.
+func (m *Matrix) Closable(local Local, others []string, parts uint64, now time.Time, heard LastHeard) (all []wire.Final) {
 	for rest := parts; rest != 0; rest &= rest - 1 {
 		p := firstOf(rest)
 		ev, self := local.Evictions(p), local.Self(p)
@@ -215,8 +215,12 @@ func (m *Matrix) Closable(local Local, others []string, parts uint64, now time.T
 		if doubts && numbers || !numbers && !ev.Out(local.Home()) {
 			continue
 		}
+		fresh := m.Fresh(others, self, p, now, heard)
 		for _, o := range m.over(local, others, p, ev) {
 			id := o.ID()
+			if !fresh && o.Region() == local.Home() {
+				continue
+			}
 			if _, closed := local.Finals(p)[id]; closed || !numbers && !m.unheard(local, others, o) {
 				continue
 			}

@@ -32,11 +32,15 @@ func only(p uint8, v crdt.Vector) crdt.Vector {
 	return nil
 }
 
-// closable is what can be closed after it has long been known who was given up.
+// closable is what can be closed after it has long been known who was given up, and all others have just been heard.
 func (e *ending) closable(m *Matrix, others ...string) []wire.Final {
 	m.Doubts(e.home, e.Self(7), 7, e.evicted, time.Unix(0, 0))
-	return m.Closable(e, others, 1<<7, time.Unix(0, 0).Add(doubtFor))
+	now := time.Unix(0, 0).Add(doubtFor)
+	return m.Closable(e, others, 1<<7, now, heardAt(now))
 }
+
+// heardAt has heads of all regions come last at some time.
+func heardAt(at time.Time) LastHeard { return func(string, uint8) time.Time { return at } }
 
 var (
 	was, is = crdt.NewOrigin("beijing", 3), crdt.NewOrigin("beijing", 5)

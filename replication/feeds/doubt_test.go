@@ -6,6 +6,7 @@ import (
 
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/wire"
+	"github.com/roamsync/roam/wire/peerpb"
 )
 
 // doubting is a region that holds four of its former incarnation, after which its disks went back and it has begun anew. Of shanghai they know only that it was evicted.
@@ -22,7 +23,7 @@ func TestNothingIsClosedWhileItIsInDoubtWhoCounts(t *testing.T) {
 	e, m, now := doubting(), &Matrix{}, time.Unix(100, 0)
 	closes := func(want uint64, why string, others ...string) {
 		t.Helper()
-		got := m.Closable(e, others, 1<<7, now)
+		got := m.Closable(e, others, 1<<7, now, heardAt(now))
 		if want == 0 && len(got) > 0 || want > 0 && (len(got) != 1 || got[0] != wire.Final{Origin: was, Partition: 7, F: want}) {
 			t.Errorf("%s: closed %+v", why, got)
 		}
@@ -51,7 +52,7 @@ func TestDoubtsEnd(t *testing.T) {
 	doubts(true, "it has just begun anew")
 	now = now.Add(doubtFor)
 	doubts(false, "shanghai has had its time")
-	if got := m.Closable(e, nil, 1<<7, now); len(got) != 1 || got[0] != (wire.Final{Origin: was, Partition: 7, F: 4}) {
+	if got := m.Closable(e, nil, 1<<7, now, heardAt(time.Time{})); len(got) != 1 || got[0] != (wire.Final{Origin: was, Partition: 7, F: 4}) {
 		t.Errorf("closed %+v", got)
 	}
 	row(m, "shanghai", 2, was, 9)
@@ -64,4 +65,49 @@ func TestDoubtsEnd(t *testing.T) {
 	doubts(false, "all others are back")
 	e.evicted = nil
 	doubts(false, "nobody was ever evicted")
+}
+
+// TestWhatWasSaidBeforeClosesNothing: a node that was not started again, while the disks of the others of its region went back or were lost, may know of what was
+// lost only as long ago as it was told of it. The others hold more, and say so with their next heads.
+func TestWhatWasSaidBeforeClosesNothing(t *testing.T) {
+	e := &ending{empty: empty{was}, home: "beijing", have: crdt.Vector{was.ID(): 4}, origins: []crdt.Origin{was}}
+	m, now, heard := &Matrix{}, time.Unix(100, 0), map[string]time.Time{}
+	last := func(region string, _ uint8) time.Time { return heard[region] }
+	closes := func(want uint64, why string) {
+		t.Helper()
+		now = now.Add(time.Minute)
+		got := m.Closable(e, []string{"shanghai", "guangzhou"}, 1<<7, now, last)
+		if want == 0 && len(got) > 0 || want > 0 && (len(got) != 1 || got[0] != wire.Final{Origin: was, Partition: 7, F: want}) {
+			t.Errorf("%s: closed %+v", why, got)
+		}
+	}
+	row(m, "shanghai", 1, was, 4)
+	row(m, "guangzhou", 1, was, 4)
+	heard["shanghai"], heard["guangzhou"] = now, now
+	closes(0, "it still numbers")
+	e.origins, e.self = append(e.origins, is), is
+	closes(0, "nobody was heard since it has begun anew")
+	heard["shanghai"] = now
+	closes(0, "shanghai had its last heads on their way")
+	row(m, "shanghai", 1, was, 9)
+	heard["shanghai"] = now
+	closes(0, "shanghai holds more")
+	e.have[was.ID()] = 9
+	closes(0, "guangzhou was not heard")
+	row(m, "guangzhou", 1, was, 9)
+	closes(0, "what a third one says of guangzhou may be of before")
+	row(m, "guangzhou", 1, is, 1)
+	closes(9, "guangzhou has something of the present incarnation, by whatever way that was heard")
+}
+
+// TestWhatIsGivenUpIsClosedOnWhatWasSaid: from who was given up nobody takes anything, as each of the others has said: what they held then was known by then.
+func TestWhatIsGivenUpIsClosedOnWhatWasSaid(t *testing.T) {
+	e := &ending{empty: empty{is}, home: "beijing", have: crdt.Vector{gone.ID(): 6}, origins: []crdt.Origin{is, gone}, evicted: crdt.Evictions{"chengdu": {Bound: 2}}}
+	m, now := &Matrix{}, time.Unix(100, 0)
+	m.Doubts(e.home, is, 7, e.evicted, now)
+	row(m, "shanghai", 1, gone, 6)
+	m.Told("shanghai", &peerpb.Heads{Evicted: []*peerpb.Evicted{{Region: "chengdu", Bound: 2}}})
+	if got := m.Closable(e, []string{"shanghai"}, 1<<7, now.Add(doubtFor), heardAt(time.Time{})); len(got) != 1 || got[0].F != 6 {
+		t.Errorf("closed %+v", got)
+	}
 }

@@ -146,7 +146,7 @@ func (m *Matrix) Each(region string, visit func(id crdt.OriginID, p uint8, f uin
 	}
 }
 
-// Reach weighs how many other regions have something against how many must.
-func Reach(holders, peers int) wire.Reach {
-	return wire.Reach{Regions: holders, Safe: holders >= min(1, peers)}
+// Reach weighs how many other regions have something against how many must: one, if any counts. If none does, it matters whether that is in doubt.
+func Reach(holders, peers int, doubts func() bool) wire.Reach {
+	return wire.Reach{Regions: holders, Safe: holders > 0 || peers == 0 && !doubts()}
 }

@@ -9,9 +9,9 @@ import (
 func TestReach(t *testing.T) {
 	for _, c := range []struct {
 		holders, peers int
-		safe           bool
-	}{{0, 0, true}, {0, 1, false}, {1, 1, true}, {1, 4, true}} {
-		if got := Reach(c.holders, c.peers); got.Safe != c.safe || got.Regions != c.holders {
+		doubts, safe   bool
+	}{{0, 0, false, true}, {0, 0, true, false}, {0, 1, false, false}, {1, 1, false, true}, {1, 4, true, true}} {
+		if got := Reach(c.holders, c.peers, func() bool { return c.doubts }); got.Safe != c.safe || got.Regions != c.holders {
 			t.Errorf("%+v: %+v", c, got)
 		}
 	}
