@@ -3,7 +3,9 @@ package replication
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"slices"
+	"strings"
 )
 
 // SetKeys goes on with other keys of gossip: the first is used, all are accepted. Those that are new are known before one is used, and
@@ -48,6 +50,28 @@ func (p *Pool) forget(keep [][]byte) error {
 		}
 	}
 	return nil
+}
+
+// RegionAt is the region of the node that is at an address, or connects from there; "" if that is none that was ever heard of, or if nodes of several regions
+// are at its IP.
+func (p *Pool) RegionAt(addr string) (region string) {
+	for _, name := range p.NamesAt(addr) {
+		region, _, _ = strings.Cut(name, "/")
+		return region
+	}
+	for _, m := range p.known(func(m peer) bool { return sameHost(m.Gossip, addr) || sameHost(m.Addr, addr) }) {
+		if region != "" && region != m.Region {
+			return ""
+		}
+		region = m.Region
+	}
+	return region
+}
+
+func sameHost(a, b string) bool {
+	x, _, errX := net.SplitHostPort(a)
+	y, _, errY := net.SplitHostPort(b)
+	return errX == nil && errY == nil && x == y
 }
 
 // NamesAt returns the nodes, region/node, that have said that other nodes reach them at an address. The dead are among them.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/internal/clock"
+	"github.com/roamsync/roam/internal/congestion"
 	"github.com/roamsync/roam/region"
 	"github.com/roamsync/roam/replication"
 )
@@ -64,13 +65,14 @@ type status struct {
 	Replication replication.Status `json:"replication"`
 	Security    security           `json:"security"`
 	Clock       clock.Status       `json:"clock"`
+	TCP         []congestion.Way   `json:"tcp"` // connections between nodes
 }
 
 func (n *node) status(ctx context.Context) status {
 	s := status{
 		Region: n.opts.Region, Node: n.opts.Node, Ready: n.serving.Load(), Raft: n.region.Status(ctx), Origin: n.region.Self(0),
 		Origins: map[string]string{}, Peers: n.region.Peers(), Replication: n.links.Status(), Security: n.secrets.status(),
-		Clock: n.clock.Status(),
+		Clock: n.clock.Status(), TCP: n.peers.Ways(),
 	}
 	for _, o := range n.region.Origins() {
 		s.Origins[originHex(o.ID())] = string(o)

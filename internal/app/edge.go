@@ -16,6 +16,7 @@ import (
 	"github.com/roamsync/roam/crdt"
 	"github.com/roamsync/roam/gateway"
 	"github.com/roamsync/roam/internal/clock"
+	"github.com/roamsync/roam/internal/congestion"
 	"github.com/roamsync/roam/replication"
 	"github.com/roamsync/roam/wire/peerpb"
 )
@@ -28,6 +29,7 @@ type edge struct {
 	client, admin net.Listener
 	secrets       *secrets
 	clock         *clock.Clock
+	peers         *congestion.Control
 	pool          *replication.Pool
 	conns         *replication.Conns
 	gateway       *gateway.Edge
@@ -75,9 +77,12 @@ func newEdge(o ServeOptions, ring KeyRing, log *slog.Logger) (_ *edge, err error
 // join makes the edge a member of the pool. It has no address for other nodes: nobody calls it.
 func (e *edge) join(ring KeyRing) (err error) {
 	o := &e.opts
+	if e.peers, err = o.congestion(func(addr string) string { return e.pool.RegionAt(addr) }, e.reg, e.log); err != nil {
+		return err
+	}
 	known := func(addr string) []string { return e.pool.NamesAt(addr) } // which is there before anybody is called
 	e.conns = replication.NewConns(replication.ConnsConfig{
-		Region: o.Region, Node: o.Node, Keys: ring.derive("link"), Dial: e.secrets.dial(congestion(o.PeerCongestion).dial, known),
+		Region: o.Region, Node: o.Node, Keys: ring.derive("link"), Dial: e.secrets.dial(e.peers.Dial, known),
 	})
 	e.pool, err = replication.NewPool(replication.PoolConfig{
 		Region: o.Region, Node: o.Node, BindAddr: o.ClusterAddr, AdvertiseHost: o.AdvertiseHost, ClientURL: o.AdvertiseURL, Join: o.Join,
@@ -154,6 +159,7 @@ func (e *edge) run(ctx context.Context, ready func()) error {
 	g, back := errgroup.WithContext(back)
 	g.Go(func() error { return e.pool.Run(back) })
 	g.Go(func() error { return e.secrets.run(back) })
+	g.Go(func() error { return e.peers.Run(back) })
 	g.Go(func() error {
 		return serveHTTP(back, &http.Server{Handler: e.handler(e.serveStatus), ReadHeaderTimeout: headerTimeout}, e.admin)
 	})

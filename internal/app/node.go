@@ -13,6 +13,7 @@ import (
 	"github.com/roamsync/roam/dispatch/worker"
 	"github.com/roamsync/roam/gateway"
 	"github.com/roamsync/roam/internal/clock"
+	"github.com/roamsync/roam/internal/congestion"
 	"github.com/roamsync/roam/internal/peerport"
 	"github.com/roamsync/roam/internal/telemetry"
 	"github.com/roamsync/roam/region"
@@ -30,6 +31,7 @@ type node struct {
 	page      http.Handler // shown at "/", if any
 	secrets   *secrets
 	clock     *clock.Clock
+	peers     *congestion.Control // connections with other nodes, but those that are on's
 
 	client, admin, peer net.Listener
 
@@ -82,10 +84,13 @@ func (n *node) rekey(ring KeyRing) error {
 }
 
 func (n *node) listen(ring KeyRing) (err error) {
+	if n.peers, err = n.opts.congestion(n.cluster.regionAt, n.reg, n.log); err != nil {
+		return err
+	}
 	listen, listenPeers := n.on.Listen, n.on.Listen
 	if listen == nil {
 		listen = func(addr string) (net.Listener, error) { return net.Listen("tcp", addr) }
-		listenPeers = congestion(n.opts.PeerCongestion).listen
+		listenPeers = n.peers.Listen
 	}
 	for _, l := range []struct {
 		flag   string
@@ -118,7 +123,7 @@ func (n *node) listen(ring KeyRing) (err error) {
 func (n *node) dialer() func(context.Context, string) (net.Conn, error) {
 	dial := n.on.Dial
 	if dial == nil {
-		dial = congestion(n.opts.PeerCongestion).dial
+		dial = n.peers.Dial
 	}
 	return n.secrets.dial(dial, n.cluster.namesAt)
 }

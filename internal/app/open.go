@@ -100,6 +100,14 @@ func (c *cluster) namesAt(addr string) []string {
 	return nil
 }
 
+// regionAt is the region of the node at an address.
+func (c *cluster) regionAt(addr string) string {
+	if p := c.pool.Load(); p != nil {
+		return p.RegionAt(addr)
+	}
+	return ""
+}
+
 func (c *cluster) resolve(id string) (addr string, err error) {
 	for _, m := range c.Members() {
 		if m.ID == id {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/roamsync/roam/crdt"
+	"github.com/roamsync/roam/internal/congestion"
 )
 
 // ServeOptions is what `roam serve` is told. The tags are the flags: names, defaults and help.
@@ -27,7 +28,7 @@ type ServeOptions struct {
 	ClusterAddr     string        `default:"127.0.0.1:7946" placeholder:"H:P" help:"Address for membership (memberlist, TCP and UDP)."`
 	PeerAddr        string        `default:"127.0.0.1:7947" placeholder:"H:P" help:"Address for other nodes (Raft and gRPC, TCP)."`
 	AdvertiseHost   string        `placeholder:"HOST" help:"Name or IP that other nodes reach this node by, at the ports of --cluster-addr and --peer-addr. Needed where those are 0.0.0.0 or [::]."`
-	PeerCongestion  string        `placeholder:"NAME" help:"TCP congestion control of connections between nodes, such as cubic (Linux only). Default: the machine's."`
+	PeerCongestion  string        `placeholder:"NAME" help:"TCP congestion control of connections between nodes, such as cubic; auto: bbr for those that lose for a while, cubic for others (Linux only). Default: the machine's."`
 	Join            []string      `placeholder:"H:P,..." help:"Cluster addresses of other members, of any region."`
 	Gateway         bool          `help:"Hold no data: serve clients through the region's nodes that do. Needs --join; --data, --redis, --peer-addr, --groups and --bootstrap-expect count for nothing, and --worker is refused."`
 	SessionEntries  int           `default:"0" placeholder:"N" help:"About how many messages and answers of a session stay; once there are a quarter more, the oldest are removed in every region. 0: all."`
@@ -114,7 +115,7 @@ func (o *ServeOptions) checkAddrs() error {
 	} {
 		errs = append(errs, checkAddr(a.flag, a.addr))
 	}
-	errs = append(errs, o.checkAdvertised(), congestion(o.PeerCongestion).check())
+	errs = append(errs, o.checkAdvertised(), congestion.Check(o.PeerCongestion))
 	for _, j := range o.Join {
 		errs = append(errs, checkAddr("--join", j))
 	}

@@ -88,6 +88,9 @@ func (n *node) goBack(ctx context.Context, g *errgroup.Group, leave func()) {
 	g.Go(func() error { return n.telemetry.Run(ctx) })
 	g.Go(func() error { return n.secrets.run(ctx) })
 	g.Go(func() error { return n.port.Run(ctx) })
+	if n.on.Listen == nil || n.on.Dial == nil {
+		g.Go(func() error { return n.peers.Run(ctx) })
+	}
 	g.Go(func() error { return n.region.Run(ctx) })
 	g.Go(func() error { return n.pool.Run(ctx) })
 	g.Go(func() error { return n.servePeers(ctx) })

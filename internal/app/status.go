@@ -133,6 +133,7 @@ func (s *status) print(w io.Writer) error {
 	s.printRegions(t)
 	s.printMatrix(t)
 	s.printWays(t)
+	s.printTCP(t)
 	s.printTransfers(t)
 	err := t.Flush()
 	for _, n := range s.Raft.Nodes {
@@ -205,6 +206,17 @@ func (s *status) printWays(t io.Writer) {
 	for _, name := range slices.Sorted(maps.Keys(s.Replication.Ways)) {
 		w := s.Replication.Ways[name]
 		fmt.Fprintf(t, "%s\t%.1f ms\t%.1f %% of %d\t%.1f %% of %d\t%.1f s ago\n", name, w.RTT, 100*w.LossTo, w.OfTo, 100*w.LossFrom, w.OfFrom, w.Heard)
+	}
+}
+
+// printTCP shows how connections with other nodes share the network.
+func (s *status) printTCP(t io.Writer) {
+	if len(s.TCP) == 0 {
+		return
+	}
+	fmt.Fprintln(t, "\nTCP WITH\tCONGESTION CONTROL\tCONNECTIONS\tLOST TO IT")
+	for _, w := range s.TCP {
+		fmt.Fprintf(t, "%s\t%s\t%d\t%.2f %%\n", w.Region, w.Name, w.Connections, 100*w.Lost)
 	}
 }
 

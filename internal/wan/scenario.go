@@ -103,6 +103,8 @@ func Long() []Scenario {
 			Goals: []Goal{{"delivered p99", 3, 25 * time.Millisecond}}},
 		{Name: "loss5", About: "5 % lost, 1 % twice, jitter of 5 ms", Length: 60 * second, Rate: 500, Sessions: 100,
 			Base: Shape{Loss: 0.05, Duplicate: 0.01, Jitter: 5 * time.Millisecond}},
+		{Name: "spell", About: "1 % of the packets are lost from 15 s to 35 s", Length: 60 * second, Rate: 2000, Sessions: 200,
+			Acts: []Act{both(15*second, Any, Any, Shape{Loss: 0.01}), both(35*second, Any, Any, Shape{})}},
 		{Name: "nodes3", About: "regions of three nodes", Nodes: 3, Length: 60 * second, Rate: 1000, Sessions: 100, Goals: speed},
 		{Name: "cut", About: "a region is cut off for 20 s", Length: 60 * second, Rate: 200, Sessions: 60, Asks: 0.02, Watched: true,
 			Acts: []Act{isolate(15*second, 2, cut), isolate(35*second, 2, Shape{})}},

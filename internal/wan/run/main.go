@@ -46,7 +46,7 @@ func main() {
 	flag.IntVar(&o.cfg.Behind, "behind", 0, "`ops` that a region misses in catchup; 0: 20,000 with -short, else 1,000,000")
 	flag.IntVar(&o.cfg.Trials, "trials", 0, "`moves` of each kind in resume; 0: 20 with -short, else 200")
 	flag.BoolVar(&o.cfg.Memory, "memory", false, "on the network in memory, though namespaces may be permitted")
-	flag.StringVar(&o.cfg.Congestion, "congestion", "cubic", "TCP congestion control between nodes, by `name`: Linux's own default, so that runs compare; empty: the machine's")
+	flag.StringVar(&o.cfg.Congestion, "congestion", "cubic", "TCP congestion control between nodes, by `name`, or auto, as of --peer-congestion: Linux's own default, so that runs compare; empty: the machine's")
 	flag.IntVar(&o.times, "times", 1, "each scenario so many `times`, with a seed of its own, from -seed on")
 	flag.Uint64Var(&o.cfg.Seed, "seed", 1, "`seed` of what is lost, when clients talk, and what happens in random")
 	flag.StringVar(&o.cfg.Logs, "logs", "", "`directory` for what the nodes said")
