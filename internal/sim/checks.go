@@ -150,6 +150,8 @@ func (w *world) checkIssue(n *node, index int, ch *wireChange) {
 			w.checkExpiry(n, op)
 		case crdt.KindBegin, crdt.KindChunk, crdt.KindDone:
 			w.checkAttempt(n, ch)
+		case crdt.KindEdit, crdt.KindDel, crdt.KindReact, crdt.KindRun:
+			w.checkOnRemoved(n, ch)
 		}
 		if op.Stamp <= g.issued {
 			w.violate("8 stamps grow", "%s gives %s the stamp %d after %d", n, op.OID, op.Stamp, g.issued)

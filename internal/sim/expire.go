@@ -127,6 +127,34 @@ func forgot(st, other crdt.Store, oid string) bool {
 	return known && !ours && crdt.ReadHeader(st).Seen[id.By] >= id.F
 }
 
+// checkOnRemoved: what is put on a message is not numbered once its region knows that the message was removed, since it might come to who has
+// forgotten that.
+func (w *world) checkOnRemoved(n *node, ch *wireChange) {
+	op, late := ch.Op, false
+	if op.Of == "" {
+		return
+	}
+	_ = n.View(op.Session, func(st crdt.Store) { late = buried(st, op.Of) })
+	if !late { // nearly always
+		return
+	}
+	applied := map[crdt.OriginID]uint64{} // until this op, which the entry may go on after
+	for f, last := range n.seen {
+		if f.Partition == ch.Dot.Partition {
+			applied[f.Origin.ID()] = last
+		}
+	}
+	var before []record
+	for k, o := range w.ops {
+		if o.Session == op.Session && k.f <= applied[k.origin] {
+			before = append(before, record{op: o, by: k.origin, f: k.f})
+		}
+	}
+	if goneOf(before, before)[op.Of] {
+		w.violate(removals, "%s numbers %s, which is on %s, and that was removed", n, op.OID, op.Of)
+	}
+}
+
 // checkLate notes that an op is on a message that was removed: it is not numbered.
 func (a *ack) checkLate(n *node, oid, of string) {
 	if of == "" {

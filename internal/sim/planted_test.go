@@ -43,7 +43,7 @@ var planted = []struct {
 		{"region/machine/machine.go", " || !backed", ""}}},
 	{"one node that remembers is enough to go on, of several", "3|4|10", []edit{
 		{"region/machine/machine.go", "return 2*backing > voters", "return backing > 0"}}},
-	{"a put of several ops stores the first", "1|12", []edit{
+	{"a put of several ops stores the first", "1|12|6", []edit{
 		{"region/machine/step.go", "if ev.Refused != nil {\n\t\t\tbreak", "if ev.Refused != nil || len(ev.Changes) > 0 {\n\t\t\tbreak"}}},
 	{"records do not wait for their causes", "6|11|5|7|9", []edit{
 		{"region/machine/step.go", "if !s.vector(rs.Partition).Covers(rec.Deps) {", "if false && !s.vector(rs.Partition).Covers(rec.Deps) {"}}},
@@ -74,7 +74,7 @@ var planted = []struct {
 		{"crdt/remove.go", "lo, hi := dotKey(id, 1), dotKey(id, op.Seen[id]+1)", "lo, hi := dotKey(id, 1), dotKey(id, op.Seen[id]+1)\n\t\tif op.Kind == KindTrim {\n\t\t\tlo, hi = classRange(classDot)\n\t\t}"}}},
 	{"a purge of unseen ops", "9|5", []edit{
 		{"crdt/remove.go", "lo, hi := dotKey(id, 1), dotKey(id, op.Seen[id]+1)", "lo, hi := dotKey(id, 1), dotKey(id, op.Seen[id]+1)\n\t\tif op.Kind == KindPurge {\n\t\t\tlo, hi = classRange(classDot)\n\t\t}"}}},
-	{"a removed op comes back when its copy is put again", "9|2|1", []edit{
+	{"a removed op comes back when its copy is put again", "9|2|1|5", []edit{
 		{"crdt/remove.go", "st.Set(identityKey(oid), id.encode())", "st.Delete(identityKey(oid))"}}},
 	{"a state transfer brings back what was removed", "9|5", []edit{
 		{"crdt/merge.go", "gone, stands = gone || old.Removed, id.before(old)", "gone, stands = gone, id.before(old)"}}},
