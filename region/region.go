@@ -283,6 +283,7 @@ func (r *Region) stateOptions() *pebble.Options {
 	}
 	r.way.memtable = int64(r.cfg.MemtableBytes)
 	r.way.hurried.Store(0) // another one was closed, if the node starts anew
+	r.way.starting.Store(true)
 	r.listen(opts, "state", &r.way)
 	for i := range opts.Levels {
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
@@ -413,6 +414,7 @@ func (r *Region) join(ctx context.Context) error {
 			return nil
 		}
 	}
+	r.way.starting.Store(false)
 	close(r.ready)
 	<-ctx.Done()
 	return nil

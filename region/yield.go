@@ -19,7 +19,8 @@ const (
 	// What has worked for paceAfter rests the longer the less it is needed. A compaction rests compactionRests times as long as it has worked, flushCosts times
 	// less for each flush that has come since it began, but as long at least, and not at all while paceBelow flushes wait in level 0 (reads look at each of
 	// them, and at l0Most Pebble stops writes). A flush rests flushRests times as long when it has just begun, and not at all when a flushShare-th of a
-	// memtable has been written since: with memtables of them Pebble stops writes, too. Nothing rests while writes are stopped, or somebody waits for a flush.
+	// memtable has been written since: with memtables of them Pebble stops writes, too. Nothing rests until the node is ready, while writes are stopped, or while somebody
+	// waits for a flush.
 	paceAfter  = 500 * time.Microsecond
 	paceBelow  = l0Files
 	flushShare = 2
@@ -40,7 +41,11 @@ type yielding struct {
 	waiting  atomic.Int64 // flushes that no compaction has begun to take out of level 0
 	written  atomic.Int64 // bytes since the last flush began
 	hurried  atomic.Int64 // who waits for a flush; writes do, too, that Pebble has stopped
+	starting atomic.Bool  // the node replays its log, and its clients wait for that
 }
+
+// hurry reports whether nothing is to rest.
+func (y *yielding) hurry() bool { return y.starting.Load() || y.hurried.Load() > 0 }
 
 // file wraps a file that is being created.
 func (y *yielding) file(f vfs.File, what vfs.DiskWriteCategory) vfs.File {
@@ -101,7 +106,7 @@ func (p *pace) rest() {
 // compactionRest is how long a compaction rests that has worked for so long. 0: not yet, or not at all.
 func (y *yielding) compactionRest(worked time.Duration) time.Duration {
 	waiting := y.waiting.Load()
-	if worked < paceAfter || y.hurried.Load() > 0 || waiting >= paceBelow {
+	if worked < paceAfter || y.hurry() || waiting >= paceBelow {
 		return 0
 	}
 	return time.Duration(max(1, compactionRests-flushCosts*waiting)) * min(worked, paceMost)
@@ -110,7 +115,7 @@ func (y *yielding) compactionRest(worked time.Duration) time.Duration {
 // flushRest is how long a flush rests, likewise.
 func (y *yielding) flushRest(worked time.Duration) time.Duration {
 	left := y.memtable/flushShare - y.written.Load()
-	if worked < paceAfter || y.hurried.Load() > 0 || left <= 0 {
+	if worked < paceAfter || y.hurry() || left <= 0 {
 		return 0
 	}
 	return min(worked, paceMost) * flushRests * time.Duration(left) / time.Duration(y.memtable/flushShare)

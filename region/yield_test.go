@@ -1,6 +1,8 @@
 package region
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -119,5 +121,32 @@ func TestFlushRest(t *testing.T) {
 		if got := y.flushRest(c.worked); got != c.want {
 			t.Errorf("%+v: rests %v", c, got)
 		}
+	}
+}
+
+// TestNothingRestsAtStart: what a node replays is waited for by its clients.
+func TestNothingRestsAtStart(t *testing.T) {
+	y := &yielding{memtable: 1 << 20}
+	y.starting.Store(true)
+	if a, b := y.flushRest(time.Second), y.compactionRest(time.Second); a != 0 || b != 0 {
+		t.Errorf("a flush rests %v, a compaction %v", a, b)
+	}
+	r, err := New(Config{Region: "beijing", Node: "n1", Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.way.hurry() {
+		t.Error("what is replayed may wait for a flush at rest")
+	}
+	ctx, end := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	<-r.Ready()
+	if r.way.hurry() {
+		t.Error("nothing rests in a node that is ready")
+	}
+	end()
+	if err := errors.Join(<-ended, r.Close()); err != nil {
+		t.Error(err)
 	}
 }
